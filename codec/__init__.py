@@ -1,0 +1,1 @@
+"""codec: a neural audio codec toolkit (scaffold; public names come later)."""

@@ -1,0 +1,137 @@
+"""The `.codec` file format: codes [C, K, F] <-> bytes.
+
+Version 1. All numbers are little endian; nothing in a file is executed or unpickled.
+
+    header   78 bytes  magic "CODC", version u8, payload kind u8, model identity (32 bytes),
+                       model sample rate u32, sample rate u32, channels u16, quantizers u16,
+                       codebook size u32, hop u32, delay u32, frames a chunk u32,
+                       samples u64 (0: never closed), CRC-32 of all this
+    chunk    12 + n    sync C0 DE, number u24, payload length n u24, CRC-32 of (number, length, payload),
+                       payload
+    index    12 + 4 m  "INDX", number of chunks m u32, size of each chunk u32, CRC-32 of number and sizes
+    trailer  16        offset of the index u64, CRC-32 of that, "CEND"
+
+The payload of kind 0 holds every code at ceil(log2 N) bits, most significant bit first, frame by frame, then
+channel by channel, then quantizer by quantizer; zeros fill the last byte. Every chunk but the last has as
+many frames as the header says. A reader needs neither index nor trailer, and after damage it goes on at the
+next sync whose chunk passes its checksum.
+"""
+
+import io
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codec.chunks import BitstreamReader, BitstreamWriter, Codes, as_codes, check_length
+from codec.errors import BitstreamError
+from codec.header import Frames, Header, describe_lost
+
+__all__ = ["Bitstream", "BitstreamReader", "BitstreamWriter", "Header", "describe_lost"]
+
+# Lost frames take memory in `Bitstream.codes` but none in the file: past both limits a file is refused.
+_MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 2**12
+
+
+@dataclass(frozen=True, eq=False)
+class Bitstream:
+    """The codes of one recording with their header.
+
+    Attributes:
+        header: What the codes are of.
+        codes: int64 [C, K, F], 0 <= code < codebook_size.
+        lost: Frame ranges (first, one past the last) that a damaged file has lost; their codes are 0.
+        num_bytes: Size of the file (bytes); 0 takes what the header's formula gives.
+
+    Raises:
+        BitstreamError: The codes do not fit the header.
+    """
+
+    header: Header
+    codes: Codes
+    lost: tuple[Frames, ...] = ()
+    num_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", as_codes(self.codes, self.header))
+        check_length(self.header, self.codes.shape[2])
+        object.__setattr__(self, "num_bytes", self.num_bytes or self.header.num_bytes)
+
+    @property
+    def duration_s(self) -> float:
+        """Duration of the audio (s)."""
+        return self.header.duration_s
+
+    @property
+    def bitrate(self) -> float:
+        """Nominal bitrate of the codes (bit/s)."""
+        return self.header.bitrate
+
+    @property
+    def file_bitrate(self) -> float:
+        """Real bitrate of the whole file (bit/s)."""
+        return 8 * self.num_bytes / self.duration_s
+
+    def keep_quantizers(self, num_quantizers: int) -> "Bitstream":
+        """Return the same recording with its first `num_quantizers` levels only; no model is needed.
+
+        Raises:
+            BitstreamError: There are not that many levels.
+        """
+        available = self.header.num_quantizers
+        if not 1 <= num_quantizers <= available:
+            raise BitstreamError(f"num_quantizers is {num_quantizers}, but the file has 1..{available}")
+        header = replace(self.header, num_quantizers=num_quantizers)
+        return Bitstream(header, self.codes[:, :num_quantizers], self.lost)
+
+    def require_intact(self) -> None:
+        """Refuse to pass on zeros as if they were codes.
+
+        Raises:
+            BitstreamError: Frames are lost.
+        """
+        if self.lost:
+            raise BitstreamError(
+                f"{describe_lost(self.header, self.lost)}: they can be decoded, not written again"
+            )
+
+    def to_bytes(self) -> bytes:
+        """Return the `.codec` file.
+
+        Raises:
+            BitstreamError: Frames are lost.
+        """
+        self.require_intact()
+        file = io.BytesIO()
+        writer = BitstreamWriter(file, self.header)
+        writer.write(self.codes)
+        writer.close(self.header.num_samples)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, strict: bool = True) -> "Bitstream":
+        """Read a `.codec` file.
+
+        Args:
+            data: The whole file.
+            strict: Refuse any damage, even of the index; otherwise return every intact chunk, and `lost`.
+
+        Raises:
+            BitstreamError: The header is unusable, no chunk is intact or, if strict, anything is damaged.
+        """
+        reader = BitstreamReader(io.BytesIO(data))
+        if strict:
+            reader.check()
+        header = reader.header
+        shape = (header.num_channels, header.num_quantizers, header.num_frames)
+        if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * len(data)):
+            raise BitstreamError(
+                f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold"
+            )
+        codes = np.zeros(shape, np.int64)
+        num_found = 0
+        for first, block in reader:
+            codes[:, :, first : first + block.shape[2]] = block
+            num_found += block.shape[2]
+        if not num_found:
+            raise BitstreamError("no chunk is intact: nothing can be decoded")
+        return cls(header, codes, reader.lost, len(data))

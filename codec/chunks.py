@@ -1,0 +1,313 @@
+"""The chunks of a `.codec` file: pack, write and read them one by one (the layout: codec/bitstream.py)."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from codec.errors import BitstreamError
+from codec.header import CHUNK_OVERHEAD, HEADER_BYTES, MAX_CHUNKS, Frames, Header, describe_lost, tail_bytes
+
+Codes = NDArray[np.int64]
+
+_SYNC = b"\xc0\xde"
+_INDEX_MARKER, _END_MARKER = b"INDX", b"CEND"
+_SCAN_BYTES = 2**16
+# A pass over a file of n bytes checksums at most this many times n: a hostile file, all of overlapping
+# chunks, asks for n times n. Damage costs an honest file once or twice.
+_CHECKSUM_PASSES = 8
+
+
+def as_codes(codes: ArrayLike, header: Header) -> Codes:
+    """Check codes [C, K, f] against a header and return them as int64.
+
+    Raises:
+        BitstreamError: They are no integers, of another shape, or outside 0..N-1.
+    """
+    array = np.asarray(codes)
+    expected = (header.num_channels, header.num_quantizers)
+    if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[:2] != expected:
+        raise BitstreamError(
+            f"codes must be integers [{expected[0]}, {expected[1]}, frames], "
+            f"got {array.dtype} {list(array.shape)}"
+        )
+    if array.size:
+        worst = min(int(array.min()), 0) or int(array.max())
+        if not 0 <= worst < header.codebook_size:
+            raise BitstreamError(
+                f"code {worst} is outside 0..{header.codebook_size - 1}, the entries of the codebook"
+            )
+    return array.astype(np.int64, copy=False)
+
+
+def check_length(header: Header, num_frames: int) -> None:
+    """Raise a BitstreamError unless `num_frames` is what the header's num_samples makes."""
+    if header.num_samples < 1 or header.num_frames != num_frames:
+        raise BitstreamError(
+            f"{num_frames} frames do not fit num_samples {header.num_samples} at {header.sample_rate} Hz, "
+            f"which makes {header.num_frames} frames of {header.hop_length} at {header.model_sample_rate} Hz "
+            f"with a delay of {header.delay}"
+        )
+
+
+def _word(bits: int) -> np.dtype[np.unsignedinteger]:
+    """Return the smallest integer type that holds `bits`; big-endian, the order of the packed bits."""
+    return np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4")
+
+
+def pack_codes(codes: Codes, bits: int) -> bytes:
+    """Pack codes [C, K, f] in 0..2^bits-1, frame by frame, then channel, then quantizer."""
+    word = _word(bits)
+    words = np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=word).reshape(-1, 1)
+    return np.packbits(np.unpackbits(words.view(np.uint8), axis=1)[:, 8 * word.itemsize - bits :]).tobytes()
+
+
+def unpack_codes(payload: bytes, shape: tuple[int, int, int], bits: int) -> Codes:
+    """Invert `pack_codes`; shape is (C, K, f)."""
+    num_channels, num_quantizers, num_frames = shape
+    num_codes, word = num_channels * num_quantizers * num_frames, _word(bits)
+    planes = np.zeros((num_codes, 8 * word.itemsize), np.uint8)
+    stored = np.unpackbits(np.frombuffer(payload, np.uint8), count=num_codes * bits)
+    planes[:, planes.shape[1] - bits :] = stored.reshape(num_codes, bits)
+    words = np.packbits(planes, axis=1).view(word).reshape(num_frames, num_channels, num_quantizers)
+    return np.ascontiguousarray(words.transpose(1, 2, 0), dtype=np.int64)
+
+
+def _u32(number: int) -> bytes:
+    return number.to_bytes(4, "little")
+
+
+def _chunk(number: int, payload: bytes) -> bytes:
+    about = number.to_bytes(3, "little") + len(payload).to_bytes(3, "little")
+    return _SYNC + about + _u32(zlib.crc32(payload, zlib.crc32(about))) + payload
+
+
+def _tail(sizes: Sequence[int]) -> bytes:
+    """Return index and trailer of a file with chunks of these sizes (bytes)."""
+    index = struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes)
+    offset = (HEADER_BYTES + sum(sizes)).to_bytes(8, "little")
+    return _INDEX_MARKER + index + _u32(zlib.crc32(index)) + offset + _u32(zlib.crc32(offset)) + _END_MARKER
+
+
+class BitstreamWriter:
+    """Write codes to a file block by block, in constant memory.
+
+    Args:
+        file: Empty, seekable, opened for writing in binary: `close` writes the header anew.
+        header: The facts of the file; its num_samples is not used.
+
+    Raises:
+        BitstreamError: The file can't seek.
+    """
+
+    def __init__(self, file: BinaryIO, header: Header) -> None:
+        if not file.seekable():
+            raise BitstreamError(
+                "a .codec file can't be written to a pipe, its header is completed last: name a file"
+            )
+        self.header = replace(header, num_samples=0)
+        self._file = file
+        self._pending: list[Codes] = []
+        self._num_pending = 0
+        self._sizes: list[int] = []
+        file.write(self.header.to_bytes())
+
+    def write(self, codes: ArrayLike) -> None:
+        """Append codes [C, K, f], f >= 0.
+
+        Raises:
+            BitstreamError: The codes do not fit the header, or the file is full.
+        """
+        block = np.array(as_codes(codes, self.header))  # a copy: the caller may use its buffer again
+        self._pending.append(block)
+        self._num_pending += block.shape[2]
+        chunk_frames = self.header.frames_per_chunk
+        if self._num_pending < chunk_frames:
+            return
+        joined = np.concatenate(self._pending, axis=2)
+        whole = self._num_pending - self._num_pending % chunk_frames
+        for start in range(0, whole, chunk_frames):
+            self._write_chunk(joined[:, :, start : start + chunk_frames])
+        self._pending = [joined[:, :, whole:].copy()]
+        self._num_pending -= whole
+
+    def close(self, num_samples: int) -> None:
+        """Write the last chunk, the index and the final header; the file itself stays open.
+
+        Args:
+            num_samples: Exact samples a channel, at the original rate.
+
+        Raises:
+            BitstreamError: num_samples does not need as many frames as were written.
+        """
+        header = replace(self.header, num_samples=num_samples)
+        check_length(header, len(self._sizes) * header.frames_per_chunk + self._num_pending)
+        if self._num_pending:
+            self._write_chunk(np.concatenate(self._pending, axis=2))
+        self._file.write(_tail(self._sizes))
+        self._file.seek(0)
+        self._file.write(header.to_bytes())
+        self._file.seek(0, io.SEEK_END)
+        self.header = header
+
+    def _write_chunk(self, codes: Codes) -> None:
+        if len(self._sizes) == MAX_CHUNKS:
+            raise BitstreamError(f"a file holds at most {MAX_CHUNKS} chunks: take more frames_per_chunk")
+        chunk = _chunk(len(self._sizes), pack_codes(codes, self.header.bits_per_code))
+        self._file.write(chunk)
+        self._sizes.append(len(chunk))
+
+
+class BitstreamReader:
+    """Read a file chunk by chunk, in constant memory; damage costs the damaged chunks only.
+
+    Iterating yields (first frame, codes [C, K, f]) for each intact chunk from the current position on.
+
+    Attributes:
+        header: The file's header; where the file was never closed, num_samples is what its chunks hold.
+
+    Args:
+        file: Seekable, opened for reading in binary; the .codec file starts at its first byte.
+
+    Raises:
+        BitstreamError: The header can't be used.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._num_bytes = file.seek(0, io.SEEK_END)
+        self.header = Header.from_bytes(self._read(0, HEADER_BYTES))
+        self._closed = self.header.num_samples > 0
+        if not self._closed:
+            self._recover_length()
+        self.seek(0)
+
+    def __iter__(self) -> Iterator[tuple[int, Codes]]:
+        chunk_frames = self.header.frames_per_chunk
+        while self._number < self.header.num_chunks:
+            expected = self._number
+            codes = self._next_chunk()
+            if self._number > expected:
+                stop = min(self._number * chunk_frames, self.header.num_frames)
+                self._lost.append((expected * chunk_frames, stop))
+            if codes is not None:
+                self._number += 1
+                yield (self._number - 1) * chunk_frames, codes
+
+    @property
+    def lost(self) -> tuple[Frames, ...]:
+        """Frame ranges found lost since the last `seek` (or the start)."""
+        return tuple(self._lost)
+
+    def seek(self, frame: int) -> None:
+        """Go to the chunk that holds `frame`, by the index or, where that is damaged, by scanning.
+
+        Raises:
+            BitstreamError: The frame is not in the file.
+        """
+        if not 0 <= frame < self.header.num_frames:
+            raise BitstreamError(f"frame {frame} is outside 0..{self.header.num_frames - 1}")
+        self._lost: list[Frames] = []
+        self._checksummed = 0
+        self._number = frame // self.header.frames_per_chunk
+        self._offset = HEADER_BYTES
+        if self._number and self._offsets is not None:
+            offset = int(self._offsets[self._number])
+            self._offset = offset if self._chunk_at(offset) else HEADER_BYTES
+
+    def check(self) -> None:
+        """Read the whole file, then go back to its start.
+
+        Raises:
+            BitstreamError: Anything is not as it was written, index and trailer included; says what is lost.
+        """
+        self.seek(0)
+        for _ in self:
+            pass
+        header = self.header
+        if self.lost:
+            raise BitstreamError(f"{describe_lost(header, self.lost)}; --salvage decodes the rest")
+        if not self._closed:
+            raise BitstreamError(
+                f"the file was never closed: --salvage decodes the {header.duration_s:.2f} s that are in it"
+            )
+        if self._num_bytes > header.num_bytes:
+            surplus = self._num_bytes - header.num_bytes
+            raise BitstreamError(f"{surplus} bytes too many, no codes are lost: --salvage decodes the file")
+        # Header, chunks and tail fill the file to the byte, so that nothing can hide between them.
+        sizes = [CHUNK_OVERHEAD + header.chunk_payload_bytes(number) for number in range(header.num_chunks)]
+        if self._read(HEADER_BYTES + sum(sizes), tail_bytes(header.num_chunks)) != _tail(sizes):
+            raise BitstreamError("the index is damaged, no codes are lost: --salvage decodes the file")
+        self.seek(0)
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64] | None:
+        """Offset of every chunk, or None where the index is damaged or missing."""
+        start = self._num_bytes - tail_bytes(self.header.num_chunks)
+        if start < HEADER_BYTES:
+            return None
+        tail = self._read(start, self._num_bytes)
+        sizes = np.frombuffer(tail, "<u4", self.header.num_chunks, offset=8).astype(np.int64)
+        if HEADER_BYTES + int(sizes.sum()) != start or tail != _tail(sizes.tolist()):
+            return None
+        return HEADER_BYTES + np.cumsum(sizes) - sizes
+
+    def _read(self, offset: int, num_bytes: int) -> bytes:
+        self._file.seek(offset)
+        return self._file.read(max(0, min(num_bytes, self._num_bytes - offset)))
+
+    def _recover_length(self) -> None:
+        """Take the length of a file that was never closed from its last chunk."""
+        header = self.header
+        self.header = replace(header, num_samples=header.samples_in(MAX_CHUNKS * header.frames_per_chunk))
+        self.seek(0)
+        num_frames = 0
+        for first, codes in self:
+            num_frames = first + codes.shape[2]
+        self.header = replace(header, num_samples=header.samples_in(num_frames))
+
+    def _next_chunk(self) -> Codes | None:
+        """Go to the next intact chunk, move offset and number there and return it; None at the end."""
+        for offset in self._syncs():
+            if (found := self._chunk_at(offset)) is not None:
+                self._number, codes, self._offset = found
+                return codes
+            if self._checksummed > _CHECKSUM_PASSES * self._num_bytes:
+                break
+        self._number = self.header.num_chunks
+        return None
+
+    def _syncs(self) -> Iterator[int]:
+        """Yield where the next chunk should be, then each place after it that looks like the start of one."""
+        yield self._offset
+        offset = self._offset + 1
+        while len(window := self._read(offset, _SCAN_BYTES)) >= len(_SYNC):
+            at = window.find(_SYNC)
+            while at >= 0:
+                yield offset + at
+                at = window.find(_SYNC, at + 1)
+            offset += len(window) - 1
+
+    def _chunk_at(self, offset: int) -> tuple[int, Codes, int] | None:
+        """Return number, codes and end of the intact chunk at an offset, or None."""
+        start = self._read(offset, CHUNK_OVERHEAD)
+        number, size = int.from_bytes(start[2:5], "little"), int.from_bytes(start[5:8], "little")
+        if start[:2] != _SYNC or not self._number <= number < self.header.num_chunks:
+            return None
+        if size != self.header.chunk_payload_bytes(number):
+            return None
+        self._checksummed += CHUNK_OVERHEAD + size
+        payload = self._read(offset + CHUNK_OVERHEAD, size)
+        if len(payload) < size or _chunk(number, payload)[:CHUNK_OVERHEAD] != start:
+            return None
+        shape = (self.header.num_channels, self.header.num_quantizers, self.header.chunk_frames(number))
+        codes = unpack_codes(payload, shape, self.header.bits_per_code)
+        if int(codes.max()) >= self.header.codebook_size:
+            return None
+        return number, codes, offset + CHUNK_OVERHEAD + size

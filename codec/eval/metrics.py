@@ -1,0 +1,219 @@
+"""Objective metrics of decoded audio against its original, one call per clip.
+
+All take finite tensors or arrays [T] of equal length, nominally in [-1, 1], and return a float. The two must
+be aligned in time: our codecs leave no delay, that of others has to be removed first.
+"""
+
+import importlib.util
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from codec.errors import AudioError, ConfigError, require
+from codec.train.mel import LOG_FLOOR, mel_filterbank
+
+Samples = Tensor | npt.NDArray[np.floating]
+
+NUM_MELS = 80
+MEL_FRAME_S = 0.064  # 1024 samples at 16 kHz
+PERCEPTUAL_RATE = 16_000  # of STOI and PESQ-WB (Hz)
+STOI_MIN_S = 0.4  # 30 frames of 25.6 ms with hop 12.8 ms
+PESQ_MIN_SCORE = 1.04  # what P.862.2 maps the lowest score of P.862, -0.5, to
+
+
+def mel_distance(audio: Samples, target: Samples, sample_rate: int) -> float:
+    """Measure the mean absolute difference of natural-log mel magnitudes; 0 is equal, lower is better.
+
+    80 HTK mel bands (triangles of peak 1 from 0 to sample_rate / 2) on STFT magnitudes of 64 ms symmetric
+    Hann frames, hop 16 ms (1024 and 256 samples at 16 kHz), floored at 1e-5. No padding: a tail shorter than
+    a hop is not seen; only a signal shorter than one frame is extended by zeros.
+
+    Args:
+        audio: Decoded samples [T].
+        target: Original samples [T].
+        sample_rate: Of both (Hz).
+
+    Raises:
+        AudioError: The two are not of one shape [T] with T >= 1.
+    """
+    fft_size = 2 * round(MEL_FRAME_S * sample_rate / 2)
+    window = torch.hann_window(fft_size, periodic=False, dtype=torch.float64)
+    filterbank = mel_filterbank(sample_rate, fft_size, NUM_MELS).double()
+
+    def log_mel(samples: Tensor) -> Tensor:
+        padded = functional.pad(samples, (0, max(0, fft_size - len(samples))))
+        frames = padded.unfold(0, fft_size, fft_size // 4)
+        return torch.matmul(torch.fft.rfft(frames * window).abs(), filterbank).clamp_min(LOG_FLOOR).log()
+
+    ours, theirs = _pair(audio, target)
+    return float((log_mel(ours) - log_mel(theirs)).abs().mean())
+
+
+def snr(audio: Samples, target: Samples) -> float:
+    """Measure the signal-to-noise ratio, target energy over error energy (dB); higher is better.
+
+    inf where the two are equal, else -inf where the target is silent.
+
+    Raises:
+        AudioError: The two are not of one shape [T] with T >= 1.
+    """
+    ours, theirs = _pair(audio, target)
+    return _ratio_db(theirs.square().sum(), (ours - theirs).square().sum())
+
+
+def si_sdr(audio: Samples, target: Samples) -> float:
+    """Measure the scale-invariant signal-to-distortion ratio (dB); higher is better.
+
+    Le Roux et al., "SDR - half-baked or well done?", arXiv:1811.02508, after removal of both means: the
+    target is scaled to fit the audio, alpha = <audio, target> / |target|^2, and SI-SDR is the energy of the
+    scaled target over that of the remaining error. -inf where audio or target is constant, else inf where the
+    error is zero.
+
+    Raises:
+        AudioError: The two are not of one shape [T] with T >= 1.
+    """
+    ours, theirs = (samples - samples.mean() for samples in _pair(audio, target))
+    if _is_zero(ours) or _is_zero(theirs):
+        return -math.inf
+    scaled = torch.dot(ours, theirs) / torch.dot(theirs, theirs) * theirs
+    return _ratio_db(scaled.square().sum(), (ours - scaled).square().sum())
+
+
+def stoi(audio: Samples, target: Samples, sample_rate: int) -> float:
+    """Measure short-time objective intelligibility (Taal et al. 2011, by pystoi), -1 to 1; higher is better.
+
+    Returns:
+        STOI, or nan where the target holds too little speech (about 0.4 s) or is silent.
+
+    Raises:
+        AudioError: The two are not of one shape [T] with T >= 1.
+        ConfigError: pystoi is not installed.
+    """
+    pystoi = require("pystoi", "eval")
+    ours, theirs = _perceptual_pair(audio, target, sample_rate)
+    if len(theirs) < STOI_MIN_S * PERCEPTUAL_RATE or not theirs.any():
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
+        try:
+            return float(pystoi.stoi(theirs, ours, PERCEPTUAL_RATE))
+        except RuntimeWarning:
+            return math.nan
+
+
+def pesq_wb(audio: Samples, target: Samples, sample_rate: int) -> float:
+    """Measure wide-band PESQ (ITU-T P.862.2, by the package pesq), about 1 to 4.64; higher is better.
+
+    Returns:
+        Mean opinion score; 1.04 for silent audio, which pesq can't score; nan where no speech is found in the
+        target, or the clip is shorter than PESQ's 0.25 s.
+
+    Raises:
+        AudioError: The two are not of one shape [T] with T >= 1.
+        ConfigError: pesq is not installed.
+    """
+    pesq = require("pesq", "eval")
+    ours, theirs = _perceptual_pair(audio, target, sample_rate)
+    if not ours.any() or not theirs.any():
+        return PESQ_MIN_SCORE if theirs.any() else math.nan
+    try:
+        return float(pesq.pesq(PERCEPTUAL_RATE, theirs, ours, "wb"))
+    except (pesq.NoUtterancesError, pesq.BufferTooShortError):
+        return math.nan
+
+
+METRICS: dict[str, Callable[[Samples, Samples, int], float]] = {
+    "mel": mel_distance,
+    "si_sdr": lambda audio, target, sample_rate: si_sdr(audio, target),
+    "snr": lambda audio, target, sample_rate: snr(audio, target),
+    "stoi": stoi,
+    "pesq_wb": pesq_wb,
+}
+OPTIONAL_PACKAGES = {"stoi": "pystoi", "pesq_wb": "pesq"}
+
+
+def available_metrics() -> tuple[str, ...]:
+    """List the names that `measure` takes here: all, less those whose package is not installed."""
+    return tuple(
+        name
+        for name in METRICS
+        if name not in OPTIONAL_PACKAGES or importlib.util.find_spec(OPTIONAL_PACKAGES[name])
+    )
+
+
+def measure(audio: Samples, target: Samples, sample_rate: int, metrics: Sequence[str]) -> dict[str, float]:
+    """Measure several metrics of a clip [T] or [C, T]; those of several channels are averaged.
+
+    Args:
+        audio: Decoded samples.
+        target: Original samples, of the same shape.
+        sample_rate: Of both (Hz).
+        metrics: Names out of `available_metrics()`.
+
+    Returns:
+        Value by name, in the order asked for.
+
+    Raises:
+        AudioError: The shapes differ, or are neither [T] nor [C, T].
+        ConfigError: Unknown metric, or its package is not installed.
+    """
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown:
+        raise ConfigError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}")
+    ours, theirs = _float64(audio), _float64(target)
+    if ours.shape != theirs.shape or ours.dim() not in (1, 2) or not ours.numel():
+        raise AudioError(
+            f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}: pass one shape, [T] or [C, T]"
+        )
+    num_samples = ours.shape[-1]
+    pairs = list(zip(ours.view(-1, num_samples), theirs.view(-1, num_samples), strict=True))
+    return {name: sum(METRICS[name](*pair, sample_rate) for pair in pairs) / len(pairs) for name in metrics}
+
+
+def _float64(samples: Samples) -> Tensor:
+    """Copy to float64 on the CPU, where an energy keeps its small parts."""
+    if isinstance(samples, Tensor):
+        return samples.detach().cpu().double().contiguous()
+    return torch.from_numpy(np.array(samples, dtype=np.float64))
+
+
+def _is_zero(samples: Tensor) -> bool:
+    """Tell rounding from signal in what is left after removal of a mean of the order of 1."""
+    return float(samples.abs().amax()) < 1e-14
+
+
+def _pair(audio: Samples, target: Samples) -> tuple[Tensor, Tensor]:
+    ours, theirs = _float64(audio), _float64(target)
+    if ours.shape != theirs.shape or ours.dim() != 1 or not len(ours):
+        raise AudioError(
+            f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}: pass two signals of one shape [T]"
+        )
+    if not (ours.isfinite().all() and theirs.isfinite().all()):
+        raise AudioError("audio or target holds NaN or Inf: metrics need finite samples")
+    return ours, theirs
+
+
+def _perceptual_pair(
+    audio: Samples, target: Samples, sample_rate: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """As `_pair`, resampled to 16 kHz, as arrays."""
+    ours, theirs = _pair(audio, target)
+    if sample_rate != PERCEPTUAL_RATE:
+        from codec.audio import resample  # late, so that the other metrics need neither soundfile nor soxr
+
+        ours = resample(ours, sample_rate, PERCEPTUAL_RATE).double()
+        theirs = resample(theirs, sample_rate, PERCEPTUAL_RATE).double()
+    return ours.numpy(), theirs.numpy()
+
+
+def _ratio_db(signal: Tensor, noise: Tensor) -> float:
+    """10 log10(signal / noise), also where one of them is zero; no noise at all is inf."""
+    if noise == 0:
+        return math.inf
+    return float(10 * torch.log10(signal / noise))

@@ -1,0 +1,213 @@
+"""The codec: encoder, quantizer and decoder behind `encode`, `decode` and the training pass.
+
+    audio [B, 1, T] --encoder--> latents [B, D, F] --quantizer--> codes [B, K, F] --> quantized [B, D, F] --decoder--> audio
+
+Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples come back, for every T >= 1. The decoder's
+raw output lags `delay` samples behind the input; `decode` drops them.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from codec.config import CodecConfig, ConvNeXtDecoderConfig
+from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.codebooks import EMACodebooks, GradientCodebooks
+from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, OverlapAddHead, UpsampleDecoder
+from codec.model.encoder import Encoder
+from codec.model.layers import Cache
+from codec.model.quantizers import QuantizerOutput, ResidualQuantizer
+
+
+class CodecOutput(NamedTuple):
+    """Result of a training pass."""
+
+    audio: Tensor
+    """Reconstruction `[B, 1, T]`."""
+    quantizer: QuantizerOutput
+
+
+class Codec(nn.Module):
+    """A neural audio codec: a module of modules that agree on hop length and latent channels.
+
+    Args:
+        encoder: Maps audio to latents.
+        quantizer: Maps latents to codes and codes to quantized latents.
+        decoder: Maps quantized latents to audio, `decoder.delay` samples late.
+        config: What the parts were built from; its sample rate and lookahead are used here, all of it is saved beside the weights.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        quantizer: ResidualQuantizer,
+        decoder: ConvNeXtDecoder | UpsampleDecoder,
+        config: CodecConfig,
+    ) -> None:
+        super().__init__()
+        if encoder.hop_length != decoder.hop_length:
+            raise ConfigError(f"encoder hop length {encoder.hop_length} is not the decoder's, {decoder.hop_length}")
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.hop_length = encoder.hop_length
+        self.delay = decoder.delay + config.lookahead
+
+    @property
+    def latency(self) -> int:
+        """Algorithmic delay in samples: a hop must be complete, and its frame overlaps later ones."""
+        return self.hop_length + self.delay
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames F that `num_samples` samples are coded in."""
+        return -(-(num_samples + self.delay) // self.hop_length)
+
+    def encode(self, audio: Tensor, num_quantizers: int | None = None) -> Tensor:
+        """Encode whole signals.
+
+        Args:
+            audio: float `[B, 1, T]` in [-1, 1] at `sample_rate`; code channels separately, as items of the batch.
+            num_quantizers: Use the first so many levels; all by default.
+
+        Returns:
+            Codes int64 `[B, K, F]`.
+
+        Raises:
+            AudioError: Wrong shape, no samples, NaN or Inf.
+            ConfigError: `num_quantizers` is not in 1 .. K.
+        """
+        self._check_audio(audio)
+        self.check_num_quantizers(num_quantizers)
+        return self.encode_frames(self.pad(audio), num_quantizers)
+
+    def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
+        """Decode whole signals.
+
+        Args:
+            codes: int64 `[B, k, F]` of the first k levels.
+            num_samples: T, at most F * hop_length - delay, which is the default.
+
+        Returns:
+            Audio `[B, 1, T]`.
+
+        Raises:
+            BitstreamError: Wrong shape, codes out of range, or more samples asked for than the frames hold.
+        """
+        self.check_codes(codes)
+        available = max(codes.shape[-1] * self.hop_length - self.delay, 0)
+        num_samples = available if num_samples is None else num_samples
+        if not 1 <= num_samples <= available:
+            raise BitstreamError(f"{codes.shape[-1]} frames decode to 1 .. {available} samples, not {num_samples}")
+        return self.decode_frames(codes)[..., self.delay : self.delay + num_samples]
+
+    def encode_frames(self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None) -> Tensor:
+        """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
+        latents: Tensor = self.encoder(audio, cache)
+        return self.quantizer.encode(latents, num_quantizers)
+
+    def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
+        """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache."""
+        audio: Tensor = self.decoder(self.quantizer.decode(codes), cache)
+        return audio
+
+    def forward(
+        self, audio: Tensor, *, num_active: Tensor | None = None, lengths: Tensor | None = None, quantize: bool = True
+    ) -> CodecOutput:
+        """Encode, quantize and decode for training, through the same modules as `encode` and `decode`.
+
+        Args:
+            audio: `[B, 1, T]`.
+            num_active: Levels that each item uses, int `[B]`.
+            lengths: True samples of each item, int `[B]`; frames beyond enter no loss and no statistic of the quantizer.
+            quantize: False during the warm-up before the codebooks exist.
+        """
+        latents = self.encoder(self.pad(audio))
+        mask = None if lengths is None else self.frame_mask(lengths, latents.shape[-1])
+        if quantize:
+            quantized = self.quantizer(latents, num_active=num_active, mask=mask)
+        else:
+            quantized = self.quantizer.bypass(latents)
+        decoded = self.decoder(quantized.quantized)
+        return CodecOutput(decoded[..., self.delay : self.delay + audio.shape[-1]], quantized)
+
+    def frame_mask(self, lengths: Tensor, num_frames: int) -> Tensor:
+        """True for the frames that items of `lengths` samples `[B]` are coded in; bool `[B, num_frames]`."""
+        frames = -(-(lengths + self.delay) // self.hop_length)
+        return torch.arange(num_frames, device=lengths.device) < frames[:, None]
+
+    def check_num_quantizers(self, num_quantizers: int | None) -> None:
+        """Raise ConfigError unless `num_quantizers` is None or in 1 .. K."""
+        if num_quantizers is not None and not 1 <= num_quantizers <= self.quantizer.num_quantizers:
+            raise ConfigError(f"num_quantizers {num_quantizers} is not in 1 .. {self.quantizer.num_quantizers}")
+
+    def check_codes(self, codes: Tensor) -> None:
+        """Raise BitstreamError unless `codes` is an integer `[B, k, F]` with codes of this model."""
+        levels, size = self.quantizer.num_quantizers, self.quantizer.codebook_size
+        if codes.ndim != 3 or codes.is_floating_point() or not 1 <= codes.shape[1] <= levels or 0 in codes.shape:
+            raise BitstreamError(f"codes must be integers [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}")
+        lowest, highest = codes.min().item(), codes.max().item()
+        if lowest < 0 or highest >= size:
+            raise BitstreamError(f"codes must be in 0 .. {size - 1}; found {lowest if lowest < 0 else highest}")
+
+    def _check_audio(self, audio: Tensor) -> None:
+        if audio.ndim != 3 or audio.shape[1] != 1 or not audio.is_floating_point():
+            raise AudioError(
+                f"audio must be float [B, 1, T], not {audio.dtype} {list(audio.shape)}; code channels as items of the batch"
+            )
+        if audio.numel() == 0:
+            raise AudioError("audio has no samples")
+        if not torch.isfinite(audio).all():
+            raise AudioError("audio has NaN or Inf samples")
+
+    def pad(self, audio: Tensor) -> Tensor:
+        """Zeros at the end of `[B, 1, T]`, up to whole frames and the decoder's delay."""
+        num_samples = audio.shape[-1]
+        return F.pad(audio, (0, self.num_frames(num_samples) * self.hop_length - num_samples))
+
+
+def build_codec(config: CodecConfig) -> Codec:
+    """Build an untrained model; the only code that knows both configuration and modules."""
+    encoder = Encoder(
+        strides=config.encoder.strides,
+        channels=config.encoder.channels,
+        num_blocks=config.encoder.num_blocks,
+        kernel_size=config.encoder.kernel_size,
+        expansion=config.encoder.expansion,
+        latent_dim=config.latent_dim,
+    )
+    return Codec(encoder, _build_quantizer(config), _build_decoder(config), config)
+
+
+def _build_quantizer(config: CodecConfig) -> ResidualQuantizer:
+    quantizer = config.quantizer
+    codebook_dim = quantizer.codebook_dim or config.latent_dim
+    kind = {"ema": EMACodebooks, "gradient": GradientCodebooks}[quantizer.update]
+    codebooks = kind(
+        quantizer.num_quantizers,
+        quantizer.codebook_size,
+        codebook_dim,
+        decay=quantizer.decay,
+        dead_threshold=quantizer.dead_threshold,
+        normalize=quantizer.normalize,
+    )
+    return ResidualQuantizer(codebooks, latent_dim=config.latent_dim, codebook_dim=codebook_dim)
+
+
+def _build_decoder(config: CodecConfig) -> ConvNeXtDecoder | UpsampleDecoder:
+    decoder = config.decoder
+    if not isinstance(decoder, ConvNeXtDecoderConfig):
+        return UpsampleDecoder(latent_dim=config.latent_dim, strides=decoder.strides, channels=decoder.channels)
+    head_class = {"overlap_add": OverlapAddHead, "istft": ISTFTHead}[decoder.head]
+    head = head_class(decoder.channels, frame_length=decoder.frame_length, hop_length=config.hop_length)
+    return ConvNeXtDecoder(
+        latent_dim=config.latent_dim,
+        channels=decoder.channels,
+        num_blocks=decoder.num_blocks,
+        kernel_size=decoder.kernel_size,
+        expansion=decoder.expansion,
+        head=head,
+    )

@@ -1,0 +1,113 @@
+"""The arrow `quantized [B, D, F] -> audio [B, 1, T]`: two decoder vocoders with the same call.
+
+A decoder emits whole hops. `delay` is how many samples its output lags behind the audio that the encoder saw: frames
+longer than a hop are complete only when the frames that overlap them have come.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Snake, SnakeResidualUnit, Upsample, with_left_context
+from codec.precision import full_precision
+from codec.spectral import overlap_add, synthesis_window
+
+
+class OverlapAddHead(nn.Module):
+    """Learned synthesis frames: a linear map from channels to a frame of samples, overlap-added."""
+
+    def __init__(self, channels: int, *, frame_length: int, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+        self.frame_length = frame_length
+        self.frames = CausalConv1d(channels, frame_length, 1)
+        with torch.no_grad():  # smooth frame edges from the first step on
+            self.frames.weight.mul_(synthesis_window(frame_length, hop_length)[:, None, None])
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
+        return _overlap_add(self, self.frames(x, cache), self.hop_length, cache)
+
+
+class ISTFTHead(nn.Module):
+    """Magnitude and phase of a short-time spectrum, inverted by real FFT and overlap-added (Vocos, arXiv:2306.00814, section 3.2)."""
+
+    window: Tensor
+
+    def __init__(self, channels: int, *, frame_length: int, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+        self.frame_length = frame_length
+        self.spectrum = CausalConv1d(channels, 2 * (frame_length // 2 + 1), 1)
+        self.register_buffer("window", synthesis_window(frame_length, hop_length), persistent=False)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
+        log_magnitude, phase = self.spectrum(x, cache).chunk(2, dim=1)
+        with full_precision(x.device):
+            # The ceiling keeps an early, wild prediction from overflowing: e^7 is far above any frame of audio in [-1, 1].
+            magnitude = log_magnitude.float().clamp(max=7.0).exp()
+            frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.frame_length, dim=1)
+            return _overlap_add(self, frames * self.window[:, None], self.hop_length, cache)
+
+
+def _overlap_add(head: nn.Module, frames: Tensor, hop_length: int, cache: Cache | None) -> Tensor:
+    overlap = frames.shape[1] // hop_length - 1
+    frames = with_left_context(head, frames, overlap, cache)
+    return overlap_add(frames[..., overlap:], hop_length, frames[..., :overlap])
+
+
+class ConvNeXtDecoder(nn.Module):
+    """ConvNeXt blocks at the frame rate and a synthesis head: nothing runs at the sample rate but the overlap-add."""
+
+    def __init__(
+        self, *, latent_dim: int, channels: int, num_blocks: int, kernel_size: int, expansion: float, head: OverlapAddHead | ISTFTHead
+    ) -> None:
+        super().__init__()
+        self.hop_length = head.hop_length
+        self.delay = head.frame_length - head.hop_length
+        self.project = CausalConv1d(latent_dim, channels, 1)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)
+        )
+        self.head = head
+
+    def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map quantized latents `[B, D, F]` to audio `[B, 1, F * hop_length]`, `delay` samples late."""
+        x = self.project(quantized, cache)
+        for block in self.blocks:
+            x = block(x, cache)
+        audio: Tensor = self.head(x, cache)
+        return audio
+
+
+class UpsampleDecoder(nn.Module):
+    """Strided upsampling vocoder with Snake activations (DAC, arXiv:2306.06546), made causal; its own delay is zero.
+
+    Args:
+        latent_dim: Channels D of the quantized latents.
+        strides: Upsampling factor of each stage, first to last; their product is the hop length.
+        channels: Width before the first stage; halved by every stage.
+        dilations: Of the residual units of each stage.
+    """
+
+    def __init__(self, *, latent_dim: int, strides: Sequence[int], channels: int, dilations: Sequence[int] = (1, 3, 9)) -> None:
+        super().__init__()
+        self.hop_length = math.prod(strides)
+        self.delay = 0
+        layers: list[nn.Module] = [CausalConv1d(latent_dim, channels, 7)]
+        for stride in strides:
+            layers += [Snake(channels), Upsample(channels, channels // 2, stride)]
+            channels //= 2
+            layers += [SnakeResidualUnit(channels, dilation=dilation) for dilation in dilations]
+        layers += [Snake(channels), CausalConv1d(channels, 1, 7)]
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map quantized latents `[B, D, F]` to audio `[B, 1, F * hop_length]`."""
+        x = quantized
+        for layer in self.layers:
+            x = layer(x) if isinstance(layer, Snake) else layer(x, cache)
+        return x

@@ -1,0 +1,53 @@
+"""The arrow `audio [B, 1, T] -> latents [B, D, F]`: strided causal convolutions with ConvNeXt blocks between them."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Downsample
+
+
+class Encoder(nn.Module):
+    """Convolutional encoder; one stage a stride.
+
+    A stage divides the rate by its stride and then refines at the new rate. Nothing on the way from waveform to latents
+    is normalised, so latents scale with the audio wherever the residual branches are small.
+
+    Args:
+        strides: Downsampling factor of each stage; their product is the hop length (samples).
+        channels: Width of each stage.
+        num_blocks: ConvNeXt blocks of each stage.
+        kernel_size: Of the depthwise convolutions (frames of their stage).
+        expansion: Hidden width of a block divided by its width.
+        latent_dim: Channels D of the latents.
+    """
+
+    def __init__(
+        self,
+        *,
+        strides: Sequence[int],
+        channels: Sequence[int],
+        num_blocks: Sequence[int],
+        kernel_size: int,
+        expansion: float,
+        latent_dim: int,
+    ) -> None:
+        super().__init__()
+        self.hop_length = math.prod(strides)
+        self.latent_dim = latent_dim
+        layers: list[nn.Module] = []
+        width = 1
+        for stride, next_width, depth in zip(strides, channels, num_blocks, strict=True):
+            layers.append(Downsample(width, next_width, stride))
+            layers += [ConvNeXtBlock(next_width, kernel_size=kernel_size, expansion=expansion) for _ in range(depth)]
+            width = next_width
+        layers.append(CausalConv1d(width, latent_dim, 1))
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map audio `[B, 1, F * hop_length]` to latents `[B, D, F]`; frame f sees samples before (f + 1) * hop_length."""
+        latents = audio
+        for layer in self.layers:
+            latents = layer(latents, cache)
+        return latents

@@ -1,0 +1,148 @@
+"""Causal layers with an explicit cache: the one mechanism behind offline, streaming and chunked use.
+
+A layer that looks back keeps the last inputs it needs in a `Cache` that the caller owns. `cache=None` means offline: the
+signal starts here and everything before it is zero. Feeding a signal in blocks with one cache gives the result of
+feeding it whole.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Cache = dict[nn.Module, Tensor]
+"""Left context of each layer, filled by the layers themselves. Create it empty (`{}`), pass it to every block of a stream."""
+
+
+def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | None) -> Tensor:
+    """Put the last `size` inputs of `layer` in front of `x`, zeros at the start of a signal.
+
+    Args:
+        layer: The layer that needs the context; its key in the cache.
+        x: `[B, C, F]`.
+        size: Frames of context.
+        cache: The stream's cache, updated in place; None offline.
+
+    Returns:
+        `[B, C, size + F]`.
+    """
+    if size == 0:
+        return x
+    if cache is None:
+        return F.pad(x, (size, 0))
+    context = cache.get(layer)
+    if context is None:
+        context = x.new_zeros(*x.shape[:-1], size)
+    x = torch.cat([context, x], dim=-1)
+    cache[layer] = x[..., -size:]
+    return x
+
+
+class CausalConv1d(nn.Conv1d):
+    """Convolution whose output frame depends on no input after it.
+
+    Output length is exactly F / stride; F must be a multiple of the stride (EnCodec, arXiv:2210.13438, section 3.1).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1, dilation: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups)
+        self.context = (kernel_size - 1) * dilation + 1 - stride
+        if self.context < 0:
+            raise ValueError(f"kernel_size {kernel_size} with dilation {dilation} is shorter than the stride {stride}")
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:  # type: ignore[override]
+        """Map `[B, C, F]` to `[B, C', F / stride]`."""
+        return super().forward(with_left_context(self, x, self.context, cache))
+
+
+class Downsample(nn.Module):
+    """Strided causal convolution with a kernel of two strides, computed as one matrix product over frames.
+
+    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride)`; folding the stride into the channels first is several
+    times as fast on a CPU when the stride is large.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = CausalConv1d(in_channels * stride, out_channels, kernel_size=2)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F * stride]` to `[B, C', F]`."""
+        batch, channels, length = x.shape
+        frames = x.reshape(batch, channels, length // self.stride, self.stride)
+        folded: Tensor = self.conv(frames.transpose(2, 3).reshape(batch, channels * self.stride, -1), cache)
+        return folded
+
+
+class Upsample(nn.Module):
+    """Causal transposed convolution with a kernel of two strides, written as a convolution and a reshape.
+
+    Every input frame adds to the output samples of its own frame and of the next one: the same map as a transposed
+    convolution trimmed on the right, with the tail kept as input context.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.conv = CausalConv1d(in_channels, out_channels * stride, kernel_size=2)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to `[B, C', F * stride]`."""
+        batch, _, num_frames = x.shape
+        folded = self.conv(x, cache).reshape(batch, -1, self.stride, num_frames)
+        return folded.transpose(2, 3).reshape(batch, -1, num_frames * self.stride)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise causal convolution and a two-layer network per frame, added to the input (arXiv:2201.03545; Vocos, arXiv:2306.00814).
+
+    The normalisation sits inside the residual branch only: the level of the signal travels on the residual stream, and a
+    norm on that stream would make it unknowable to the decoder.
+    """
+
+    def __init__(self, channels: int, *, kernel_size: int, expansion: float) -> None:
+        super().__init__()
+        hidden = round(channels * expansion)
+        self.depthwise = CausalConv1d(channels, channels, kernel_size, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.expand = nn.Linear(channels, hidden)
+        self.contract = nn.Linear(hidden, channels)
+        self.scale = nn.Parameter(torch.full((channels,), 0.1))
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to `[B, C, F]`."""
+        branch = self.norm(self.depthwise(x, cache).transpose(1, 2))
+        branch = self.contract(F.gelu(self.expand(branch))) * self.scale
+        return x + branch.transpose(1, 2)
+
+
+class Snake(nn.Module):
+    """Periodic activation x + sin^2(a x) / a with a learned per channel (arXiv:2006.08195, eq. 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.zeros(channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, F]` to `[B, C, F]`."""
+        alpha = self.log_alpha.exp()
+        return x + torch.sin(alpha * x).square() / (alpha + 1e-9)
+
+
+class SnakeResidualUnit(nn.Module):
+    """Dilated causal convolution between Snake activations, added to the input (DAC, arXiv:2306.06546, section 3.1)."""
+
+    def __init__(self, channels: int, *, kernel_size: int = 7, dilation: int = 1) -> None:
+        super().__init__()
+        self.snake_in = Snake(channels)
+        self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation)
+        self.snake_out = Snake(channels)
+        self.pointwise = CausalConv1d(channels, channels, 1)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to `[B, C, F]`."""
+        branch = self.conv(self.snake_in(x), cache)
+        result: Tensor = x + self.pointwise(self.snake_out(branch), cache)
+        return result

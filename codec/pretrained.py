@@ -1,0 +1,113 @@
+"""Models on disk: a folder with `config.json` and `model.safetensors`, the same for a release, a run and a checkpoint.
+
+No code runs on load. A model's identity is a SHA-256 over its configuration and tensors; files of codes carry it.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from codec.config import CodecConfig, from_dict, shipped, to_dict
+from codec.errors import ConfigError, ModelError
+from codec.model.codec import Codec, build_codec
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "checkpoints/index.json"
+_TRAINING_ONLY = ("quantizer.codebooks.counts", "quantizer.codebooks.sums")
+
+
+def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec:
+    """Load a model for inference.
+
+    Args:
+        name: Name of a shipped model, a model folder, a checkpoint, or a run directory (its best checkpoint, else its last).
+        device: Where the weights go.
+
+    Raises:
+        ModelError: Nothing of that name, or files that are damaged or of another architecture.
+    """
+    folder = find_model(name)
+    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    try:
+        config = from_dict(CodecConfig, json.loads(config_path.read_text(encoding="utf-8")), source=str(config_path))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
+        raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
+    codec = build_codec(config)
+    load_weights(codec, weights_path)
+    return codec.to(device).eval().requires_grad_(False)
+
+
+def save_codec(codec: Codec, folder: str | Path) -> None:
+    """Write `config.json` and `model.safetensors` into `folder`, which is created."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
+    save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
+
+
+def load_weights(codec: Codec, path: Path) -> None:
+    """Load the tensors of a `model.safetensors` into a model, strictly; codebook statistics restart from the codewords.
+
+    Raises:
+        ModelError: The file is damaged, or its tensors are not exactly those of this architecture.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"can't read the weights {path}: {_one_line(error)}") from error
+    expected = inference_tensors(codec)
+    for key in sorted(expected.keys() | tensors.keys()):
+        have, want = tensors.get(key), expected.get(key)
+        if have is None or want is None or have.shape != want.shape:
+            described = [("absent" if tensor is None else str(list(tensor.shape))) for tensor in (have, want)]
+            raise ModelError(f"{path} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model")
+    codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
+    codec.quantizer.codebooks.restart_statistics()
+
+
+def find_model(name: str | Path) -> Path:
+    """Folder that holds the two files of a model, from any of the forms `load_codec` takes.
+
+    Raises:
+        ModelError: There is none; the message says what may be given.
+    """
+    for folder in (Path(name), shipped("weights") / str(name)):
+        if (folder / WEIGHTS_FILE).is_file():
+            return folder
+        if (folder / INDEX_FILE).is_file():
+            try:
+                index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+                return folder / "checkpoints" / str(index.get("best") or index["last"])
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                raise ModelError(f"{folder / INDEX_FILE} is damaged: {_one_line(error)}") from error
+    known = sorted(path.parent.name for path in shipped("weights").glob(f"*/{WEIGHTS_FILE}"))
+    names = f"one of {', '.join(known)}, " if known else ""
+    raise ModelError(f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder with {WEIGHTS_FILE}")
+
+
+def inference_tensors(codec: Codec) -> dict[str, Tensor]:
+    """The tensors that encoding and decoding need, on the CPU and contiguous; training statistics are left out."""
+    state = codec.state_dict()
+    return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items() if key not in _TRAINING_ONLY}
+
+
+def model_identity(codec: Codec) -> bytes:
+    """SHA-256 (32 bytes) over what decoding depends on: the model's constants and every tensor with its name.
+
+    The text of config.json is left out on purpose: a key added to it by a later version must not orphan old files.
+    """
+    digest = hashlib.sha256(f"{codec.sample_rate} {codec.hop_length} {codec.delay}".encode())
+    for key, tensor in sorted(inference_tensors(codec).items()):
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.digest()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

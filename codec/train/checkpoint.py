@@ -1,0 +1,113 @@
+"""Checkpoints: a model folder with the state of its training beside it, written so that a crash at any moment loses nothing.
+
+    RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
+    RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the averaged weights: loads as a model)
+                                           training.safetensors, state.json (raw weights, optimizer, counters: resumes)
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from codec.errors import ModelError
+from codec.model.codec import Codec
+from codec.pretrained import INDEX_FILE, save_codec
+
+TRAINING_FILE = "training.safetensors"
+STATE_FILE = "state.json"
+
+
+def save_checkpoint(
+    run_dir: Path, *, step: int, averaged: Codec, model: nn.Module, optimizer: Optimizer, counters: dict[str, Any], best: bool
+) -> Path:
+    """Write checkpoint `step` as the last one, and as the best one if `best`; others that nothing names are removed.
+
+    Raises:
+        ModelError: It can't be written (a full disk, say); the checkpoints before it are untouched.
+    """
+    folder = run_dir / "checkpoints" / f"step-{step:08d}"
+    partial = folder.with_name(folder.name + ".partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        save_codec(averaged, partial)
+        save_file(_training_tensors(averaged, model, optimizer), partial / TRAINING_FILE)
+        (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # from a run that went on beyond the checkpoint it is resumed from
+        partial.rename(folder)
+        index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
+        _replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ModelError(f"can't write the checkpoint {folder}: {' '.join(str(error).split())}") from error
+    for other in folder.parent.glob("step-*"):
+        if other.name not in index.values():
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
+
+
+def load_checkpoint(run_dir: Path, *, averaged: Codec, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """Restore the last checkpoint of a run in place and return its step and counters.
+
+    Raises:
+        ModelError: There is none, or it is damaged or of another architecture.
+    """
+    name = read_index(run_dir).get("last")
+    if name is None:
+        raise ModelError(f"nothing to resume in {run_dir}: it has no checkpoint")
+    folder = run_dir / "checkpoints" / name
+    try:
+        tensors = load_file(folder / TRAINING_FILE)
+        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        _restore(tensors, averaged, model, optimizer)
+    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
+    return state
+
+
+def read_index(run_dir: Path) -> dict[str, str]:
+    """Names of the last and best checkpoint; empty before the first one."""
+    path = run_dir / INDEX_FILE
+    try:
+        index: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} is damaged: {error}") from error
+    return index
+
+
+def _training_tensors(averaged: Codec, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
+    tensors |= {f"averaged.{key}": tensor for key, tensor in averaged.named_parameters()}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = value
+    return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+
+
+def _restore(tensors: dict[str, Tensor], averaged: Codec, model: nn.Module, optimizer: Optimizer) -> None:
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+    model.load_state_dict(part("model."))
+    averaged.load_state_dict(model.state_dict() | part("averaged."))
+    for name, parameter in model.named_parameters():
+        state = {key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors}
+        if state:
+            optimizer.state[parameter] = {
+                key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in state.items()
+            }
+
+
+def _replace_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,192 @@
+"""Training data: which segment of which file item i of step s is, as a pure function of the seed.
+
+Nothing here has a state that a resumed run could lose, and no two processes can disagree.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from codec.audio import find_audio_files, read_info, read_segment, resample
+from codec.config import DataConfig, shipped
+from codec.errors import AudioError, ConfigError
+
+SHIPPED_CLIPS = "shipped:clips"
+
+
+class Item(NamedTuple):
+    """One file of a data set."""
+
+    path: Path
+    speaker: str
+    seconds: float | None
+
+
+class Batch(NamedTuple):
+    """Segments of one step."""
+
+    audio: Tensor
+    """float32 `[B, 1, T]`, zeros behind the end of a file that is shorter than T."""
+    lengths: Tensor
+    """Real samples of each segment, int64 `[B]`."""
+    index: Tensor
+    """Number of each item since the start of training, int64 `[B]`; random choices depend on it alone."""
+
+
+def data_root(config: DataConfig) -> Path:
+    """Folder of the data."""
+    return shipped("clips") if str(config.root) == SHIPPED_CLIPS else config.root.expanduser()
+
+
+def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = ()) -> list[Item]:
+    """Files of a folder or a manifest.
+
+    Args:
+        root: Folder that `source` is relative to.
+        source: A folder, or a TSV manifest whose column `path` is relative to the manifest.
+        split: Keep the rows of this split, where the manifest has the column.
+        kinds: Keep the rows of these kinds, where given.
+
+    Raises:
+        ConfigError: The source is missing, is no manifest, or nothing of it is left.
+    """
+    location = root / source
+    if location.is_dir():
+        return [Item(path, "", None) for path in find_audio_files(location)]
+    if not location.is_file():
+        raise ConfigError(f"no data at {location}: give the folder with --data.root, a folder or manifest with --data.{split}")
+    with location.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t")
+        if "path" not in (reader.fieldnames or ()):
+            raise ConfigError(f"{location} is no manifest: its first line must name tab-separated columns, one of them path")
+        rows = [row for row in reader if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)]
+    if not rows:
+        raise ConfigError(f"{location} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else ""))
+    return [_item(location, row) for row in rows]
+
+
+def _item(manifest: Path, row: dict[str, str]) -> Item:
+    try:
+        seconds = float(row["seconds"]) if row.get("seconds") else None
+    except ValueError as error:
+        raise ConfigError(f"{manifest}: seconds of {row['path']} is no number: {row['seconds']!r}") from error
+    return Item(manifest.parent / row["path"], row.get("speaker") or "", seconds)
+
+
+class Segments(Dataset[tuple[Tensor, int, int]]):
+    """Random segments by number: item `index` is the same whenever and wherever it is asked for.
+
+    A speaker is drawn with probability proportional to the square root of the speaker's seconds, so that few long
+    speakers do not crowd out many short ones, and then a file of the speaker in proportion to its seconds. Without
+    speakers every second is as likely as any other.
+
+    Args:
+        items: Files to draw from.
+        sample_rate: Hz, of the segments; files of other rates are resampled.
+        segment_samples: T.
+        gain_db: Range of the random gain (dB).
+        seed: Everything random depends on (seed, index).
+    """
+
+    def __init__(
+        self, items: Sequence[Item], *, sample_rate: int, segment_samples: int, gain_db: tuple[float, float], seed: Sequence[int]
+    ) -> None:
+        self.paths = [item.path for item in items]
+        self.sample_rate = sample_rate
+        self.segment_samples = segment_samples
+        self.gain_db = gain_db
+        self.seed = tuple(seed)
+        self.cumulative = np.cumsum(_probabilities(items))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        """Segment number `index`: audio `[1, T]`, its real length, its number."""
+        rng = np.random.default_rng((*self.seed, index))
+        path = self.paths[min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), len(self.paths) - 1)]
+        position, gain_db = rng.random(), rng.uniform(*self.gain_db)
+        audio = self._read(path, position)
+        peak = float(np.abs(audio).max(initial=0.0))
+        audio *= min(10.0 ** (gain_db / 20), 1.0 / max(peak, 1e-9))
+        padded = torch.zeros(1, self.segment_samples)
+        padded[:, : audio.shape[-1]] = torch.from_numpy(audio)
+        return padded, audio.shape[-1], index
+
+    def _read(self, path: Path, position: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        info = read_info(path)
+        wanted = -(-self.segment_samples * info.sample_rate // self.sample_rate)
+        start = int(position * (max(info.num_samples - wanted, 0) + 1))
+        audio = read_segment(path, start, min(wanted, info.num_samples)).mean(axis=0, keepdims=True)
+        if not np.isfinite(audio).all():
+            raise AudioError(f"{path} has NaN or Inf samples: remove it from the training data")
+        if info.sample_rate != self.sample_rate:
+            audio = resample(torch.from_numpy(audio), info.sample_rate, self.sample_rate).numpy()
+        return audio[:, : self.segment_samples].copy()
+
+
+def _probabilities(items: Sequence[Item]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    progress = tqdm(items, desc="reading durations", unit="file", delay=2, leave=False)
+    seconds = np.array([_duration(item) if item.seconds is None else item.seconds for item in progress], dtype=np.float64)
+    if not (seconds > 0).all():
+        raise ConfigError(f"{items[int(np.argmin(seconds))].path} has no positive duration")
+    per_speaker: dict[str, float] = defaultdict(float)
+    for item, duration in zip(items, seconds, strict=True):
+        per_speaker[item.speaker] += duration
+    speaker_total = np.array([per_speaker[item.speaker] for item in items])
+    weights = np.sqrt(speaker_total) * seconds / speaker_total
+    probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = weights / weights.sum()
+    return probabilities
+
+
+def _duration(item: Item) -> float:
+    info = read_info(item.path)
+    return info.num_samples / info.sample_rate
+
+
+class _StepBatches:
+    """Item numbers of this rank for each step: rank r takes the r-th equal part of the global batch."""
+
+    def __init__(self, first_step: int, last_step: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.steps = range(first_step, last_step)
+        self.batch_size = batch_size
+        self.share = batch_size // world_size
+        self.rank = rank
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in self.steps:
+            first = step * self.batch_size + self.rank * self.share
+            yield list(range(first, first + self.share))
+
+
+def batches(
+    segments: Segments, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1, num_workers: int = 0
+) -> Iterator[Batch]:
+    """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each, read ahead by `num_workers` processes.
+
+    Raises:
+        ConfigError: The global batch size is not divisible by the number of processes.
+    """
+    if batch_size % world_size:
+        raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
+    loader = DataLoader(
+        segments,
+        batch_sampler=_StepBatches(first_step, last_step, batch_size, rank, world_size),
+        num_workers=num_workers,
+        prefetch_factor=4 if num_workers else None,
+        collate_fn=_collate,
+    )
+    return iter(loader)
+
+
+def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:
+    audio, lengths, index = zip(*items, strict=True)
+    return Batch(torch.stack(audio), torch.tensor(lengths), torch.tensor(index))

@@ -1,0 +1,47 @@
+"""AdamW with linear warm-up and cosine decay, revived rows, and the moving average of the weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from codec.config import OptimizerConfig
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
+    """AdamW with weight decay on matrices only: not on biases, norms, scales or codebooks."""
+    decayed = {name for name, parameter in model.named_parameters() if parameter.ndim >= 2 and "codebooks" not in name}
+    groups = [
+        {"params": [p for name, p in model.named_parameters() if name in decayed], "weight_decay": config.weight_decay},
+        {"params": [p for name, p in model.named_parameters() if name not in decayed], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, foreach=True)
+
+
+def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
+    """Learning rate of step 0 .. num_steps - 1: linear up to `lr` over `warmup_steps`, then half a cosine down to `final_lr`."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(num_steps - config.warmup_steps, 1)
+    return config.final_lr + (config.lr - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+@torch.no_grad()
+def average_weights(averaged: nn.Module, model: nn.Module, *, decay: float, num_updates: int) -> None:
+    """Move the averaged parameters towards the model's; buffers (EMA codebooks) are copied.
+
+    The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start is
+    forgotten.
+    """
+    decay = min(decay, (1 + num_updates) / (10 + num_updates))
+    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
+    for mine, theirs in zip(averaged.buffers(), model.buffers(), strict=True):
+        mine.copy_(theirs)
+
+
+def forget_moments(optimizer: Optimizer, parameter: nn.Parameter, rows: Tensor) -> None:
+    """Zero the Adam moments of the rows of a parameter that were set anew; `rows` is a bool mask over its first axes."""
+    for key in ("exp_avg", "exp_avg_sq"):
+        if key in optimizer.state.get(parameter, {}):
+            optimizer.state[parameter][key][rows] = 0.0

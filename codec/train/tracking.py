@@ -1,0 +1,93 @@
+"""Where a run's numbers, pictures and audio go: a small protocol, and the trackers that speak it."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Tracker(Protocol):
+    """Receives what a run reports; `step` counts optimizer steps."""
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers by name, `group/name`."""
+
+    def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
+        """Record audio `[T]` in [-1, 1]."""
+
+    def figure(self, name: str, figure: "Figure", step: int) -> None:
+        """Record a matplotlib figure."""
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+
+
+class TensorboardTracker:
+    """Event files that `tensorboard --logdir` shows."""
+
+    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers by name, `group/name`."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+
+    def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
+        """Record audio `[T]` in [-1, 1]."""
+        self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)  # type: ignore[no-untyped-call]
+
+    def figure(self, name: str, figure: "Figure", step: int) -> None:
+        """Record a matplotlib figure."""
+        self.writer.add_figure(name, figure, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self.writer.close()  # type: ignore[no-untyped-call]
+
+
+class HistoryTracker:
+    """Numbers as JSON lines in one file: the learning curve without any viewer. It keeps no audio and no pictures."""
+
+    def __init__(self, path: Path, last_step: int = 0) -> None:
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= last_step]  # a resumed run repeats what came later
+        self.file = path.open("w", encoding="utf-8")
+        self.file.writelines(line + "\n" for line in kept)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Append one line; a value that is not finite becomes null."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, **finite}) + "\n")
+        self.file.flush()
+
+    def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
+        """Keep nothing."""
+
+    def figure(self, name: str, figure: "Figure", step: int) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Figure":
+    """Picture of original above decoded audio, both `[T]`: power spectrograms in dB over the same range."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True, sharey=True)
+    for axis, signal, title in zip(axes, (audio, decoded), ("original", "decoded"), strict=True):
+        axis.specgram(signal.numpy() + 1e-6, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
+        axis.set(title=title, ylabel="frequency (Hz)")
+    axes[1].set_xlabel("time (s)")
+    return figure

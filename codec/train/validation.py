@@ -1,0 +1,66 @@
+"""Validation during training: held-out files through `codec.eval`, numbers, pictures and audio to the trackers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from codec.audio import load_audio
+from codec.config import Recipe
+from codec.eval.evaluate import evaluate
+from codec.eval.metrics import available_metrics
+from codec.model.codec import Codec
+from codec.train.data import data_root, list_items
+from codec.train.tracking import Tracker, spectrogram_figure
+
+
+class Validator:
+    """Judges a model on fixed files at fixed numbers of levels.
+
+    Args:
+        paths: Held-out files.
+        num_quantizers: Numbers of levels to judge.
+        num_samples_logged: How many files' audio and spectrograms are recorded, at the most levels.
+    """
+
+    def __init__(self, paths: Sequence[Path], *, num_quantizers: Sequence[int], num_samples_logged: int) -> None:
+        self.paths = paths
+        self.num_quantizers = num_quantizers
+        self.num_samples_logged = num_samples_logged
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe) -> "Validator | None":
+        """The validation that a recipe asks for; None if it has no held-out files."""
+        if recipe.data.valid is None:
+            return None
+        items = list_items(data_root(recipe.data), recipe.data.valid, split="valid", kinds=recipe.data.kinds)
+        stride = max(1, len(items) // (recipe.validation.max_files or len(items)))
+        paths = [item.path for item in items[::stride]][: recipe.validation.max_files]
+        levels = sorted({recipe.codec.num_quantizers_for(bitrate) for bitrate in recipe.validation.bitrates})
+        return cls(paths, num_quantizers=levels, num_samples_logged=recipe.validation.num_samples_logged)
+
+    def run(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
+        """Judge `codec`, report to the trackers, and return the score that the best checkpoint has lowest: mean mel distance."""
+        evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=available_metrics())
+        values = {}
+        for mean in evaluation.means:
+            rate = f"{mean['bitrate'] / 1000:g}kbps"
+            values |= {f"valid/{name}_{rate}": mean[name] for name in available_metrics()}
+        for level, usage in enumerate(evaluation.health.usage.tolist()):
+            values[f"valid_usage/level_{level + 1}"] = usage
+        values["valid/entropy_bitrate"] = float(evaluation.health.entropy.sum()) * codec.config.frame_rate
+        for tracker in trackers:
+            tracker.scalars(values, step)
+        self._log_samples(codec, trackers, step)
+        return sum(mean["mel_distance"] for mean in evaluation.means) / len(evaluation.means)
+
+    @torch.no_grad()
+    def _log_samples(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:
+        for number, path in enumerate(self.paths[: self.num_samples_logged]):
+            audio = load_audio(path, codec.sample_rate)[:, :1].to(next(codec.parameters()).device)
+            decoded = codec.decode(codec.encode(audio), audio.shape[-1])[0, 0].cpu()
+            original = audio[0, 0].cpu()
+            for tracker in trackers:
+                tracker.audio(f"sample_{number}/decoded", decoded, codec.sample_rate, step)
+                tracker.audio(f"sample_{number}/original", original, codec.sample_rate, step)
+                tracker.figure(f"sample_{number}", spectrogram_figure(original, decoded, codec.sample_rate), step)
