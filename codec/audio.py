@@ -2,30 +2,28 @@
 
     in.wav --load_audio--> audio [1, C, T]   ...   audio [1, C, T] --save_audio--> in.decoded.wav
 
-Files are read and written block by block. This is the only module that knows soundfile (libsndfile) and soxr.
+Files are read and written block by block. This is the only module that knows soundfile (libsndfile).
 C channels, T samples of a whole, n or m samples of a block; float32, nominally in [-1, 1].
 """
 
 import contextlib
-import io
 import os
 import secrets
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import soundfile as sf
-import soxr
 import torch
 
+from codec.containers import OpenEndedWav, check_ogg_end, check_sizes, truncated
 from codec.errors import AudioError
+from codec.resampling import Block, Resampler
 
 StrPath = str | os.PathLike[str]
-Block = npt.NDArray[np.float32]  # [C, n]
 
 READ_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff"),
@@ -41,7 +39,6 @@ WRITE_FORMATS = {
 
 _BLOCK_SAMPLES = 1 << 16
 _UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a FLAC stream whose header holds no length
-_MAX_OGG_PAGE_BYTES = 27 + 255 + 255 * 255  # RFC 3533, section 6
 
 
 class AudioInfo(NamedTuple):
@@ -104,7 +101,7 @@ def iterate_blocks(path: StrPath, block_samples: int, sample_rate: int | None = 
         # The length of an MP3 without a Xing header is an estimate and proves nothing.
         length_is_exact = file.frames != _UNKNOWN_LENGTH and file.format != "MP3"
         if num_samples < (file.frames if length_is_exact else 1):
-            raise _truncated(path, f"{file.frames} samples", num_samples)
+            raise truncated(path, f"{num_samples} samples found")
         if (tail := resampler.flush()).shape[1]:
             yield tail
 
@@ -131,7 +128,7 @@ def read_segment(path: StrPath, start: int, num_samples: int) -> Block:
             file.seek(start)
         segment = _read(path, file, num_samples, start)
     if segment.shape[1] < num_samples:
-        raise _truncated(path, f"{end} samples", start + segment.shape[1])
+        raise truncated(path, f"{start + segment.shape[1]} samples found")
     return segment
 
 
@@ -156,69 +153,19 @@ def find_audio_files(folder: StrPath) -> list[Path]:
     return files
 
 
-class Resampler:
-    """Resample a stream of blocks; the result does not depend, to the bit, on where the blocks are cut.
-
-    Output sample m lies at input sample m * from_rate / to_rate: soxr's filter is linear-phase and its delay
-    is taken out, so early pushes return little or nothing and `flush` the rest. Equal rates pass blocks
-    through untouched. Quality is soxr's VHQ: precise to 28 bits, more than float32 holds, in 1.1 to 1.4 times
-    the time of HQ (20 bits), which is thousands of times real time either way.
-
-    Raises:
-        AudioError: A rate (Hz) or the number of channels is below 1.
-    """
-
-    def __init__(self, from_rate: int, to_rate: int, num_channels: int) -> None:
-        if min(from_rate, to_rate, num_channels) < 1:
-            what = f"{num_channels} channels from {from_rate} to {to_rate} Hz"
-            raise AudioError(f"can't resample {what}; all three must be at least 1")
-        self.from_rate, self.to_rate, self.num_channels = from_rate, to_rate, num_channels
-        self._stream = soxr.ResampleStream(from_rate, to_rate, num_channels, dtype="float32", quality="VHQ")
-        self._num_pushed = self._num_returned = 0
-
-    def push(self, block: Block) -> Block:
-        """Take the next block `[C, n]`, return the samples `[C, m]` that are ready; m may be 0."""
-        if self.from_rate == self.to_rate:
-            return block
-        self._num_pushed += block.shape[1]
-        resampled = self._process(block, last=False)
-        self._num_returned += resampled.shape[1]
-        return resampled
-
-    def flush(self) -> Block:
-        """End the stream, return its remaining samples `[C, m]`: ceil(n * to_rate / from_rate) in all."""
-        if self.from_rate == self.to_rate:
-            return np.zeros((self.num_channels, 0), np.float32)
-        # soxr rounds the total to the nearest; one output sample's worth of zeros makes it reach the ceiling.
-        num_zeros = self.from_rate // self.to_rate + 1
-        tail = self._process(np.zeros((self.num_channels, num_zeros), np.float32), last=True)
-        total = -(-self._num_pushed * self.to_rate // self.from_rate)
-        return tail[:, : total - self._num_returned]
-
-    def _process(self, block: Block, last: bool) -> Block:
-        frames = np.ascontiguousarray(block.T, dtype=np.float32)
-        return np.ascontiguousarray(self._stream.resample_chunk(frames, last=last).T)
-
-
-def resample(audio: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
-    """Resample audio `[..., T]` to `[..., ceil(T * to_rate / from_rate)]`, float32, on the same device."""
-    if from_rate == to_rate or not audio.numel():
-        return audio.float()
-    block = audio.detach().float().cpu().reshape(-1, audio.shape[-1]).numpy()
-    resampler = Resampler(from_rate, to_rate, len(block))
-    resampled = np.concatenate([resampler.push(block), resampler.flush()], axis=1)
-    return torch.from_numpy(resampled).reshape(*audio.shape[:-1], -1).to(audio.device)
-
-
 def save_audio(path: StrPath, audio: torch.Tensor, sample_rate: int, *, overwrite: bool = False) -> None:
     """Save audio `[1, C, T]`, `[C, T]` or `[T]` with the guarantees of `AudioWriter`.
 
     Raises:
         AudioError: The audio has another shape; else as for `AudioWriter`.
     """
-    if audio.ndim not in (1, 2, 3) or (audio.ndim == 3 and audio.shape[0] != 1):
+    if audio.ndim == 1:
+        audio = audio[None]
+    if audio.ndim == 3 and audio.shape[0] == 1:
+        audio = audio[0]
+    if audio.ndim != 2:
         raise AudioError(f"can't save audio of shape {list(audio.shape)}; give [1, C, T], [C, T] or [T]")
-    block = torch.atleast_2d(audio[0] if audio.ndim == 3 else audio).detach().float().cpu().numpy()
+    block = audio.detach().float().cpu().numpy()
     with AudioWriter(path, sample_rate, len(block), overwrite=overwrite) as writer:
         writer.write(block)
 
@@ -239,9 +186,7 @@ class AudioWriter:
             channels that the format does not take, a folder that can't be written, a full disk.
     """
 
-    def __init__(
-        self, path: StrPath, sample_rate: int, num_channels: int, *, overwrite: bool = False
-    ) -> None:
+    def __init__(self, path: StrPath, sample_rate: int, num_channels: int, *, overwrite: bool = False) -> None:
         self.path = Path(path)
         self.sample_rate, self.num_channels, self.overwrite = sample_rate, num_channels, overwrite
         if self.path.suffix.lower() not in WRITE_FORMATS:
@@ -260,18 +205,14 @@ class AudioWriter:
         except OSError as error:
             raise AudioError(f"can't write {self.path}: {error.strerror}; choose another folder") from error
         try:
-            self._file = sf.SoundFile(
-                self._temporary,
-                "w",
-                self.sample_rate,
-                self.num_channels,
-                self._encoding,
-                format=self._container,
-            )
+            layout = {"samplerate": self.sample_rate, "channels": self.num_channels}
+            encoding = {"format": self._container, "subtype": self._encoding}
+            self._file = sf.SoundFile(self._temporary, "w", **layout, **encoding)
         except sf.LibsndfileError as error:
             self._temporary.unlink()
             what = f"{self.num_channels} channels at {self.sample_rate} Hz as {self._encoding}"
-            raise AudioError(f"can't write {self.path}: {what} ({error.error_string}); try .wav") from error
+            remedy = "try .wav, and see that the disk is not full"
+            raise AudioError(f"can't write {self.path}: {what} ({error.error_string}); {remedy}") from error
         return self
 
     def write(self, block: Block) -> None:
@@ -314,9 +255,8 @@ class AudioWriter:
         # Encoders report a full disk late or never, and the sizes in a WAV wrap at 4 GiB.
         num_written = sf.info(self._temporary).frames
         if num_written != self._num_samples:
-            raise AudioError(
-                f"{self.path} came out {num_written} samples long, not {self._num_samples}; try .flac"
-            )
+            lengths = f"{num_written} samples long, not {self._num_samples}"
+            raise AudioError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
         self._refuse_overwriting()
         self._temporary.replace(self.path)
 
@@ -324,9 +264,7 @@ class AudioWriter:
         if self.path.is_dir():
             raise AudioError(f"{self.path} is a folder; give the name of a file")
         if self.path.exists() and not self.overwrite:
-            raise AudioError(
-                f"{self.path} is already there; remove it, choose another name or allow overwriting"
-            )
+            raise AudioError(f"{self.path} is already there; choose another name or allow overwriting")
 
     def _to_pcm(self, piece: Block) -> npt.NDArray[Any]:
         """Round to 16 bits ourselves: libsndfile reads k as k / 32768, but writes x as 32767 * x."""
@@ -345,27 +283,12 @@ class AudioWriter:
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
     """A file that is read forward; `seek` still works.
 
-    SoundFile.read follows every read by a seek to where it already is, which fails at the end of a FLAC
-    stream of unknown length.
+    SoundFile.read follows every read by a seek to where it already is. That changes the samples of an Opus
+    file, which then depend on the block size, and fails at the end of a FLAC stream of unknown length.
     """
 
     def seekable(self) -> bool:
         return False
-
-
-class _OpenEndedWav(io.FileIO):
-    """A WAV whose writer never filled in the size of the data chunk: libsndfile is shown "unknown", not 0."""
-
-    def __init__(self, path: Path, size_at: int) -> None:
-        super().__init__(path)
-        self._size_at = size_at
-
-    def readinto(self, buffer: Any) -> int:
-        first = self._size_at - self.tell()
-        num_bytes = super().readinto(buffer)
-        for at in range(max(first, 0), min(first + 4, num_bytes)):
-            buffer[at : at + 1] = b"\xff"
-        return num_bytes
 
 
 @contextlib.contextmanager
@@ -374,65 +297,25 @@ def _open(path: Path) -> Iterator[_ForwardFile]:
     try:
         with path.open("rb") as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
+            if num_bytes == 0:
+                raise AudioError(f"{path} is empty (0 bytes); leave it out, or get it again")
             magic = stream.read(4)
             if magic == b"OggS":
-                _check_ogg_end(path, stream, num_bytes)
-            open_size_at = _check_sizes(path, stream, num_bytes) if magic in (b"RIFF", b"FORM") else None
+                check_ogg_end(path, stream, num_bytes)
+            open_size_at = check_sizes(path, stream, num_bytes) if magic in (b"RIFF", b"FORM") else None
     except OSError as error:
         raise AudioError(f"can't read {path}: {error.strerror}; give a readable audio file") from error
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(_OpenEndedWav(path, open_size_at)) if open_size_at else path
+            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else path
             file = stack.enter_context(_ForwardFile(source))
-        except (
-            sf.LibsndfileError,
-            TypeError,
-        ) as error:  # TypeError: soundfile takes .raw for samples without header
-            problem = (
-                "it is empty (0 bytes)" if num_bytes == 0 else "not audio, damaged, or an unsupported format"
-            )
-            raise AudioError(
-                f"can't read {path}: {problem}; convert it to .wav or .flac with ffmpeg"
-            ) from error
+        # TypeError: soundfile takes .raw for samples without a header, whose layout it has to be told.
+        except (sf.LibsndfileError, TypeError) as error:
+            remedy = "if it is audio, convert it to .wav or .flac with ffmpeg"
+            raise AudioError(f"{path} is not audio, damaged, or in an unknown format; {remedy}") from error
         if file.frames == 0:
-            raise AudioError(f"{path} holds no samples; give a file of at least one")
+            raise AudioError(f"{path} holds no samples; leave it out")
         yield file
-
-
-def _check_sizes(path: Path, stream: BinaryIO, num_bytes: int) -> int | None:
-    """Check that the samples promised by a WAV or AIFF header are there (libsndfile does not mind).
-
-    Returns:
-        The offset of the data chunk's size if that is an unfilled 0, else None.
-    """
-    stream.seek(0)
-    order = "<" if stream.read(4) == b"RIFF" else ">"
-    (form_size,) = struct.unpack(order + "I", stream.read(4).ljust(4, b"\0"))
-    stream.seek(12)
-    while len(header := stream.read(8)) == 8:
-        name, size = struct.unpack(order + "4sI", header)
-        start = stream.tell()
-        if name not in (b"data", b"SSND"):
-            stream.seek(start + size + size % 2)
-            continue
-        if size == 0:
-            return start - 4 if form_size + 8 != num_bytes else None
-        # Writers to a pipe promise all there can be: ffmpeg just under 4 GiB, sox and arecord about 2 GiB.
-        is_streamed = size >= 0xFFFFFF00 or 0x7FFFF000 <= size <= 0x80000000
-        if start + size > num_bytes and not is_streamed:
-            raise _truncated(path, f"{size} bytes of samples", num_bytes - start)
-        return None
-    return None
-
-
-def _check_ogg_end(path: Path, stream: BinaryIO, num_bytes: int) -> None:
-    """Check that the last Ogg page is whole and has the end-of-stream flag (RFC 3533, section 6)."""
-    stream.seek(max(0, num_bytes - _MAX_OGG_PAGE_BYTES))
-    tail = stream.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    num_segments = page[26] if len(page) > 26 else 255
-    if not page[5:6] > b"\3" or len(page) < 27 + num_segments + sum(page[27 : 27 + num_segments]):
-        raise _truncated(path, "an end-of-stream page", 0)
 
 
 def _read(path: Path, file: _ForwardFile, num_samples: int, position: int) -> Block:
@@ -455,11 +338,4 @@ def _decoding_errors(path: Path, second: float) -> Iterator[None]:
     try:
         yield
     except sf.LibsndfileError as error:
-        problem = f"damaged or truncated after {second:.1f} s ({error.error_string})"
-        raise AudioError(f"{path} is {problem}; copy or download it again") from error
-
-
-def _truncated(path: StrPath, promised: str, found: int) -> AudioError:
-    return AudioError(
-        f"{path} is truncated: it promises {promised} and holds {found}; copy or download it again"
-    )
+        raise truncated(path, f"or damaged, after {second:.1f} s: {error.error_string}") from error

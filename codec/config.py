@@ -115,16 +115,20 @@ class CodecConfig:
     """Samples that the decoder may wait beyond its own delay; raises quality and latency."""
     encoder: EncoderConfig = EncoderConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
-    decoder: Annotated[ConvNeXtDecoderConfig, Tag("convnext")] | Annotated[UpsampleDecoderConfig, Tag("upsample")] = Field(
-        ConvNeXtDecoderConfig(), discriminator=Discriminator(_decoder_kind)
+    decoder: Annotated[ConvNeXtDecoderConfig, Tag("convnext")] | Annotated[UpsampleDecoderConfig, Tag("upsample")] = (
+        Field(ConvNeXtDecoderConfig(), discriminator=Discriminator(_decoder_kind))
     )
 
     def __post_init__(self) -> None:
         if isinstance(self.decoder, UpsampleDecoderConfig):
             if math.prod(self.decoder.strides) != self.hop_length:
-                raise ValueError(f"decoder strides multiply to {math.prod(self.decoder.strides)}, encoder strides to {self.hop_length}")
+                raise ValueError(
+                    f"decoder strides multiply to {math.prod(self.decoder.strides)}, encoder strides to {self.hop_length}"
+                )
         elif self.decoder.frame_length % self.hop_length:
-            raise ValueError(f"frame_length {self.decoder.frame_length} must be a multiple of the hop length {self.hop_length}")
+            raise ValueError(
+                f"frame_length {self.decoder.frame_length} must be a multiple of the hop length {self.hop_length}"
+            )
 
     @property
     def hop_length(self) -> int:
@@ -149,7 +153,9 @@ class CodecConfig:
         """
         levels = min(self.quantizer.num_quantizers, math.floor(bitrate / self.bits_per_level + 1e-9))
         if levels < 1:
-            raise ConfigError(f"bitrate {bitrate:g} bit/s is below the lowest of this model, {self.bits_per_level:g} bit/s")
+            raise ConfigError(
+                f"bitrate {bitrate:g} bit/s is below the lowest of this model, {self.bits_per_level:g} bit/s"
+            )
         return levels
 
 
@@ -157,7 +163,7 @@ class CodecConfig:
 class DataConfig:
     """Where audio comes from and how segments are drawn."""
 
-    root: Path = Path(".")
+    root: Path = Path()
     """Folder that `train` and `valid` are relative to; "shipped:clips" is the clips that come with the package."""
     train: Path = Path("MANIFEST.tsv")
     """A folder of audio files, or a manifest (TSV with a column `path`; `split`, `kind`, `speaker`, `seconds` are used if there)."""
@@ -268,7 +274,10 @@ def find_recipe(name: str) -> Path:
     path = shipped("recipes") / f"{name}.toml"
     if path.is_file():
         return path
-    known = sorted(recipe.relative_to(shipped("recipes")).with_suffix("").as_posix() for recipe in shipped("recipes").rglob("*.toml"))
+    known = sorted(
+        recipe.relative_to(shipped("recipes")).with_suffix("").as_posix()
+        for recipe in shipped("recipes").rglob("*.toml")
+    )
     raise ConfigError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
 
 

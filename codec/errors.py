@@ -1,10 +1,10 @@
 """Errors that a caller can cause, all one line long, and the message for a missing optional package.
 
-    CodecError
-    ├── ConfigError      a recipe, an override or an argument is wrong
-    ├── AudioError       an audio file or array can't be read, written or used
-    ├── BitstreamError   a .codec, .npy, .npz or .jsonl file of codes is damaged or does not fit
-    └── ModelError       a model can't be found, loaded or trained
+CodecError
+├── ConfigError      a recipe, an override or an argument is wrong
+├── AudioError       an audio file or array can't be read, written or used
+├── BitstreamError   a .codec, .npy, .npz or .jsonl file of codes is damaged or does not fit
+└── ModelError       a model can't be found, loaded or trained
 """
 
 import importlib

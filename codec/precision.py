@@ -15,7 +15,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """Run a block without autocast and with matrix products in true float32 on the device's type.
 
     It turns off TF32 on CUDA and its counterpart on the CPU, bfloat16 products of float32 matrices, both of
-    which `torch.set_float32_matmul_precision` can allow. That setting belongs to the process, not to a thread;
+    which `torch.set_float32_matmul_precision` can allow. That setting belongs to the process, not a thread;
     it is put back when the block ends. Tensors in half precision stay so: convert them inside the block.
 
     Args:

@@ -66,7 +66,9 @@ def load_weights(codec: Codec, path: Path) -> None:
         have, want = tensors.get(key), expected.get(key)
         if have is None or want is None or have.shape != want.shape:
             described = [("absent" if tensor is None else str(list(tensor.shape))) for tensor in (have, want)]
-            raise ModelError(f"{path} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model")
+            raise ModelError(
+                f"{path} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
+            )
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.codebooks.restart_statistics()
 
@@ -88,7 +90,9 @@ def find_model(name: str | Path) -> Path:
                 raise ModelError(f"{folder / INDEX_FILE} is damaged: {_one_line(error)}") from error
     known = sorted(path.parent.name for path in shipped("weights").glob(f"*/{WEIGHTS_FILE}"))
     names = f"one of {', '.join(known)}, " if known else ""
-    raise ModelError(f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder with {WEIGHTS_FILE}")
+    raise ModelError(
+        f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder with {WEIGHTS_FILE}"
+    )
 
 
 def inference_tensors(codec: Codec) -> dict[str, Tensor]:

@@ -67,7 +67,8 @@ def istft(spectrum: Tensor, fft_size: int, hop_length: int, window: Tensor, num_
             f"but the spectrum has {num_frames}: pass the length of the audio given to stft"
         )
     with full_precision(spectrum.device):
-        frames = torch.fft.irfft(spectrum.flatten(0, -3), n=fft_size, dim=-2) * window[:, None]
+        frames = torch.fft.irfft(spectrum, n=fft_size, dim=-2).reshape(-1, fft_size, num_frames)
+        frames = frames * window[:, None]
         padded_length = fft_size + (num_frames - 1) * hop_length
         energy = window.square()[None, :, None].expand(1, fft_size, num_frames)
         audio = _fold(frames, padded_length, hop_length)[:, fft_size // 2 :][:, :num_samples]
@@ -167,10 +168,6 @@ def _overlap(frame_length: int, hop_length: int) -> int:
 
 def _check_sizes(fft_size: int, hop_length: int, window: Tensor) -> None:
     if fft_size < 2 or fft_size % 2 or not 1 <= hop_length <= fft_size // 2:
-        raise ConfigError(
-            f"FFT size {fft_size} with hop length {hop_length}: take an even size, a hop of at most half"
-        )
+        raise ConfigError(f"FFT size {fft_size} with hop length {hop_length}: take an even size, a hop of at most half")
     if window.shape != (fft_size,):
-        raise ConfigError(
-            f"window of shape {tuple(window.shape)}, but the FFT size is {fft_size}: make them equal"
-        )
+        raise ConfigError(f"window of shape {tuple(window.shape)}, but the FFT size is {fft_size}: make them equal")

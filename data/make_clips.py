@@ -3,7 +3,7 @@
     python data/make_clips.py
 
 The clips are in the repository; run this only to change them. The same versions of espeak-ng, numpy and
-libFLAC make the same files. espeak-ng is a system package: apt-get install espeak-ng, or brew install espeak-ng.
+libFLAC make the same files. espeak-ng is a system package: apt-get install espeak-ng (or brew).
 """
 
 import shutil
@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from codec.audio import load_audio, resample, save_audio
+from codec.audio import load_audio, save_audio
+from codec.resampling import resample
 
 CLIPS = Path(__file__).parent / "clips"
 COLUMNS = ("path", "split", "kind", "speaker", "sample_rate", "seconds")

@@ -30,7 +30,12 @@ class Evaluation(NamedTuple):
 
 @torch.no_grad()
 def evaluate(
-    codec: Codec, paths: Sequence[Path], *, num_quantizers: Sequence[int], metrics: Sequence[str], progress: bool = True
+    codec: Codec,
+    paths: Sequence[Path],
+    *,
+    num_quantizers: Sequence[int],
+    metrics: Sequence[str],
+    progress: bool = True,
 ) -> Evaluation:
     """Encode and decode files and measure the result at the model's sample rate.
 

@@ -141,9 +141,7 @@ OPTIONAL_PACKAGES = {"stoi": "pystoi", "pesq_wb": "pesq"}
 def available_metrics() -> tuple[str, ...]:
     """List the names that `measure` takes here: all, less those whose package is not installed."""
     return tuple(
-        name
-        for name in METRICS
-        if name not in OPTIONAL_PACKAGES or importlib.util.find_spec(OPTIONAL_PACKAGES[name])
+        name for name in METRICS if name not in OPTIONAL_PACKAGES or importlib.util.find_spec(OPTIONAL_PACKAGES[name])
     )
 
 
@@ -168,9 +166,7 @@ def measure(audio: Samples, target: Samples, sample_rate: int, metrics: Sequence
         raise ConfigError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}")
     ours, theirs = _float64(audio), _float64(target)
     if ours.shape != theirs.shape or ours.dim() not in (1, 2) or not ours.numel():
-        raise AudioError(
-            f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}: pass one shape, [T] or [C, T]"
-        )
+        raise AudioError(f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}: pass one shape, [T] or [C, T]")
     num_samples = ours.shape[-1]
     pairs = list(zip(ours.view(-1, num_samples), theirs.view(-1, num_samples), strict=True))
     return {name: sum(METRICS[name](*pair, sample_rate) for pair in pairs) / len(pairs) for name in metrics}
@@ -205,7 +201,7 @@ def _perceptual_pair(
     """As `_pair`, resampled to 16 kHz, as arrays."""
     ours, theirs = _pair(audio, target)
     if sample_rate != PERCEPTUAL_RATE:
-        from codec.audio import resample  # late, so that the other metrics need neither soundfile nor soxr
+        from codec.resampling import resample  # late, so that the other metrics need neither soundfile nor soxr
 
         ours = resample(ours, sample_rate, PERCEPTUAL_RATE).double()
         theirs = resample(theirs, sample_rate, PERCEPTUAL_RATE).double()

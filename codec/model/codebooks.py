@@ -46,7 +46,9 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
         return torch.addmm(codebook.square().sum(-1).mul(-0.5), vectors.float(), codebook.T).argmax(dim=-1)
 
 
-def kmeans(vectors: Tensor, num_clusters: int, *, iterations: int, generator: torch.Generator, normalize: bool) -> tuple[Tensor, Tensor]:
+def kmeans(
+    vectors: Tensor, num_clusters: int, *, iterations: int, generator: torch.Generator, normalize: bool
+) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm from randomly drawn vectors; an empty cluster moves to a random vector.
 
     Args:
@@ -91,7 +93,9 @@ class _Codebooks(nn.Module):
     table: Tensor
     counts: Tensor
 
-    def __init__(self, num_quantizers: int, codebook_size: int, *, decay: float, dead_threshold: float, normalize: bool) -> None:
+    def __init__(
+        self, num_quantizers: int, codebook_size: int, *, decay: float, dead_threshold: float, normalize: bool
+    ) -> None:
         super().__init__()
         self.decay = decay
         self.dead_threshold = dead_threshold
@@ -114,7 +118,11 @@ class _Codebooks(nn.Module):
         """
         vectors = gather_rows(vectors.float())
         centroids, counts = kmeans(
-            vectors, self.counts.shape[1], iterations=iterations, generator=generator, normalize=self.normalize
+            vectors,
+            self.counts.shape[1],
+            iterations=iterations,
+            generator=generator,
+            normalize=self.normalize,
         )
         self._write(level, torch.arange(len(centroids), device=vectors.device), centroids, counts / counts.mean())
 
@@ -169,7 +177,14 @@ class EMACodebooks(_Codebooks):
     has_codebook_loss = False
 
     def __init__(
-        self, num_quantizers: int, codebook_size: int, codebook_dim: int, *, decay: float, dead_threshold: float, normalize: bool
+        self,
+        num_quantizers: int,
+        codebook_size: int,
+        codebook_dim: int,
+        *,
+        decay: float,
+        dead_threshold: float,
+        normalize: bool,
     ) -> None:
         super().__init__(num_quantizers, codebook_size, decay=decay, dead_threshold=dead_threshold, normalize=normalize)
         self.register_buffer("table", torch.randn(num_quantizers, codebook_size, codebook_dim))
@@ -198,7 +213,14 @@ class GradientCodebooks(_Codebooks):
     has_codebook_loss = True
 
     def __init__(
-        self, num_quantizers: int, codebook_size: int, codebook_dim: int, *, decay: float, dead_threshold: float, normalize: bool
+        self,
+        num_quantizers: int,
+        codebook_size: int,
+        codebook_dim: int,
+        *,
+        decay: float,
+        dead_threshold: float,
+        normalize: bool,
     ) -> None:
         super().__init__(num_quantizers, codebook_size, decay=decay, dead_threshold=dead_threshold, normalize=normalize)
         self.table = nn.Parameter(torch.randn(num_quantizers, codebook_size, codebook_dim))

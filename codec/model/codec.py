@@ -115,7 +115,12 @@ class Codec(nn.Module):
         return audio
 
     def forward(
-        self, audio: Tensor, *, num_active: Tensor | None = None, lengths: Tensor | None = None, quantize: bool = True
+        self,
+        audio: Tensor,
+        *,
+        num_active: Tensor | None = None,
+        lengths: Tensor | None = None,
+        quantize: bool = True,
     ) -> CodecOutput:
         """Encode, quantize and decode for training, through the same modules as `encode` and `decode`.
 
@@ -148,7 +153,9 @@ class Codec(nn.Module):
         """Raise BitstreamError unless `codes` is an integer `[B, k, F]` with codes of this model."""
         levels, size = self.quantizer.num_quantizers, self.quantizer.codebook_size
         if codes.ndim != 3 or codes.is_floating_point() or not 1 <= codes.shape[1] <= levels or 0 in codes.shape:
-            raise BitstreamError(f"codes must be integers [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}")
+            raise BitstreamError(
+                f"codes must be integers [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}"
+            )
         lowest, highest = codes.min().item(), codes.max().item()
         if lowest < 0 or highest >= size:
             raise BitstreamError(f"codes must be in 0 .. {size - 1}; found {lowest if lowest < 0 else highest}")

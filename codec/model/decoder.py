@@ -10,7 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Snake, SnakeResidualUnit, Upsample, with_left_context
+from codec.model.layers import (
+    Cache,
+    CausalConv1d,
+    ConvNeXtBlock,
+    Snake,
+    SnakeResidualUnit,
+    Upsample,
+    with_left_context,
+)
 from codec.precision import full_precision
 from codec.spectral import overlap_add, synthesis_window
 
@@ -63,7 +71,14 @@ class ConvNeXtDecoder(nn.Module):
     """ConvNeXt blocks at the frame rate and a synthesis head: nothing runs at the sample rate but the overlap-add."""
 
     def __init__(
-        self, *, latent_dim: int, channels: int, num_blocks: int, kernel_size: int, expansion: float, head: OverlapAddHead | ISTFTHead
+        self,
+        *,
+        latent_dim: int,
+        channels: int,
+        num_blocks: int,
+        kernel_size: int,
+        expansion: float,
+        head: OverlapAddHead | ISTFTHead,
     ) -> None:
         super().__init__()
         self.hop_length = head.hop_length
@@ -93,7 +108,9 @@ class UpsampleDecoder(nn.Module):
         dilations: Of the residual units of each stage.
     """
 
-    def __init__(self, *, latent_dim: int, strides: Sequence[int], channels: int, dilations: Sequence[int] = (1, 3, 9)) -> None:
+    def __init__(
+        self, *, latent_dim: int, strides: Sequence[int], channels: int, dilations: Sequence[int] = (1, 3, 9)
+    ) -> None:
         super().__init__()
         self.hop_length = math.prod(strides)
         self.delay = 0

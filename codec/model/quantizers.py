@@ -93,7 +93,9 @@ class ResidualQuantizer(nn.Module):
         quantized: Tensor = self.project_out(rearrange(vectors, "b f d -> b d f"))
         return quantized
 
-    def forward(self, latents: Tensor, *, num_active: Tensor | None = None, mask: Tensor | None = None) -> QuantizerOutput:
+    def forward(
+        self, latents: Tensor, *, num_active: Tensor | None = None, mask: Tensor | None = None
+    ) -> QuantizerOutput:
         """Quantize for training. Changes no state: hand the statistics to `codebooks.update` after the optimizer step.
 
         Losses are means over the valid frames and active levels of an item, then over items, so their weight depends on
@@ -109,7 +111,7 @@ class ResidualQuantizer(nn.Module):
             num_active = torch.full((batch,), self.num_quantizers, device=latents.device)
         valid = torch.ones(batch, num_frames, dtype=torch.bool, device=latents.device) if mask is None else mask
         with full_precision(latents.device):
-            vectors = self._vectors(latents).float()
+            vectors = self._vectors(latents)
             quantized, levels = self._quantize(vectors, num_active.repeat_interleave(num_frames), valid.flatten())
             share = valid / (valid.sum(dim=1, keepdim=True).clamp_min(1) * num_active[:, None] * batch)
             commitment_loss = (levels.commitment * share.flatten()).sum()
@@ -131,7 +133,9 @@ class ResidualQuantizer(nn.Module):
         return QuantizerOutput(self.project_out(self.project_in(latents)), codes, latents.new_zeros(()), zero, None)
 
     @torch.no_grad()
-    def initialize(self, latents: Tensor, *, iterations: int, generator: torch.Generator, mask: Tensor | None = None) -> None:
+    def initialize(
+        self, latents: Tensor, *, iterations: int, generator: torch.Generator, mask: Tensor | None = None
+    ) -> None:
         """Set every level by k-means on live latents `[B, D, F]`, level by level on what the levels before it leave over.
 
         Args:
@@ -140,7 +144,7 @@ class ResidualQuantizer(nn.Module):
             generator: CPU generator, the same on every rank.
             mask: True where a frame is real, bool `[B, F]`.
         """
-        residual = self._vectors(latents).float()
+        residual = self._vectors(latents)
         if mask is not None:
             residual = residual[mask.flatten()]
         for level in range(self.num_quantizers):
@@ -148,7 +152,9 @@ class ResidualQuantizer(nn.Module):
             residual = residual - self.codebooks.table[level, self.codebooks.search(level, residual)]
 
     def _vectors(self, latents: Tensor) -> Tensor:
-        return rearrange(self.project_in(latents), "b d f -> (b f) d")
+        """Vectors `[M, d]` of code space, float32 whatever autocast says."""
+        with full_precision(latents.device):
+            return rearrange(self.project_in(latents.float()), "b d f -> (b f) d")
 
     def _quantize(self, vectors: Tensor, num_active: Tensor, valid: Tensor) -> tuple[Tensor, "_Levels"]:
         """Run the residual loop on vectors `[M, d]`; `num_active` and `valid` are `[M]`."""

@@ -1,8 +1,8 @@
 """Checkpoints: a model folder with the state of its training beside it, written so that a crash at any moment loses nothing.
 
-    RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
-    RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the averaged weights: loads as a model)
-                                           training.safetensors, state.json (raw weights, optimizer, counters: resumes)
+RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
+RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the averaged weights: loads as a model)
+                                       training.safetensors, state.json (raw weights, optimizer, counters: resumes)
 """
 
 import json
@@ -25,7 +25,14 @@ STATE_FILE = "state.json"
 
 
 def save_checkpoint(
-    run_dir: Path, *, step: int, averaged: Codec, model: nn.Module, optimizer: Optimizer, counters: dict[str, Any], best: bool
+    run_dir: Path,
+    *,
+    step: int,
+    averaged: Codec,
+    model: nn.Module,
+    optimizer: Optimizer,
+    counters: dict[str, Any],
+    best: bool,
 ) -> Path:
     """Write checkpoint `step` as the last one, and as the best one if `best`; others that nothing names are removed.
 
@@ -97,7 +104,11 @@ def _restore(tensors: dict[str, Tensor], averaged: Codec, model: nn.Module, opti
     model.load_state_dict(part("model."))
     averaged.load_state_dict(model.state_dict() | part("averaged."))
     for name, parameter in model.named_parameters():
-        state = {key: tensors[f"optimizer.{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"optimizer.{key}.{name}" in tensors}
+        state = {
+            key: tensors[f"optimizer.{key}.{name}"]
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"optimizer.{key}.{name}" in tensors
+        }
         if state:
             optimizer.state[parameter] = {
                 key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in state.items()

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from codec.audio import find_audio_files, read_info, read_segment, resample
+from codec.audio import find_audio_files, read_info, read_segment
 from codec.config import DataConfig, shipped
 from codec.errors import AudioError, ConfigError
+from codec.resampling import resample
 
 SHIPPED_CLIPS = "shipped:clips"
 
@@ -62,14 +63,20 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
     if location.is_dir():
         return [Item(path, "", None) for path in find_audio_files(location)]
     if not location.is_file():
-        raise ConfigError(f"no data at {location}: give the folder with --data.root, a folder or manifest with --data.{split}")
+        raise ConfigError(
+            f"no data at {location}: give the folder with --data.root, a folder or manifest with --data.{split}"
+        )
     with location.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t")
         if "path" not in (reader.fieldnames or ()):
-            raise ConfigError(f"{location} is no manifest: its first line must name tab-separated columns, one of them path")
+            raise ConfigError(
+                f"{location} is no manifest: its first line must name tab-separated columns, one of them path"
+            )
         rows = [row for row in reader if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)]
     if not rows:
-        raise ConfigError(f"{location} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else ""))
+        raise ConfigError(
+            f"{location} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else "")
+        )
     return [_item(location, row) for row in rows]
 
 
@@ -97,7 +104,13 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
     """
 
     def __init__(
-        self, items: Sequence[Item], *, sample_rate: int, segment_samples: int, gain_db: tuple[float, float], seed: Sequence[int]
+        self,
+        items: Sequence[Item],
+        *,
+        sample_rate: int,
+        segment_samples: int,
+        gain_db: tuple[float, float],
+        seed: Sequence[int],
     ) -> None:
         self.paths = [item.path for item in items]
         self.sample_rate = sample_rate
@@ -132,7 +145,9 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
 
 def _probabilities(items: Sequence[Item]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     progress = tqdm(items, desc="reading durations", unit="file", delay=2, leave=False)
-    seconds = np.array([_duration(item) if item.seconds is None else item.seconds for item in progress], dtype=np.float64)
+    seconds = np.array(
+        [_duration(item) if item.seconds is None else item.seconds for item in progress], dtype=np.float64
+    )
     if not (seconds > 0).all():
         raise ConfigError(f"{items[int(np.argmin(seconds))].path} has no positive duration")
     per_speaker: dict[str, float] = defaultdict(float)
@@ -168,7 +183,14 @@ class _StepBatches:
 
 
 def batches(
-    segments: Segments, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1, num_workers: int = 0
+    segments: Segments,
+    *,
+    first_step: int,
+    last_step: int,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each, read ahead by `num_workers` processes.
 

@@ -82,12 +82,9 @@ class SpectralLosses(nn.Module):
     ):
         super().__init__()
         if not fft_sizes or len(fft_sizes) != len(num_mels):
-            raise ConfigError(
-                f"{len(fft_sizes)} FFT sizes, {len(num_mels)} counts of mels: give as many of both"
-            )
+            raise ConfigError(f"{len(fft_sizes)} FFT sizes, {len(num_mels)} counts of mels: give as many of both")
         self.resolutions = nn.ModuleList(
-            _Resolution(sample_rate, fft_size, count)
-            for fft_size, count in zip(fft_sizes, num_mels, strict=True)
+            _Resolution(sample_rate, fft_size, count) for fft_size, count in zip(fft_sizes, num_mels, strict=True)
         )
 
     def forward(self, audio: Tensor, target: Tensor) -> SpectralDistance:
@@ -111,9 +108,7 @@ class _Resolution(nn.Module):
         filterbank = mel_filterbank(sample_rate, fft_size, num_mels)
         self.fft_size = fft_size
         self.register_buffer("window", window / scale, persistent=False)
-        self.register_buffer(
-            "filterbank", filterbank * scale, persistent=False
-        )  # mels of the unscaled window
+        self.register_buffer("filterbank", filterbank * scale, persistent=False)  # mels of the unscaled window
 
     def forward(self, audio: Tensor, target: Tensor) -> SpectralDistance:
         with full_precision(audio.device):
@@ -151,9 +146,7 @@ class _Distance(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             slope = log_ratio.sign_().mul_(mel > LOG_FLOOR).div_(mel).div_(mel.numel())
             mel_slope = (slope @ filterbank.T).div_(ours.magnitude)  # times X: the gradient of mel
-            radial = (
-                torch.mul(real, ours.real).addcmul_(imag, ours.imag).mul_(ours.gain).mul_(COMPRESSION - 1)
-            )
+            radial = torch.mul(real, ours.real).addcmul_(imag, ours.imag).mul_(ours.gain).mul_(COMPRESSION - 1)
             radial.addcmul_(ours.size, size, value=COMPRESSION).div_(ours.power)
             real.mul_(ours.gain).addcmul_(radial, ours.real).div_(real.numel())
             imag.mul_(ours.gain).addcmul_(radial, ours.imag).div_(imag.numel())

@@ -13,7 +13,10 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
     """AdamW with weight decay on matrices only: not on biases, norms, scales or codebooks."""
     decayed = {name for name, parameter in model.named_parameters() if parameter.ndim >= 2 and "codebooks" not in name}
     groups = [
-        {"params": [p for name, p in model.named_parameters() if name in decayed], "weight_decay": config.weight_decay},
+        {
+            "params": [p for name, p in model.named_parameters() if name in decayed],
+            "weight_decay": config.weight_decay,
+        },
         {"params": [p for name, p in model.named_parameters() if name not in decayed], "weight_decay": 0.0},
     ]
     return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, foreach=True)

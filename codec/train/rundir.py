@@ -1,10 +1,10 @@
 """The run directory: what was run, with which versions, and where its records are.
 
-    RUN/recipe.json      the recipe with every default and override written out
-    RUN/versions.json    Python, packages, device, git commit
-    RUN/history.jsonl    every logged number
-    RUN/tensorboard/     the same with pictures and audio
-    RUN/checkpoints/     see codec.train.checkpoint
+RUN/recipe.json      the recipe with every default and override written out
+RUN/versions.json    Python, packages, device, git commit
+RUN/history.jsonl    every logged number
+RUN/tensorboard/     the same with pictures and audio
+RUN/checkpoints/     see codec.train.checkpoint
 """
 
 import json
@@ -32,7 +32,9 @@ def create_run(run_dir: Path, recipe: Recipe) -> None:
         ConfigError: The directory holds a run already, which is never overwritten.
     """
     if (run_dir / RECIPE_FILE).exists():
-        raise ConfigError(f"{run_dir} already holds a run: continue it with --resume, or give another folder with --out")
+        raise ConfigError(
+            f"{run_dir} already holds a run: continue it with --resume, or give another folder with --out"
+        )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / RECIPE_FILE).write_text(json.dumps(to_dict(recipe), indent=2) + "\n", encoding="utf-8")
@@ -70,7 +72,10 @@ def describe_environment() -> dict[str, Any]:
 def open_trackers(run_dir: Path, step: int) -> list[Tracker]:
     """Trackers of a run that starts, or goes on, at `step`."""
     purge_step = step + 1 if step else None
-    return [TensorboardTracker(run_dir / "tensorboard", purge_step), HistoryTracker(run_dir / "history.jsonl", step)]
+    return [
+        TensorboardTracker(run_dir / "tensorboard", purge_step),
+        HistoryTracker(run_dir / "history.jsonl", step),
+    ]
 
 
 def _version(package: str) -> str | None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -59,7 +58,9 @@ class HistoryTracker:
 
     def __init__(self, path: Path, last_step: int = 0) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= last_step]  # a resumed run repeats what came later
+        kept = [
+            line for line in lines if json.loads(line)["step"] <= last_step
+        ]  # a resumed run repeats what came later
         self.file = path.open("w", encoding="utf-8")
         self.file.writelines(line + "\n" for line in kept)
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codec.config import Recipe
-from codec.errors import ConfigError, ModelError
-from codec.model.codec import Codec, CodecOutput, build_codec
+from codec.errors import ModelError
+from codec.model.codec import CodecOutput, build_codec
 from codec.model.quantizers import codebook_health
 from codec.pretrained import WEIGHTS_FILE, find_model, load_weights
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
@@ -38,7 +38,13 @@ def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
     if precision == "auto":
         precision = "bf16-mixed" if _has_fast_bfloat16(accelerator) else "32-true"
     strategy = "ddp" if num_local * num_nodes > 1 else "auto"
-    return Fabric(accelerator=accelerator, devices=num_local, num_nodes=num_nodes, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+    return Fabric(
+        accelerator=accelerator,
+        devices=num_local,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,
+    )  # type: ignore[arg-type]
 
 
 def _has_fast_bfloat16(accelerator: str) -> bool:
@@ -106,7 +112,11 @@ class Trainer:
         self.trackers = open_trackers(self.run_dir, self.step) if self.fabric.is_global_zero else []
         loader = self._batches(self.segments, self.step, train.steps, self.recipe.data.num_workers)
         progress = tqdm(
-            total=train.steps, initial=self.step, unit="step", desc="training", disable=not self.fabric.is_global_zero
+            total=train.steps,
+            initial=self.step,
+            unit="step",
+            desc="training",
+            disable=not self.fabric.is_global_zero,
         )
         started_at = time.monotonic()
         saved_step = self.step
@@ -140,12 +150,17 @@ class Trainer:
         lr = learning_rate(self.recipe.optimizer, self.step, self.recipe.train.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        output = self.model(batch.audio, num_active=self._num_active(batch.index), lengths=batch.lengths, quantize=quantize)
+        output = self.model(
+            batch.audio, num_active=self._num_active(batch.index), lengths=batch.lengths, quantize=quantize
+        )
         terms = self._terms(output, batch)
         loss = sum((weight * term for weight, term in terms.values()), start=batch.audio.new_zeros(()))
         self.fabric.backward(loss)
         norm = self.fabric.clip_gradients(
-            self.model, self.wrapped_optimizer, max_norm=self.recipe.optimizer.max_grad_norm, error_if_nonfinite=False
+            self.model,
+            self.wrapped_optimizer,
+            max_norm=self.recipe.optimizer.max_grad_norm,
+            error_if_nonfinite=False,
         )
         finite = bool(torch.isfinite(norm))  # gradients are averaged over the processes, so all of them agree
         if finite:
@@ -222,15 +237,21 @@ class Trainer:
     ) -> None:
         elapsed = progress.format_dict["elapsed"]
         done = max(progress.n + 1 - progress.initial, 1)
-        speed = done * self.recipe.train.batch_size * batch.audio.shape[-1] / self.recipe.codec.sample_rate / max(elapsed, 1e-9)
-        values = {f"loss/{name}": float(term) for name, (_, term) in terms.items()}
-        values |= {"loss/total": float(loss), "train/grad_norm": float(norm), "train/lr": lr}
+        speed = (
+            done
+            * self.recipe.train.batch_size
+            * batch.audio.shape[-1]
+            / self.recipe.codec.sample_rate
+            / max(elapsed, 1e-9)
+        )
+        values = {f"loss/{name}": term.item() for name, (_, term) in terms.items()}
+        values |= {"loss/total": loss.item(), "train/grad_norm": float(norm), "train/lr": lr}
         values |= {"train/audio_seconds_per_second": speed, "train/skipped_steps": float(self.skipped_steps)}
         if output.quantizer.statistics is not None:
             values |= self._health(output.quantizer.statistics.counts)
         for tracker in self.trackers:
             tracker.scalars(values, self.step)
-        progress.set_postfix_str(f"loss {float(loss):.3f}, {speed:.1f} audio s/s")
+        progress.set_postfix_str(f"loss {loss.item():.3f}, {speed:.1f} audio s/s")
 
     def _health(self, counts: Tensor) -> dict[str, float]:
         """Codebook health of one step by level."""
@@ -295,7 +316,10 @@ class Trainer:
         levels = []
         for number in index.tolist():
             rng = np.random.default_rng((self.recipe.seed, 2, number))
-            drop, fewer = rng.random() < quantizer.quantizer_dropout, int(rng.integers(1, quantizer.num_quantizers + 1))
+            drop, fewer = (
+                rng.random() < quantizer.quantizer_dropout,
+                int(rng.integers(1, quantizer.num_quantizers + 1)),
+            )
             levels.append(fewer if drop else quantizer.num_quantizers)
         return torch.tensor(levels, device=index.device)
 

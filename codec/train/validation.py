@@ -52,7 +52,7 @@ class Validator:
         for tracker in trackers:
             tracker.scalars(values, step)
         self._log_samples(codec, trackers, step)
-        return sum(mean["mel_distance"] for mean in evaluation.means) / len(evaluation.means)
+        return sum(mean["mel"] for mean in evaluation.means) / len(evaluation.means)
 
     @torch.no_grad()
     def _log_samples(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:

@@ -1,4 +1,4 @@
-"""The chunks of a `.codec` file: pack, write and read them one by one (the layout: codec/bitstream.py)."""
+"""The chunks of a `.codec` file: pack, write and read them one by one (the layout: codec/bitstream/__init__.py)."""
 
 import io
 import struct
@@ -11,8 +11,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codec.bitstream.header import CHUNK_OVERHEAD, HEADER_BYTES, MAX_CHUNKS, Frames, Header, describe_lost, tail_bytes
 from codec.errors import BitstreamError
-from codec.header import CHUNK_OVERHEAD, HEADER_BYTES, MAX_CHUNKS, Frames, Header, describe_lost, tail_bytes
 
 Codes = NDArray[np.int64]
 
@@ -34,15 +34,12 @@ def as_codes(codes: ArrayLike, header: Header) -> Codes:
     expected = (header.num_channels, header.num_quantizers)
     if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[:2] != expected:
         raise BitstreamError(
-            f"codes must be integers [{expected[0]}, {expected[1]}, frames], "
-            f"got {array.dtype} {list(array.shape)}"
+            f"codes must be integers [{expected[0]}, {expected[1]}, frames], got {array.dtype} {list(array.shape)}"
         )
     if array.size:
         worst = min(int(array.min()), 0) or int(array.max())
         if not 0 <= worst < header.codebook_size:
-            raise BitstreamError(
-                f"code {worst} is outside 0..{header.codebook_size - 1}, the entries of the codebook"
-            )
+            raise BitstreamError(f"code {worst} is outside 0..{header.codebook_size - 1}, the entries of the codebook")
     return array.astype(np.int64, copy=False)
 
 
@@ -108,9 +105,7 @@ class BitstreamWriter:
 
     def __init__(self, file: BinaryIO, header: Header) -> None:
         if not file.seekable():
-            raise BitstreamError(
-                "a .codec file can't be written to a pipe, its header is completed last: name a file"
-            )
+            raise BitstreamError("a .codec file can't be written to a pipe, its header is completed last: name a file")
         self.header = replace(header, num_samples=0)
         self._file = file
         self._pending: list[Codes] = []

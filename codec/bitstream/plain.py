@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.bitstream import Bitstream, Header
+from codec.bitstream.container import Bitstream
+from codec.bitstream.header import Header
 from codec.errors import BitstreamError
 
 Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and what the file says about them
@@ -51,16 +52,15 @@ def write_codes(path: str | Path, bitstream: Bitstream) -> None:
     bitstream.require_intact()
     header = bitstream.header
     codes = bitstream.codes.astype(np.int16 if header.codebook_size <= 2**15 else np.int32)
-    facts = {name: getattr(header, name) for name in _FIELDS} | {"model_id": header.model_id.hex()}
+    facts: dict[str, Any] = {name: getattr(header, name) for name in _FIELDS}
+    facts["model_id"] = header.model_id.hex()
     suffix = _suffix(path)
     try:
         with path.open("wb") as file:
             if suffix == ".npy":
                 np.save(file, codes, allow_pickle=False)
             elif suffix == ".npz":
-                np.savez(
-                    file, allow_pickle=False, codes=codes, **{name: np.array(facts[name]) for name in facts}
-                )
+                np.savez(file, codes=codes, **facts)
             else:
                 for channel, rows in enumerate(codes):
                     line = json.dumps({"channel": channel, "codes": rows.tolist(), **facts})
@@ -103,9 +103,7 @@ def _guarded(read: Callable[[Path], Contents], path: Path) -> Contents:
 
 def _suffix(path: Path) -> str:
     if path.suffix not in SUFFIXES:
-        raise BitstreamError(
-            f"{path}: the suffix is {path.suffix!r}, but must be one of {', '.join(SUFFIXES)}"
-        )
+        raise BitstreamError(f"{path}: the suffix is {path.suffix!r}, but must be one of {', '.join(SUFFIXES)}")
     return path.suffix
 
 
@@ -135,13 +133,9 @@ def _check_facts(facts: dict[str, Any], codes: NDArray[Any], model: Header) -> N
             raise BitstreamError(f"{name} is {facts[name]!r}, but the model has {expected[name]!r}")
     num_quantizers = codes.shape[1]
     if facts.get("num_quantizers", num_quantizers) != num_quantizers:
-        raise BitstreamError(
-            f"num_quantizers is {facts['num_quantizers']!r}, but the codes have {num_quantizers}"
-        )
+        raise BitstreamError(f"num_quantizers is {facts['num_quantizers']!r}, but the codes have {num_quantizers}")
     if num_quantizers > model.num_quantizers:
-        raise BitstreamError(
-            f"the codes have {num_quantizers} levels, but the model has {model.num_quantizers}"
-        )
+        raise BitstreamError(f"the codes have {num_quantizers} levels, but the model has {model.num_quantizers}")
 
 
 def _read_npy(path: Path) -> Contents:
@@ -150,7 +144,9 @@ def _read_npy(path: Path) -> Contents:
 
 
 def _read_npz(path: Path) -> Contents:
-    with np.load(path, allow_pickle=False) as arrays:
+    if not zipfile.is_zipfile(path):
+        raise BitstreamError("can't be read as .npz: it is no zip archive")
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         if "codes" not in arrays:
             raise BitstreamError(f"there is no array 'codes' among {sorted(arrays)}")
         return arrays["codes"], {name: arrays[name].item() for name in _FIELDS if name in arrays}
@@ -175,9 +171,7 @@ def _read_jsonl(path: Path) -> Contents:
                 raise BitstreamError(f"line {number} and the lines before it have different metadata")
             common = facts
     if sorted(channels) != list(range(len(channels))) or not channels:
-        raise BitstreamError(
-            f"the channels are {sorted(channels)}, but must be 0, 1 and so on, none left out"
-        )
+        raise BitstreamError(f"the channels are {sorted(channels)}, but must be 0, 1 and so on, none left out")
     shapes = {codes.shape for codes in channels.values()}
     if len(shapes) > 1:
         raise BitstreamError(f"the channels have different shapes: {sorted(shapes)}")

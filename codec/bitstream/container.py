@@ -1,32 +1,13 @@
-"""The `.codec` file format: codes [C, K, F] <-> bytes.
-
-Version 1. All numbers are little endian; nothing in a file is executed or unpickled.
-
-    header   78 bytes  magic "CODC", version u8, payload kind u8, model identity (32 bytes),
-                       model sample rate u32, sample rate u32, channels u16, quantizers u16,
-                       codebook size u32, hop u32, delay u32, frames a chunk u32,
-                       samples u64 (0: never closed), CRC-32 of all this
-    chunk    12 + n    sync C0 DE, number u24, payload length n u24, CRC-32 of (number, length, payload),
-                       payload
-    index    12 + 4 m  "INDX", number of chunks m u32, size of each chunk u32, CRC-32 of number and sizes
-    trailer  16        offset of the index u64, CRC-32 of that, "CEND"
-
-The payload of kind 0 holds every code at ceil(log2 N) bits, most significant bit first, frame by frame, then
-channel by channel, then quantizer by quantizer; zeros fill the last byte. Every chunk but the last has as
-many frames as the header says. A reader needs neither index nor trailer, and after damage it goes on at the
-next sync whose chunk passes its checksum.
-"""
+"""One recording in memory: its codes and what its file says about them."""
 
 import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from codec.chunks import BitstreamReader, BitstreamWriter, Codes, as_codes, check_length
+from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, Codes, as_codes, check_length
+from codec.bitstream.header import Frames, Header, describe_lost
 from codec.errors import BitstreamError
-from codec.header import Frames, Header, describe_lost
-
-__all__ = ["Bitstream", "BitstreamReader", "BitstreamWriter", "Header", "describe_lost"]
 
 # Lost frames take memory in `Bitstream.codes` but none in the file: past both limits a file is refused.
 _MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 2**12
@@ -90,9 +71,7 @@ class Bitstream:
             BitstreamError: Frames are lost.
         """
         if self.lost:
-            raise BitstreamError(
-                f"{describe_lost(self.header, self.lost)}: they can be decoded, not written again"
-            )
+            raise BitstreamError(f"{describe_lost(self.header, self.lost)}: they can be decoded, not written again")
 
     def to_bytes(self) -> bytes:
         """Return the `.codec` file.
@@ -124,9 +103,7 @@ class Bitstream:
         header = reader.header
         shape = (header.num_channels, header.num_quantizers, header.num_frames)
         if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * len(data)):
-            raise BitstreamError(
-                f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold"
-            )
+            raise BitstreamError(f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold")
         codes = np.zeros(shape, np.int64)
         num_found = 0
         for first, block in reader:

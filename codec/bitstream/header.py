@@ -93,9 +93,7 @@ class Header:
                 f"more than {MAX_PAYLOAD_BYTES}: take fewer frames_per_chunk"
             )
         if self.num_chunks > MAX_CHUNKS:
-            raise BitstreamError(
-                f"{self.num_chunks} chunks are more than {MAX_CHUNKS}: take more frames_per_chunk"
-            )
+            raise BitstreamError(f"{self.num_chunks} chunks are more than {MAX_CHUNKS}: take more frames_per_chunk")
 
     def _default_frames_per_chunk(self) -> int:
         frames = round(CHUNK_S * self.model_sample_rate / max(1, self.hop_length))
@@ -142,9 +140,7 @@ class Header:
 
     def samples_in(self, num_frames: int) -> int:
         """Return the most samples at the original rate that `num_frames` frames hold, at least 1."""
-        return max(
-            1, (num_frames * self.hop_length - self.delay) * self.sample_rate // self.model_sample_rate
-        )
+        return max(1, (num_frames * self.hop_length - self.delay) * self.sample_rate // self.model_sample_rate)
 
     def time_s(self, frame: int) -> float:
         """Return where in the audio a frame starts (s), in 0..duration_s."""
@@ -185,10 +181,11 @@ class Header:
             raise BitstreamError(f"the header is cut off after {len(data)} of {HEADER_BYTES} bytes")
         _, version, kind, model_id, *values = _LAYOUT.unpack_from(data)
         if version == 0 or data[_LAYOUT.size : HEADER_BYTES] != _CRC.pack(zlib.crc32(data[: _LAYOUT.size])):
-            raise BitstreamError(
-                "the header is damaged (its checksum does not match): nothing can be decoded"
-            )
-        return cls(model_id=model_id, payload_kind=kind, **dict(zip(_RANGES, values, strict=True)))
+            raise BitstreamError("the header is damaged (its checksum does not match): nothing can be decoded")
+        stored = dict(zip(_RANGES, values, strict=True))
+        if not stored["frames_per_chunk"]:  # a default for callers, not for files
+            raise BitstreamError("frames_per_chunk is 0, but must be at least 1 in a file")
+        return cls(model_id=model_id, payload_kind=kind, **stored)
 
 
 def describe_lost(header: Header, lost: Sequence[Frames]) -> str:
@@ -202,6 +199,4 @@ def describe_lost(header: Header, lost: Sequence[Frames]) -> str:
         spans[4:] = [f"{len(spans) - 4} more ranges"]
     text = " and ".join([", ".join(spans[:-1]), spans[-1]] if len(spans) > 1 else spans)
     chunks = f"{num_lost} of {header.num_chunks} chunk{'s' if header.num_chunks > 1 else ''}"
-    return (
-        f"{chunks} {'are' if num_lost > 1 else 'is'} damaged: {text} {'are' if len(lost) > 1 else 'is'} lost"
-    )
+    return f"{chunks} {'are' if num_lost > 1 else 'is'} damaged: {text} {'are' if len(lost) > 1 else 'is'} lost"

@@ -1,0 +1,34 @@
+"""The `.codec` file format: codes [C, K, F] <-> bytes.
+
+Version 1. All numbers are little endian; nothing in a file is executed or unpickled.
+
+    header   78 bytes  magic "CODC", version u8, payload kind u8, model identity (32 bytes),
+                       model sample rate u32, sample rate u32, channels u16, quantizers u16,
+                       codebook size u32, hop u32, delay u32, frames a chunk u32,
+                       samples u64 (0: never closed), CRC-32 of all this
+    chunk    12 + n    sync C0 DE, number u24, payload length n u24, CRC-32 of (number, length, payload),
+                       payload
+    index    12 + 4 m  "INDX", number of chunks m u32, size of each chunk u32, CRC-32 of number and sizes
+    trailer  16        offset of the index u64, CRC-32 of that, "CEND"
+
+The payload of kind 0 holds every code at ceil(log2 N) bits, most significant bit first, frame by frame, then
+channel by channel, then quantizer by quantizer; zeros fill the last byte. Every chunk but the last has as
+many frames as the header says. A reader needs neither index nor trailer, and after damage it goes on at the
+next sync whose chunk passes its checksum.
+"""
+
+from codec.bitstream.chunks import BitstreamReader, BitstreamWriter
+from codec.bitstream.container import Bitstream
+from codec.bitstream.header import Header, describe_lost
+from codec.bitstream.plain import SUFFIXES, read_codes, write_codes
+
+__all__ = [
+    "SUFFIXES",
+    "Bitstream",
+    "BitstreamReader",
+    "BitstreamWriter",
+    "Header",
+    "describe_lost",
+    "read_codes",
+    "write_codes",
+]

@@ -1,0 +1,67 @@
+"""Change of sample rate, for streams and for whole signals. This is the only module that knows soxr.
+
+C channels, T samples of a whole, n or m samples of a block; float32.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+import torch
+
+from codec.errors import AudioError
+
+Block = npt.NDArray[np.float32]  # [C, n]
+
+
+class Resampler:
+    """Resample a stream of blocks; the result does not depend, to the bit, on where the blocks are cut.
+
+    Output sample m lies at input sample m * from_rate / to_rate: soxr's filter is linear-phase and its delay
+    is taken out, so early pushes return little or nothing and `flush` the rest. Equal rates pass blocks
+    through untouched. Quality is soxr's VHQ: precise to 28 bits, more than float32 holds, in 1.1 to 1.4 times
+    the time of HQ (20 bits), which is thousands of times real time either way.
+
+    Raises:
+        AudioError: A rate (Hz) or the number of channels is below 1.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int, num_channels: int) -> None:
+        if min(from_rate, to_rate, num_channels) < 1:
+            what = f"{num_channels} channels from {from_rate} to {to_rate} Hz"
+            raise AudioError(f"can't resample {what}; all three must be at least 1")
+        self.from_rate, self.to_rate, self.num_channels = from_rate, to_rate, num_channels
+        self._stream = soxr.ResampleStream(from_rate, to_rate, num_channels, dtype="float32", quality="VHQ")
+        self._num_pushed = self._num_returned = 0
+
+    def push(self, block: Block) -> Block:
+        """Take the next block `[C, n]`, return the samples `[C, m]` that are ready; m may be 0."""
+        if self.from_rate == self.to_rate:
+            return block
+        self._num_pushed += block.shape[1]
+        resampled = self._process(block, last=False)
+        self._num_returned += resampled.shape[1]
+        return resampled
+
+    def flush(self) -> Block:
+        """End the stream, return its remaining samples `[C, m]`: ceil(n * to_rate / from_rate) in all."""
+        if self.from_rate == self.to_rate:
+            return np.zeros((self.num_channels, 0), np.float32)
+        # soxr rounds the total to the nearest; one output sample's worth of zeros makes it reach the ceiling.
+        num_zeros = self.from_rate // self.to_rate + 1
+        tail = self._process(np.zeros((self.num_channels, num_zeros), np.float32), last=True)
+        total = -(-self._num_pushed * self.to_rate // self.from_rate)
+        return tail[:, : total - self._num_returned]
+
+    def _process(self, block: Block, last: bool) -> Block:
+        frames = np.ascontiguousarray(block.T, dtype=np.float32)
+        return np.ascontiguousarray(self._stream.resample_chunk(frames, last=last).T)
+
+
+def resample(audio: torch.Tensor, from_rate: int, to_rate: int) -> torch.Tensor:
+    """Resample audio `[..., T]` to `[..., ceil(T * to_rate / from_rate)]`, float32, on the same device."""
+    if from_rate == to_rate or not audio.numel():
+        return audio.float()
+    block = audio.detach().float().cpu().reshape(-1, audio.shape[-1]).numpy()
+    resampler = Resampler(from_rate, to_rate, len(block))
+    resampled = np.concatenate([resampler.push(block), resampler.flush()], axis=1)
+    return torch.from_numpy(resampled).reshape(*audio.shape[:-1], -1).to(audio.device)

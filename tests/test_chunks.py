@@ -1,0 +1,131 @@
+"""Writing and reading a .codec file chunk by chunk."""
+
+import io
+
+import numpy as np
+import pytest
+from bitstream_cases import HEADER_BYTES, CountingFile, chunk_ends, make_bitstream, make_header, peak_bytes
+
+from codec.bitstream import Bitstream, BitstreamReader, BitstreamWriter
+from codec.errors import BitstreamError
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 7, 8, 100])
+def test_any_block_size_writes_the_same_bytes(block):
+    original = make_bitstream(21, num_channels=2)
+    file = io.BytesIO()
+    writer = BitstreamWriter(file, original.header)
+    buffer = np.empty((2, 2, block), np.int64)  # one buffer, used again for each block
+    for start in range(0, 21, block):
+        part = original.codes[:, :, start : start + block]
+        buffer[:, :, : part.shape[2]] = part
+        writer.write(buffer[:, :, : part.shape[2]])
+    writer.write(np.zeros((2, 2, 0), int))
+    writer.close(original.header.num_samples)
+    assert file.getvalue() == original.to_bytes()
+    assert writer.header == original.header
+
+
+def test_writer_refuses_a_wrong_length_wrong_codes_and_a_pipe():
+    writer = BitstreamWriter(io.BytesIO(), make_header())
+    with pytest.raises(BitstreamError, match="outside"):
+        writer.write(np.full((1, 2, 3), 5))
+    writer.write(np.zeros((1, 2, 3), int))
+    for num_samples in (0, 1, 10**6):
+        with pytest.raises(BitstreamError, match="3 frames do not fit"):
+            writer.close(num_samples)
+    pipe = io.BytesIO()
+    pipe.seekable = lambda: False
+    with pytest.raises(BitstreamError, match="pipe"):
+        BitstreamWriter(pipe, make_header())
+
+
+def test_a_file_that_was_never_closed_is_salvaged():
+    original = make_bitstream(21)
+    file = io.BytesIO()
+    writer = BitstreamWriter(file, original.header)
+    writer.write(original.codes)
+    with pytest.raises(BitstreamError, match="never closed"):
+        Bitstream.from_bytes(file.getvalue())
+    found = Bitstream.from_bytes(file.getvalue(), strict=False)
+    assert (found.header.num_frames, found.lost) == (20, ())
+    np.testing.assert_array_equal(found.codes, original.codes[:, :, :20])
+
+
+def test_reader_and_writer_work_in_constant_memory(tmp_path):
+    header = make_header(60_000, num_quantizers=12, codebook_size=1024, frames_per_chunk=200)
+    block = np.random.default_rng(0).integers(0, 1024, (1, 12, 500))
+    path = tmp_path / "long.codec"
+
+    def write():
+        with path.open("wb") as file:
+            writer = BitstreamWriter(file, header)
+            for _ in range(120):
+                writer.write(block)
+            writer.close(header.num_samples)
+
+    def read():
+        with path.open("rb") as file:
+            reader = BitstreamReader(file)
+            reader.check()
+            num_frames = 0
+            for first, codes in reader:
+                assert first == num_frames
+                num_frames += codes.shape[2]
+            assert num_frames == header.num_frames
+
+    assert peak_bytes(write) < 500_000
+    assert path.stat().st_size == header.num_bytes > 900_000
+    assert peak_bytes(read) < 500_000
+
+
+@pytest.mark.parametrize("damaged_index", [False, True])
+@pytest.mark.parametrize("shifted", [False, True])
+def test_seek(damaged_index, shifted):
+    original = make_bitstream(30)
+    data = bytearray(original.to_bytes())
+    if damaged_index:
+        data[-30] ^= 1
+    if shifted:  # bytes that do not belong there: the offsets of the index are wrong
+        data[HEADER_BYTES:HEADER_BYTES] = b"abc"
+    reader = BitstreamReader(io.BytesIO(bytes(data)))
+    for frame in (29, 0, 13, 4, 7, 3):
+        reader.seek(frame)
+        first, codes = next(iter(reader))
+        assert first == frame // 4 * 4
+        np.testing.assert_array_equal(codes, original.codes[:, :, first : first + 4])
+        assert reader.lost == ()
+    for outside in (-1, 30):
+        with pytest.raises(BitstreamError, match=r"0\.\.29"):
+            reader.seek(outside)
+
+
+def test_seek_finds_a_chunk_though_one_before_it_is_cut_out():
+    original = make_bitstream(30)
+    data, ends = original.to_bytes(), chunk_ends(original.header)
+    reader = BitstreamReader(io.BytesIO(data[: ends[0]] + data[ends[1] :]))
+    reader.seek(8)
+    assert next(iter(reader))[0] == 8
+
+
+def test_seek_uses_the_index():
+    file = CountingFile(make_bitstream(4000).to_bytes())
+    reader = BitstreamReader(file)
+    reader.seek(3000)
+    before = file.num_read
+    reader.seek(2000)
+    next(iter(reader))
+    assert file.num_read - before < 100
+
+
+def test_seek_to_a_damaged_chunk_goes_on_with_the_next():
+    original = make_bitstream(30)
+    data = bytearray(original.to_bytes())
+    data[chunk_ends(original.header)[2] + 13] ^= 1
+    reader = BitstreamReader(io.BytesIO(bytes(data)))
+    reader.seek(13)
+    assert next(iter(reader))[0] == 16
+    assert reader.lost == ((12, 16),)
+    reader.seek(16)
+    assert [first for first, _ in reader] == [16, 20, 24, 28]
+    assert reader.lost == ()

@@ -1,0 +1,190 @@
+"""Codes as .npy, .npz and .jsonl: round trips, generated tokens, and every bad input."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bitstream_cases import MODEL_ID, make_bitstream, make_header, peak_bytes
+
+from codec.bitstream import read_codes, write_codes
+from codec.errors import BitstreamError
+
+MODEL = replace(make_header(num_quantizers=4), num_samples=0)
+
+
+@pytest.mark.parametrize("codebook_size", [5, 2**16])
+@pytest.mark.parametrize("suffix", [".npz", ".jsonl"])
+def test_plain_forms_keep_everything(tmp_path, suffix, codebook_size):
+    original = make_bitstream(9, num_channels=2, sample_rate=44100, codebook_size=codebook_size)
+    path = tmp_path / f"talk{suffix}"
+    write_codes(path, original)
+    found = read_codes(path, replace(MODEL, codebook_size=codebook_size))
+    np.testing.assert_array_equal(found.codes, original.codes)
+    assert replace(found.header, frames_per_chunk=4) == original.header
+
+
+def test_npy_takes_the_rest_from_the_model(tmp_path):
+    original = make_bitstream(9, num_channels=2)
+    write_codes(tmp_path / "talk.npy", original)
+    assert np.load(tmp_path / "talk.npy").dtype == np.int16
+    found = read_codes(tmp_path / "talk.npy", MODEL)
+    np.testing.assert_array_equal(found.codes, original.codes)
+    assert found.header.num_samples == 9 * 320 - 80
+    write_codes(tmp_path / "wide.npy", make_bitstream(9, codebook_size=2**15 + 1))
+    assert np.load(tmp_path / "wide.npy").dtype == np.int32
+
+
+def test_layout_of_jsonl_and_npz(tmp_path):
+    original = make_bitstream(9)
+    write_codes(tmp_path / "a.jsonl", original)
+    facts = {
+        "sample_rate": 16000,
+        "num_samples": 9 * 320 - 80,
+        "model_sample_rate": 16000,
+        "hop_length": 320,
+        "delay": 80,
+        "num_quantizers": 2,
+        "codebook_size": 5,
+        "model_id": MODEL_ID.hex(),
+    }
+    (line,) = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"channel": 0, "codes": original.codes[0].tolist()} | facts
+    write_codes(tmp_path / "a.npz", original)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        assert {name: arrays[name].item() for name in arrays if name != "codes"} == facts
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".jsonl"])
+def test_generated_tokens_without_metadata(tmp_path, suffix):
+    codes = [[1, 2, 3], [4, 0, 1]]
+    path = tmp_path / f"generated{suffix}"
+    if suffix == ".npy":
+        np.save(path, np.array(codes, np.uint16))
+    else:
+        path.write_text("\n" + json.dumps({"codes": codes}) + "\n\n")
+    found = read_codes(path, MODEL)
+    np.testing.assert_array_equal(found.codes, [codes])
+    assert (found.header.num_samples, found.header.sample_rate) == (3 * 320 - 80, 16000)
+
+
+def test_channels_of_jsonl_come_in_any_order(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"channel": 1, "codes": [[1, 1]]}\n{"channel": 0, "codes": [[2, 2]]}\n')
+    np.testing.assert_array_equal(read_codes(path, MODEL).codes, [[[2, 2]], [[1, 1]]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"codes": [[1, 5]]}', r"code 5 is outside 0\.\.4"),
+        ('{"codes": [[1, -3]]}', r"code -3 is outside 0\.\.4"),
+        ('{"codes": [[18446744073709551615]]}', "outside"),
+        ('{"codes": [[1, 1e3]]}', "float64"),
+        ('{"codes": [[1, NaN]]}', "float64"),
+        ('{"codes": [[1, null]]}', "object"),
+        ('{"codes": [["1", "2"]]}', "must be K lists of F integers"),
+        ('{"codes": [[1, 36893488147419103232]]}', "object"),
+        ('{"codes": [[1, 2], [1]]}', "differ in length"),
+        ('{"codes": [1, 2]}', r"\[2\]"),
+        ('{"codes": []}', "must be K lists"),
+        ('{"codes": [[]]}', "must be K lists"),
+        ('{"codes": [[1], [1], [1], [1], [1]]}', "5 levels, but the model has 4"),
+        ('{"tokens": [[1]]}', "line 1 is no object with 'codes'"),
+        ("[[1]]", "no object"),
+        ("{", "can't be read as .jsonl"),
+        ("[" * 100_000, "can't be read as .jsonl"),
+        ("", "none left out"),
+        ('{"channel": 1, "codes": [[1]]}', "none left out"),
+        ('{"channel": "0", "codes": [[1]]}', "no integer"),
+        ('{"channel": 0, "codes": [[1]]}\n{"channel": 0, "codes": [[1]]}', "line 2: channel 0"),
+        ('{"codes": [[1]]}\n{"codes": [[1, 2]]}', "different shapes"),
+        ('{"codes": [[1]]}\n{"codes": [[1]], "sample_rate": 8000}', "different metadata"),
+        ('{"codes": [[1]], "hop_length": 160}', "hop_length is 160, but the model has 320"),
+        ('{"codes": [[1]], "model_id": "ab"}', "model_id is 'ab', but the model has"),
+        ('{"codes": [[1]], "codebook_size": 1024}', "codebook_size is 1024, but the model has 5"),
+        ('{"codes": [[1]], "num_quantizers": 2}', "num_quantizers is 2, but the codes have 1"),
+        ('{"codes": [[1]], "num_samples": 0}', "1 frames do not fit num_samples 0"),
+        ('{"codes": [[1]], "num_samples": 5000}', "1 frames do not fit num_samples 5000"),
+        ('{"codes": [[1]], "sample_rate": "8000"}', "sample_rate is '8000', but must be an integer"),
+    ],
+)
+def test_bad_jsonl(tmp_path, text, message):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(text)
+    with pytest.raises(BitstreamError, match=message) as info:
+        read_codes(path, MODEL)
+    assert str(info.value).startswith(str(path)) and "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((1, 2, 3), np.float32), "float32"),
+        (np.zeros((1, 2, 3), bool), "bool"),
+        (np.zeros(3, int), r"\[3\]"),
+        (np.zeros((1, 1, 2, 3), int), r"\[1, 1, 2, 3\]"),
+        (np.zeros((1, 2, 0), int), ""),
+        (np.full((1, 2, 3), 9), r"code 9 is outside 0\.\.4"),
+        (np.array([[{}]], object), "object"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_bad_arrays(tmp_path, suffix, array, message):
+    path = tmp_path / f"bad{suffix}"
+    if suffix == ".npy":
+        np.save(path, array, allow_pickle=True)
+    else:
+        np.savez(path, codes=array)
+    with pytest.raises(BitstreamError, match="(?i)" + message) as info:
+        read_codes(path, MODEL)
+    assert str(info.value).startswith(str(path)) and "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".jsonl"])
+@pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"PK\x03\x04junk", bytes(range(256))])
+def test_files_that_are_something_else(tmp_path, suffix, data):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(data)
+    with pytest.raises(BitstreamError) as info:
+        read_codes(path, MODEL)
+    assert "\n" not in str(info.value)
+
+
+def test_an_npy_file_under_the_name_of_an_npz(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((1, 2, 3), int))
+    path = (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(BitstreamError, match="no zip archive"):
+        read_codes(path, MODEL)
+
+
+def test_an_npy_file_that_claims_more_than_it_holds_allocates_nothing(tmp_path):
+    path = tmp_path / "huge.npy"
+    np.save(path, np.zeros((1, 2, 300), np.int16))
+    path.write_bytes(path.read_bytes().replace(b"(1, 2, 300)", b"(9999, 9999, 9999)").replace(b" " * 7, b"", 1))
+
+    def read():
+        with pytest.raises(BitstreamError, match=r"huge\.npy"):
+            read_codes(path, MODEL)
+
+    assert peak_bytes(read) < 2**20
+
+
+def test_npz_without_codes_or_of_another_model(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, tokens=np.zeros((1, 2, 3), int))
+    with pytest.raises(BitstreamError, match="no array 'codes'"):
+        read_codes(path, MODEL)
+    write_codes(path, make_bitstream(9))
+    with pytest.raises(BitstreamError, match="delay is 80, but the model has 0"):
+        read_codes(path, replace(MODEL, delay=0))
+
+
+def test_missing_files_and_other_suffixes(tmp_path):
+    with pytest.raises(BitstreamError, match="No such file"):
+        read_codes(tmp_path / "none.npy", MODEL)
+    with pytest.raises(BitstreamError, match="No such file"):
+        write_codes(tmp_path / "none" / "a.npy", make_bitstream())
+    for call in (lambda: read_codes("a.txt", MODEL), lambda: write_codes("a.txt", make_bitstream())):
+        with pytest.raises(BitstreamError, match=r"'\.txt', but must be one of \.npy, \.npz, \.jsonl"):
+            call()
