@@ -15,16 +15,16 @@ from codec.precision import full_precision
 
 
 def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tensor:
-    """Transform audio into the complex spectrum of windowed frames, in float32 (float64 stays so).
+    """Transform audio into the complex spectrum of windowed frames, in the precision of the window.
 
     Frame f is centred on sample f * hop_length; fft_size // 2 zeros are added on both sides, so that every
     T >= 1 works (reflection would need T > fft_size // 2).
 
     Args:
-        audio: Real samples [..., T].
+        audio: Real samples [..., T], at most as precise as the window.
         fft_size: Frame length, even (samples).
         hop_length: Step between frames, at most fft_size // 2 so that `istft` can invert (samples).
-        window: Weights [fft_size].
+        window: Weights [fft_size], float32 or float64.
 
     Returns:
         Spectrum [..., fft_size // 2 + 1, F] with F = T // hop_length + 1; not scaled.
@@ -34,7 +34,7 @@ def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tenso
     """
     _check_sizes(fft_size, hop_length, window)
     with full_precision(audio.device):
-        padded = functional.pad(_at_least_float32(audio), (fft_size // 2, fft_size // 2))
+        padded = functional.pad(audio, (fft_size // 2, fft_size // 2))
         frames = padded.unfold(-1, fft_size, hop_length)
         spectrum: Tensor = _RealFFT.apply(frames * window)
         return spectrum.transpose(-1, -2)
@@ -97,9 +97,8 @@ def overlap_add(frames: Tensor, hop_length: int, context: Tensor | None = None) 
     num_items, frame_length, num_frames = frames.shape
     overlap = _overlap(frame_length, hop_length)
     if context is None:
-        extended = functional.pad(frames, (overlap - 1, 0))
-    else:
-        extended = torch.cat([context, frames], dim=-1)
+        context = frames.new_zeros(num_items, frame_length, overlap - 1)
+    extended = torch.cat([context, frames], dim=-1)
     blocks = extended[:, :hop_length, overlap - 1 :]
     for j in range(1, overlap):
         start = overlap - 1 - j
@@ -152,10 +151,6 @@ def _fold(frames: Tensor, num_samples: int, hop_length: int) -> Tensor:
     """Overlap-add [N, L, F] -> [N, num_samples]."""
     size = (1, frames.shape[1])
     return functional.fold(frames, (1, num_samples), size, stride=(1, hop_length))[:, 0, 0]
-
-
-def _at_least_float32(audio: Tensor) -> Tensor:
-    return audio if audio.dtype == torch.float64 else audio.float()
 
 
 def _overlap(frame_length: int, hop_length: int) -> int:

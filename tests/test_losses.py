@@ -128,14 +128,13 @@ def test_waveform_loss_gradient_equals_closed_form():
 # --- spectral ---
 
 
-def test_spectral_losses_equal_numpy(spectral):
-    audio, target = noise(2, 1, 3000), noise(2, 1, 3000, seed=1)
+@pytest.mark.parametrize("scale", [0.1, 1e-4, 1e-7])  # the last is below both floors
+def test_spectral_losses_equal_numpy(spectral, scale):
+    audio, target = noise(2, 1, 3000, scale=scale), noise(2, 1, 3000, seed=1)
     mel, stft = [], []
     for fft_size, num_mels in ((256, 20), (1024, 80)):
         for ours, theirs in zip(audio[:, 0].numpy(), target[:, 0].numpy(), strict=True):
-            log_mels = [
-                numpy_log_mel(samples, fft_size, fft_size // 4, num_mels) for samples in (ours, theirs)
-            ]
+            log_mels = [numpy_log_mel(samples, fft_size, fft_size // 4, num_mels) for samples in (ours, theirs)]
             mel.append(np.abs(log_mels[0] - log_mels[1]).mean())
             (size, full), (target_size, target_full) = (numpy_compressed(s, fft_size) for s in (ours, theirs))
             stft.append(0.5 * ((size - target_size) ** 2 + np.abs(full - target_full) ** 2).mean())
@@ -175,6 +174,12 @@ def test_gradients_are_finite_for_silence(spectral, ours, theirs):
     total.backward()
     assert total.isfinite() and audio.grad.isfinite().all()
     assert audio.grad.abs().max() < 1e4
+
+
+def test_below_its_floor_the_mel_loss_has_no_gradient(spectral):
+    audio = noise(1, 1, 2000, scale=1e-9).requires_grad_()
+    spectral(audio, noise(1, 1, 2000, seed=1)).mel.backward()
+    assert audio.grad.abs().max() == 0
 
 
 def test_losses_of_a_batch_are_the_mean_over_items(spectral):
@@ -217,8 +222,7 @@ def test_no_gradient_reaches_the_target(spectral):
 def test_noisier_is_worse(spectral):
     target, disturbance = noise(1, 1, 4000), noise(1, 1, 4000, seed=1)
     values = [
-        (*spectral(a, target), waveform_loss(a, target))
-        for a in (target + s * disturbance for s in (0.1, 0.3, 1))
+        (*spectral(a, target), waveform_loss(a, target)) for a in (target + s * disturbance for s in (0.1, 0.3, 1))
     ]
     for rising in zip(*values, strict=True):
         assert rising[0] < rising[1] < rising[2]

@@ -97,8 +97,11 @@ def test_si_sdr_of_constants_is_defined():
 
 
 def test_stoi():
-    pytest.importorskip("pystoi")
+    pystoi = pytest.importorskip("pystoi")
     target = voice()
+    noisy = target + noise(len(target))
+    assert stoi(noisy, target, RATE) == pytest.approx(pystoi.stoi(target, noisy, RATE), rel=1e-9)
+    assert stoi(noisy, target, RATE) != pytest.approx(stoi(target, noisy, RATE), rel=1e-4)  # the order counts
     values = [stoi(target + level * noise(len(target)), target, RATE) for level in (0, 0.1, 1, 5)]
     assert values[0] == pytest.approx(1)
     assert values[0] > values[1] > values[2] > values[3]
@@ -173,9 +176,7 @@ def test_measure_averages_channels():
 def test_noisier_is_worse():
     target, disturbance = voice(RATE), noise(RATE)
     rising, falling = ("mel",), tuple(name for name in available_metrics() if name != "mel")
-    better, worse = (
-        measure(target + level * disturbance, target, RATE, rising + falling) for level in (0.01, 0.3)
-    )
+    better, worse = (measure(target + level * disturbance, target, RATE, rising + falling) for level in (0.01, 0.3))
     assert all(better[name] < worse[name] for name in rising)
     assert all(better[name] > worse[name] for name in falling)
 

@@ -82,9 +82,7 @@ def test_istft_takes_one_signal_and_is_differentiable():
     spectrum = stft(audio, 16, 4, window)
     torch.testing.assert_close(istft(spectrum, 16, 4, window, 40), audio)
     parts = torch.view_as_real(spectrum).clone().requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda p: istft(torch.view_as_complex(p), 16, 4, window, 40), parts, fast_mode=True
-    )
+    assert torch.autograd.gradcheck(lambda p: istft(torch.view_as_complex(p), 16, 4, window, 40), parts, fast_mode=True)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +144,7 @@ def test_synthesis_windows_add_up_to_one(frame_length, hop_length):
     steady = audio[0, 0, frame_length - hop_length :]
     torch.testing.assert_close(steady, torch.ones_like(steady), atol=2e-7, rtol=0)
     if frame_length > hop_length:
-        torch.testing.assert_close(
-            window[1:], window[1:].flip(0)
-        )  # periodic: only the first sample has no twin
+        torch.testing.assert_close(window[1:], window[1:].flip(0))  # periodic: only the first sample has no twin
         assert window[0] == 0
 
 
