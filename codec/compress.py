@@ -182,7 +182,8 @@ def new_file(path: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
     except OSError as error:
         raise BitstreamError(f"can't write {path}: {error.strerror or error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # nothing to remove, or no such folder
+            partial.unlink()
 
 
 @contextlib.contextmanager

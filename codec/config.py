@@ -1,7 +1,7 @@
-"""Configuration of models and recipes: frozen dataclasses that hold every default, read from TOML, overridden on the command line.
+"""Configuration of models and recipes: frozen dataclasses that hold every default.
 
-A recipe is a TOML file that lists only what differs from the defaults here. An unknown key is an error that names the
-nearest known one. Reads no torch.
+A recipe is a TOML file that lists only what differs from the defaults here; the command line overrides both. An unknown
+key is an error that names the nearest known one. Reads no torch.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from codec.errors import ConfigError
 
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -40,7 +40,7 @@ class EncoderConfig:
     """ConvNeXt blocks of each stage."""
     kernel_size: PositiveInt = 7
     """Of the depthwise convolutions (frames)."""
-    expansion: PositiveFloat = 3.0
+    expansion: PositiveFloat = 2.0
     """Hidden width of a block divided by its width."""
 
     def __post_init__(self) -> None:
@@ -58,9 +58,9 @@ class ConvNeXtDecoderConfig:
     frame_length: PositiveInt = 640
     """Length of a synthesis frame (samples), a multiple of the hop length; beyond a hop it adds latency."""
     channels: PositiveInt = 384
-    num_blocks: PositiveInt = 8
+    num_blocks: Count = 7
     kernel_size: PositiveInt = 7
-    expansion: PositiveFloat = 3.0
+    expansion: PositiveFloat = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -99,8 +99,12 @@ class QuantizerConfig:
 
 
 def _decoder_kind(value: Any) -> str:
-    kind = value.get("kind", "convnext") if isinstance(value, Mapping) else value.kind
-    return str(kind)
+    return str(value.get("kind", "convnext") if isinstance(value, Mapping) else getattr(value, "kind", value))
+
+
+_BY_KIND = Discriminator(
+    _decoder_kind, custom_error_type="kind", custom_error_message="kind must be convnext or upsample"
+)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -116,19 +120,16 @@ class CodecConfig:
     encoder: EncoderConfig = EncoderConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     decoder: Annotated[ConvNeXtDecoderConfig, Tag("convnext")] | Annotated[UpsampleDecoderConfig, Tag("upsample")] = (
-        Field(ConvNeXtDecoderConfig(), discriminator=Discriminator(_decoder_kind))
+        Field(default=ConvNeXtDecoderConfig(), discriminator=_BY_KIND)
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.decoder, UpsampleDecoderConfig):
-            if math.prod(self.decoder.strides) != self.hop_length:
-                raise ValueError(
-                    f"decoder strides multiply to {math.prod(self.decoder.strides)}, encoder strides to {self.hop_length}"
-                )
-        elif self.decoder.frame_length % self.hop_length:
-            raise ValueError(
-                f"frame_length {self.decoder.frame_length} must be a multiple of the hop length {self.hop_length}"
-            )
+        decoder, hop = self.decoder, self.hop_length
+        if isinstance(decoder, UpsampleDecoderConfig):
+            if math.prod(decoder.strides) != hop:
+                raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, encoder strides to {hop}")
+        elif decoder.frame_length % hop:
+            raise ValueError(f"frame_length {decoder.frame_length} must be a multiple of the hop length {hop}")
 
     @property
     def hop_length(self) -> int:
@@ -151,7 +152,7 @@ class CodecConfig:
         Raises:
             ConfigError: Not even one level fits.
         """
-        levels = min(self.quantizer.num_quantizers, math.floor(bitrate / self.bits_per_level + 1e-9))
+        levels = int(min(self.quantizer.num_quantizers, bitrate / self.bits_per_level + 1e-9))
         if levels < 1:
             raise ConfigError(
                 f"bitrate {bitrate:g} bit/s is below the lowest of this model, {self.bits_per_level:g} bit/s"
@@ -166,7 +167,7 @@ class DataConfig:
     root: Path = Path()
     """Folder that `train` and `valid` are relative to; "shipped:clips" is the clips that come with the package."""
     train: Path = Path("MANIFEST.tsv")
-    """A folder of audio files, or a manifest (TSV with a column `path`; `split`, `kind`, `speaker`, `seconds` are used if there)."""
+    """A folder of audio files, or a TSV manifest: `path`, and `split`, `kind`, `speaker`, `seconds` if it has them."""
     valid: Path | None = None
     """Held-out files, likewise; rows whose `split` is valid. None trains without validation."""
     kinds: tuple[str, ...] = ()
@@ -271,13 +272,11 @@ def find_recipe(name: str) -> Path:
     """
     if Path(name).is_file():
         return Path(name)
-    path = shipped("recipes") / f"{name}.toml"
+    folder = shipped("recipes")
+    path = folder / f"{name}.toml"
     if path.is_file():
         return path
-    known = sorted(
-        recipe.relative_to(shipped("recipes")).with_suffix("").as_posix()
-        for recipe in shipped("recipes").rglob("*.toml")
-    )
+    known = sorted(recipe.relative_to(folder).with_suffix("").as_posix() for recipe in folder.rglob("*.toml"))
     raise ConfigError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
 
 
@@ -321,18 +320,22 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def unknown_key(key: str, config: type) -> str:
     """Message for an unknown dotted key, naming the nearest known one."""
-    known = list(keys(config))
-    by_name = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
-    nearest = difflib.get_close_matches(key, known, 1, 0.6)
-    nearest = nearest or [by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, 1, 0.6)]
+    known = list(dict.fromkeys(keys(config)))  # both kinds of decoder have channels
+    if key in known:
+        owner = key.rpartition(".")[0]
+        return f"{key!r} is a key of another kind of {owner}: set {owner}.kind"
+    by_name = {dotted.rsplit(".", 1)[-1]: dotted for dotted in reversed(known)}
+    name = key.rsplit(".", 1)[-1]  # the right name in the wrong section is the likeliest slip
+    nearest = [by_name[name]] if name in by_name else difflib.get_close_matches(key, known, 1, 0.6)
+    nearest = nearest or [by_name[close] for close in difflib.get_close_matches(name, by_name, 1, 0.6)]
     return f"unknown key {key!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(known)}")
 
 
 def keys(config: type, prefix: str = "") -> Iterator[str]:
     """Dotted names of every value of a configuration class."""
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+    for field in dataclasses.fields(config):
         for choice in _choices(field.type):
-            if dataclasses.is_dataclass(choice):
+            if isinstance(choice, type) and dataclasses.is_dataclass(choice):
                 yield from keys(choice, f"{prefix}{field.name}.")
             else:
                 yield prefix + field.name

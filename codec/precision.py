@@ -6,27 +6,34 @@ later level of its frame), so each of them runs inside `full_precision`, whateve
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+# cuDNN has one for convolutions and one for RNNs: `torch.backends.cudnn.allow_tf32` can not be read while they differ.
+_backends: Any = torch.backends
+_CUDA = (_backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn)
+_CPU = (_backends.mkldnn.matmul, _backends.mkldnn.conv)
 
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Run a block without autocast and with matrix products in true float32 on the device's type.
 
-    It turns off TF32 on CUDA and its counterpart on the CPU, bfloat16 products of float32 matrices, both of
-    which `torch.set_float32_matmul_precision` can allow. That setting belongs to the process, not a thread;
-    it is put back when the block ends. Tensors in half precision stay so: convert them inside the block.
+    It turns off TF32 on CUDA, which convolutions use unless told not to, and its counterpart on the CPU, bfloat16
+    products of float32 matrices. These settings belong to the process, not a thread; they are put back when the
+    block ends. Tensors in half precision stay so: convert them inside the block.
 
     Args:
         device: The device of the tensors that the block works on.
     """
-    on_cuda = device.type == "cuda"
-    matmul = torch.backends.cuda.matmul if on_cuda else torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = matmul.fp32_precision  # not `allow_tf32`, which raises once anyone has used this newer setting
+    settings = _CUDA if device.type == "cuda" else _CPU
+    before = [setting.fp32_precision for setting in settings]  # not `allow_tf32`: it raises where the two are mixed
     with torch.autocast(device.type, enabled=False):
-        matmul.fp32_precision = "ieee"
         try:
+            for setting in settings:
+                setting.fp32_precision = "ieee"
             yield
         finally:
-            matmul.fp32_precision = before
+            for setting, precision in zip(settings, before, strict=True):
+                setting.fp32_precision = precision

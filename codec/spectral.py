@@ -5,6 +5,8 @@ step of the decoder: latents [B, D, F] -> frames [B, L, F] -> audio [B, 1, T].
 T samples, L frame length, F frames.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
@@ -104,6 +106,23 @@ def overlap_add(frames: Tensor, hop_length: int, context: Tensor | None = None) 
         start = overlap - 1 - j
         blocks = blocks + extended[:, j * hop_length : (j + 1) * hop_length, start : start + num_frames]
     return blocks.transpose(1, 2).reshape(num_items, 1, num_frames * hop_length)
+
+
+def lapped_transform(num_channels: int, hop_length: int) -> Tensor:
+    """Basis of the modified discrete cosine transform with a sine window, orthonormal.
+
+    Princen, Johnson & Bradley, "Subband/transform coding using filter bank designs based on time domain aliasing
+    cancellation", 1987. Analysis and overlap-added synthesis with all `hop_length` channels reconstruct exactly.
+
+    Returns:
+        Weights `[num_channels, 2 * hop_length]`, lowest frequency first; channels beyond `hop_length` are zero.
+    """
+    time = torch.arange(2 * hop_length, dtype=torch.float64) + 0.5
+    frequency = (torch.arange(min(num_channels, hop_length), dtype=torch.float64) + 0.5)[:, None]
+    window = torch.sin(math.pi / (2 * hop_length) * time)
+    cosine = torch.cos(math.pi / hop_length * (time + hop_length / 2) * frequency)
+    basis = math.sqrt(2 / hop_length) * window * cosine
+    return functional.pad(basis, (0, 0, 0, num_channels - len(basis))).float()
 
 
 def synthesis_window(frame_length: int, hop_length: int) -> Tensor:

@@ -33,7 +33,7 @@ class StreamEncoder:
         """Encode the next samples.
 
         Args:
-            audio: float `[B, 1, T]` in [-1, 1], any T; B stays the same for the whole stream.
+            audio: float32 `[B, 1, T]` in [-1, 1], any T; B stays the same for the whole stream.
 
         Returns:
             Codes int64 `[B, K, f]` of the frames that are now complete, f >= 0.
@@ -43,8 +43,8 @@ class StreamEncoder:
         """
         if self._finished:
             raise AudioError("the stream is flushed: make a new StreamEncoder")
-        if audio.ndim != 3 or audio.shape[1] != 1 or not audio.is_floating_point():
-            raise AudioError(f"a block must be float [B, 1, T], not {audio.dtype} {list(audio.shape)}")
+        if audio.ndim != 3 or audio.shape[1] != 1 or audio.dtype != torch.float32:
+            raise AudioError(f"a block must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}")
         if self._rest is not None and len(audio) != len(self._rest):
             raise AudioError(f"a block of batch size {len(audio)} in a stream of batch size {len(self._rest)}")
         if not torch.isfinite(audio).all():
@@ -70,7 +70,7 @@ class StreamEncoder:
     def _encode(self, audio: Tensor) -> Tensor:
         audio = audio if self._rest is None else torch.cat([self._rest, audio], dim=-1)
         whole = audio.shape[-1] - audio.shape[-1] % self.codec.hop_length
-        self._rest = audio[..., whole:]
+        self._rest = audio[..., whole:].clone()  # the caller may use its buffer again
         if whole == 0:
             levels = self.num_quantizers or self.codec.quantizer.num_quantizers
             return torch.zeros(len(audio), levels, 0, dtype=torch.int64, device=audio.device)

@@ -73,9 +73,13 @@ def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
 def format_table(evaluation: Evaluation) -> str:
     """Means as aligned text, one line a bitrate."""
     names = list(evaluation.means[0])
-    table = [names, *([f"{mean[name]:.4g}" for name in names] for mean in evaluation.means)]
+    table = [names, *([_cell(mean[name]) for name in names] for mean in evaluation.means)]
     widths = [max(len(row[column]) for row in table) for column in range(len(names))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+
+
+def _cell(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # a bitrate of 12000 is not 1.2e+04
 
 
 def _rate(codec: Codec, levels: int) -> dict[str, float]:

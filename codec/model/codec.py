@@ -70,7 +70,7 @@ class Codec(nn.Module):
         """Encode whole signals.
 
         Args:
-            audio: float `[B, 1, T]` in [-1, 1] at `sample_rate`; code channels separately, as items of the batch.
+            audio: float32 `[B, 1, T]` in [-1, 1] at `sample_rate`; code channels separately, as items of the batch.
             num_quantizers: Use the first so many levels; all by default.
 
         Returns:
@@ -150,20 +150,20 @@ class Codec(nn.Module):
             raise ConfigError(f"num_quantizers {num_quantizers} is not in 1 .. {self.quantizer.num_quantizers}")
 
     def check_codes(self, codes: Tensor) -> None:
-        """Raise BitstreamError unless `codes` is an integer `[B, k, F]` with codes of this model."""
+        """Raise BitstreamError unless `codes` is int64 `[B, k, F]` with codes of this model."""
         levels, size = self.quantizer.num_quantizers, self.quantizer.codebook_size
-        if codes.ndim != 3 or codes.is_floating_point() or not 1 <= codes.shape[1] <= levels or 0 in codes.shape:
+        if codes.ndim != 3 or codes.dtype != torch.int64 or not 1 <= codes.shape[1] <= levels or 0 in codes.shape:
             raise BitstreamError(
-                f"codes must be integers [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}"
+                f"codes must be int64 [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}"
             )
         lowest, highest = codes.min().item(), codes.max().item()
         if lowest < 0 or highest >= size:
             raise BitstreamError(f"codes must be in 0 .. {size - 1}; found {lowest if lowest < 0 else highest}")
 
     def _check_audio(self, audio: Tensor) -> None:
-        if audio.ndim != 3 or audio.shape[1] != 1 or not audio.is_floating_point():
+        if audio.ndim != 3 or audio.shape[1] != 1 or audio.dtype != torch.float32:
             raise AudioError(
-                f"audio must be float [B, 1, T], not {audio.dtype} {list(audio.shape)}; code channels as items of the batch"
+                f"audio must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}; code channels as items of the batch"
             )
         if audio.numel() == 0:
             raise AudioError("audio has no samples")

@@ -17,10 +17,11 @@ from codec.model.layers import (
     Snake,
     SnakeResidualUnit,
     Upsample,
+    start_as_identity,
     with_left_context,
 )
 from codec.precision import full_precision
-from codec.spectral import overlap_add, synthesis_window
+from codec.spectral import lapped_transform, overlap_add, synthesis_window
 
 
 class OverlapAddHead(nn.Module):
@@ -31,8 +32,16 @@ class OverlapAddHead(nn.Module):
         self.hop_length = hop_length
         self.frame_length = frame_length
         self.frames = CausalConv1d(channels, frame_length, 1)
-        with torch.no_grad():  # smooth frame edges from the first step on
-            self.frames.weight.mul_(synthesis_window(frame_length, hop_length)[:, None, None])
+        self._start_as_transform()
+
+    @torch.no_grad()
+    def _start_as_transform(self) -> None:
+        """Begin as the inverse of the lapped transform that the encoder begins as, or at least with smooth frame edges."""
+        nn.init.zeros_(self.frames.bias)  # type: ignore[arg-type]
+        if self.frame_length == 2 * self.hop_length:
+            self.frames.weight.copy_(lapped_transform(self.frames.in_channels, self.hop_length).T[..., None])
+        else:
+            self.frames.weight.mul_(synthesis_window(self.frame_length, self.hop_length)[:, None, None])
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
@@ -84,6 +93,7 @@ class ConvNeXtDecoder(nn.Module):
         self.hop_length = head.hop_length
         self.delay = head.frame_length - head.hop_length
         self.project = CausalConv1d(latent_dim, channels, 1)
+        start_as_identity(self.project)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)
         )

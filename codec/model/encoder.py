@@ -3,9 +3,11 @@
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
-from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Downsample
+from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Downsample, start_as_identity
+from codec.spectral import lapped_transform
 
 
 class Encoder(nn.Module):
@@ -44,6 +46,20 @@ class Encoder(nn.Module):
             width = next_width
         layers.append(CausalConv1d(width, latent_dim, 1))
         self.layers = nn.ModuleList(layers)
+        self._start_as_transform()
+
+    @torch.no_grad()
+    def _start_as_transform(self) -> None:
+        """Begin as a lapped transform of the first stride, whose channels pass through: a codec that loses little at once.
+
+        From a random start the residual branches drown the signal for thousands of steps.
+        """
+        first, last = self.layers[0], self.layers[-1]
+        assert isinstance(first, Downsample) and isinstance(last, CausalConv1d)
+        basis = lapped_transform(first.conv.out_channels, first.stride)
+        first.conv.weight.copy_(basis.unflatten(1, (2, first.stride)).transpose(1, 2))
+        nn.init.zeros_(first.conv.bias)  # type: ignore[arg-type]
+        start_as_identity(last)
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
         """Map audio `[B, 1, F * hop_length]` to latents `[B, D, F]`; frame f sees samples before (f + 1) * hop_length."""

@@ -33,8 +33,15 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
     if context is None:
         context = x.new_zeros(*x.shape[:-1], size)
     x = torch.cat([context, x], dim=-1)
-    cache[layer] = x[..., -size:]
+    cache[layer] = x[..., -size:].clone()  # a view would keep the whole block in memory
     return x
+
+
+def start_as_identity(conv: nn.Conv1d) -> None:
+    """Let a convolution of kernel size 1 on the way from waveform to waveform start by passing its channels on."""
+    nn.init.dirac_(conv.weight)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
 
 
 class CausalConv1d(nn.Conv1d):
@@ -106,7 +113,8 @@ class ConvNeXtBlock(nn.Module):
     """Depthwise causal convolution and a two-layer network per frame, added to the input (arXiv:2201.03545; Vocos, arXiv:2306.00814).
 
     The normalisation sits inside the residual branch only: the level of the signal travels on the residual stream, and a
-    norm on that stream would make it unknowable to the decoder.
+    norm on that stream would make it unknowable to the decoder. The branch starts near zero, because its output does not
+    shrink with the signal.
     """
 
     def __init__(self, channels: int, *, kernel_size: int, expansion: float) -> None:
@@ -116,7 +124,7 @@ class ConvNeXtBlock(nn.Module):
         self.norm = nn.LayerNorm(channels)
         self.expand = nn.Linear(channels, hidden)
         self.contract = nn.Linear(hidden, channels)
-        self.scale = nn.Parameter(torch.full((channels,), 0.1))
+        self.scale = nn.Parameter(torch.full((channels,), 0.01))
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""

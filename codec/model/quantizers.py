@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from codec.model.codebooks import EMACodebooks, GradientCodebooks, Statistics, count_and_sum
+from codec.model.layers import start_as_identity
 from codec.precision import full_precision
 
 
@@ -73,6 +74,9 @@ class ResidualQuantizer(nn.Module):
         projected = codebook_dim != latent_dim
         self.project_in = nn.Conv1d(latent_dim, codebook_dim, 1) if projected else nn.Identity()
         self.project_out = nn.Conv1d(codebook_dim, latent_dim, 1) if projected else nn.Identity()
+        for projection in (self.project_in, self.project_out):
+            if isinstance(projection, nn.Conv1d):
+                start_as_identity(projection)
 
     def encode(self, latents: Tensor, num_quantizers: int | None = None) -> Tensor:
         """Map latents `[B, D, F]` to the codes `[B, K, F]` of the first `num_quantizers` levels (all by default)."""

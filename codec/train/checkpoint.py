@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder with the state of its training beside it, written so that a crash at any moment loses nothing.
+"""Checkpoints: a model folder with the state of its training beside it. A crash at any moment loses none of them.
 
 RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
 RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the averaged weights: loads as a model)
@@ -8,6 +8,7 @@ RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the ave
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def save_checkpoint(
         save_codec(averaged, partial)
         save_file(_training_tensors(averaged, model, optimizer), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
+        _sync(partial)
         shutil.rmtree(folder, ignore_errors=True)  # from a run that went on beyond the checkpoint it is resumed from
         partial.rename(folder)
         index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
@@ -59,8 +61,10 @@ def save_checkpoint(
     return folder
 
 
-def load_checkpoint(run_dir: Path, *, averaged: Codec, model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """Restore the last checkpoint of a run in place and return its step and counters.
+def load_checkpoint(
+    run_dir: Path, *, averaged: Codec, model: nn.Module, optimizer: Optimizer, counters: Iterable[str]
+) -> dict[str, Any]:
+    """Restore the last checkpoint of a run in place and return its step and the counters asked for.
 
     Raises:
         ModelError: There is none, or it is damaged or of another architecture.
@@ -71,9 +75,10 @@ def load_checkpoint(run_dir: Path, *, averaged: Codec, model: nn.Module, optimiz
     folder = run_dir / "checkpoints" / name
     try:
         tensors = load_file(folder / TRAINING_FILE)
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state = {name: values[name] for name in ("step", *counters)}
         _restore(tensors, averaged, model, optimizer)
-    except (OSError, SafetensorError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
     return state
 
@@ -82,10 +87,10 @@ def read_index(run_dir: Path) -> dict[str, str]:
     """Names of the last and best checkpoint; empty before the first one."""
     path = run_dir / INDEX_FILE
     try:
-        index: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except (OSError, ValueError) as error:
+        index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {str(role): str(name) for role, name in index.items()}
+    except (OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is damaged: {error}") from error
-    return index
 
 
 def _training_tensors(averaged: Codec, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -113,6 +118,13 @@ def _restore(tensors: dict[str, Tensor], averaged: Codec, model: nn.Module, opti
             optimizer.state[parameter] = {
                 key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in state.items()
             }
+
+
+def _sync(folder: Path) -> None:
+    """Have the disk hold every file of a folder before anything names it."""
+    for path in folder.iterdir():
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
 
 
 def _replace_text(path: Path, text: str) -> None:

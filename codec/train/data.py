@@ -3,13 +3,16 @@
 Nothing here has a state that a resumed run could lose, and no two processes can disagree.
 """
 
+import copy
 import csv
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -17,7 +20,7 @@ from tqdm import tqdm
 
 from codec.audio import find_audio_files, read_info, read_segment
 from codec.config import DataConfig, shipped
-from codec.errors import AudioError, ConfigError
+from codec.errors import AudioError, CodecError, ConfigError
 from codec.resampling import resample
 
 SHIPPED_CLIPS = "shipped:clips"
@@ -38,8 +41,8 @@ class Batch(NamedTuple):
     """float32 `[B, 1, T]`, zeros behind the end of a file that is shorter than T."""
     lengths: Tensor
     """Real samples of each segment, int64 `[B]`."""
-    index: Tensor
-    """Number of each item since the start of training, int64 `[B]`; random choices depend on it alone."""
+    number: Tensor
+    """Of each item since the start of training, int64 `[B]`; random choices depend on it alone."""
 
 
 def data_root(config: DataConfig) -> Path:
@@ -66,13 +69,11 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
         raise ConfigError(
             f"no data at {location}: give the folder with --data.root, a folder or manifest with --data.{split}"
         )
-    with location.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file, delimiter="\t")
-        if "path" not in (reader.fieldnames or ()):
-            raise ConfigError(
-                f"{location} is no manifest: its first line must name tab-separated columns, one of them path"
-            )
-        rows = [row for row in reader if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)]
+    rows = [
+        row
+        for row in _read_manifest(location)
+        if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)
+    ]
     if not rows:
         raise ConfigError(
             f"{location} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else "")
@@ -80,11 +81,27 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
     return [_item(location, row) for row in rows]
 
 
+def _read_manifest(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} is no manifest: {error}") from error
+    if not all(row.get("path") for row in rows):
+        raise ConfigError(
+            f"{path} is no manifest: its first line must name tab-separated columns, one of them path, "
+            f"and every row must have a path"
+        )
+    return rows
+
+
 def _item(manifest: Path, row: dict[str, str]) -> Item:
     try:
         seconds = float(row["seconds"]) if row.get("seconds") else None
-    except ValueError as error:
-        raise ConfigError(f"{manifest}: seconds of {row['path']} is no number: {row['seconds']!r}") from error
+    except ValueError:
+        seconds = math.nan
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigError(f"{manifest}: seconds of {row['path']} must be a positive number, not {row['seconds']!r}")
     return Item(manifest.parent / row["path"], row.get("speaker") or "", seconds)
 
 
@@ -119,6 +136,12 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
         self.seed = tuple(seed)
         self.cumulative = np.cumsum(_probabilities(items))
 
+    def reseeded(self, *seed: int) -> "Segments":
+        """Segments drawn from the same files by another seed."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
+
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         """Segment number `index`: audio `[1, T]`, its real length, its number."""
         rng = np.random.default_rng((*self.seed, index))
@@ -131,11 +154,12 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
         padded[:, : audio.shape[-1]] = torch.from_numpy(audio)
         return padded, audio.shape[-1], index
 
-    def _read(self, path: Path, position: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    def _read(self, path: Path, position: float) -> npt.NDArray[np.float32]:
         info = read_info(path)
         wanted = -(-self.segment_samples * info.sample_rate // self.sample_rate)
         start = int(position * (max(info.num_samples - wanted, 0) + 1))
-        audio = read_segment(path, start, min(wanted, info.num_samples)).mean(axis=0, keepdims=True)
+        channels = read_segment(path, start, min(wanted, info.num_samples))
+        audio: npt.NDArray[np.float32] = channels.mean(axis=0, keepdims=True)
         if not np.isfinite(audio).all():
             raise AudioError(f"{path} has NaN or Inf samples: remove it from the training data")
         if info.sample_rate != self.sample_rate:
@@ -143,19 +167,17 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
         return audio[:, : self.segment_samples].copy()
 
 
-def _probabilities(items: Sequence[Item]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _probabilities(items: Sequence[Item]) -> npt.NDArray[np.float64]:
     progress = tqdm(items, desc="reading durations", unit="file", delay=2, leave=False)
     seconds = np.array(
         [_duration(item) if item.seconds is None else item.seconds for item in progress], dtype=np.float64
     )
-    if not (seconds > 0).all():
-        raise ConfigError(f"{items[int(np.argmin(seconds))].path} has no positive duration")
     per_speaker: dict[str, float] = defaultdict(float)
     for item, duration in zip(items, seconds, strict=True):
         per_speaker[item.speaker] += duration
     speaker_total = np.array([per_speaker[item.speaker] for item in items])
     weights = np.sqrt(speaker_total) * seconds / speaker_total
-    probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = weights / weights.sum()
+    probabilities: npt.NDArray[np.float64] = weights / weights.sum()
     return probabilities
 
 
@@ -192,10 +214,20 @@ def batches(
     world_size: int = 1,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each, read ahead by `num_workers` processes.
+    """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each.
+
+    Args:
+        segments: Where items come from.
+        first_step: Of this iterator.
+        last_step: The first step that it leaves out.
+        batch_size: Of all ranks together.
+        rank: This process.
+        world_size: Number of processes.
+        num_workers: Processes that read ahead; 0 reads in this one, when a batch is asked for.
 
     Raises:
         ConfigError: The global batch size is not divisible by the number of processes.
+        AudioError: A file can't be read; raised by the iterator.
     """
     if batch_size % world_size:
         raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
@@ -206,7 +238,16 @@ def batches(
         prefetch_factor=4 if num_workers else None,
         collate_fn=_collate,
     )
-    return iter(loader)
+    return _iterate(loader)
+
+
+def _iterate(loader: Iterable[Batch]) -> Iterator[Batch]:
+    try:
+        yield from loader
+    except CodecError as error:
+        # From a worker the message comes wrapped in its traceback, whose last line is "module.Class: message".
+        message = str(error).rstrip()
+        raise type(error)(message.rpartition("\n")[2].partition(": ")[2] if "\n" in message else message) from error
 
 
 def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:

@@ -10,8 +10,12 @@ from codec.config import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
-    """AdamW with weight decay on matrices only: not on biases, norms, scales or codebooks."""
-    decayed = {name for name, parameter in model.named_parameters() if parameter.ndim >= 2 and "codebooks" not in name}
+    """AdamW with weight decay on matrices only: not on biases, norms, scales, activations or codebooks."""
+    decayed = {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.squeeze().ndim >= 2 and "codebooks" not in name  # squeezed: Snake's [C, 1] is no matrix
+    }
     groups = [
         {
             "params": [p for name, p in model.named_parameters() if name in decayed],
@@ -23,7 +27,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
 
 
 def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
-    """Learning rate of step 0 .. num_steps - 1: linear up to `lr` over `warmup_steps`, then half a cosine down to `final_lr`."""
+    """Learning rate of step 0 .. num_steps - 1: linear up to `lr`, then half a cosine down to `final_lr`."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / max(num_steps - config.warmup_steps, 1)
@@ -34,8 +38,8 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
 def average_weights(averaged: nn.Module, model: nn.Module, *, decay: float, num_updates: int) -> None:
     """Move the averaged parameters towards the model's; buffers (EMA codebooks) are copied.
 
-    The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start is
-    forgotten.
+    The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start
+    is forgotten.
     """
     decay = min(decay, (1 + num_updates) / (10 + num_updates))
     torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
@@ -44,7 +48,7 @@ def average_weights(averaged: nn.Module, model: nn.Module, *, decay: float, num_
 
 
 def forget_moments(optimizer: Optimizer, parameter: nn.Parameter, rows: Tensor) -> None:
-    """Zero the Adam moments of the rows of a parameter that were set anew; `rows` is a bool mask over its first axes."""
+    """Zero the Adam moments of the rows of a parameter that were set anew; `rows` is bool over its first axes."""
     for key in ("exp_avg", "exp_avg_sq"):
         if key in optimizer.state.get(parameter, {}):
             optimizer.state[parameter][key][rows] = 0.0

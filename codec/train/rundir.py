@@ -37,8 +37,8 @@ def create_run(run_dir: Path, recipe: Recipe) -> None:
         )
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / RECIPE_FILE).write_text(json.dumps(to_dict(recipe), indent=2) + "\n", encoding="utf-8")
         (run_dir / VERSIONS_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
+        (run_dir / RECIPE_FILE).write_text(json.dumps(to_dict(recipe), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"can't write to {run_dir}: {error}") from error
 
@@ -86,10 +86,13 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():  # installed, maybe inside the checkout of something else
+        return None
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="],
-            cwd=Path(__file__).parent,
+            cwd=checkout,
             capture_output=True,
             text=True,
             check=True,

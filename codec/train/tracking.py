@@ -33,24 +33,24 @@ class TensorboardTracker:
     """Event files that `tensorboard --logdir` shows."""
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers by name, `group/name`."""
         for name, value in values.items():
-            self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(name, value, step)
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
         """Record audio `[T]` in [-1, 1]."""
-        self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)  # type: ignore[no-untyped-call]
+        self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
         """Record a matplotlib figure."""
-        self.writer.add_figure(name, figure, step)  # type: ignore[no-untyped-call]
+        self.writer.add_figure(name, figure, step)
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
 
 class HistoryTracker:
@@ -58,11 +58,11 @@ class HistoryTracker:
 
     def __init__(self, path: Path, last_step: int = 0) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [
-            line for line in lines if json.loads(line)["step"] <= last_step
-        ]  # a resumed run repeats what came later
-        self.file = path.open("w", encoding="utf-8")
-        self.file.writelines(line + "\n" for line in kept)
+        kept = [line + "\n" for line in lines if _step_of(line) <= last_step]  # a resumed run repeats what came later
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(path)
+        self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one line; a value that is not finite becomes null."""
@@ -81,9 +81,16 @@ class HistoryTracker:
         self.file.close()
 
 
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the last line of a run that was killed may be torn
+        return math.inf
+
+
 def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Figure":
     """Picture of original above decoded audio, both `[T]`: power spectrograms in dB over the same range."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow to import, and only validation draws
 
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True, sharey=True)

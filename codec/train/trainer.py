@@ -1,7 +1,7 @@
 """The training loop: one process, or many under torchrun, by Lightning Fabric.
 
-Step s of a run is a function of the state after step s - 1, the recipe and s: a resumed run repeats the uninterrupted one
-bit for bit, and the order of the data does not depend on how many processes share it.
+Step s of a run is a function of the state after step s - 1, the recipe and s: a resumed run repeats the uninterrupted
+one bit for bit, and the order of the data does not depend on how many processes share it.
 """
 
 import copy
@@ -25,6 +25,7 @@ from codec.model.quantizers import codebook_health
 from codec.pretrained import WEIGHTS_FILE, find_model, load_weights
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.data import Batch, Segments, batches, data_root, list_items
+from codec.train.interrupt import interrupt_deferred
 from codec.train.losses import SpectralLosses, waveform_loss
 from codec.train.optimizer import average_weights, build_optimizer, forget_moments, learning_rate
 from codec.train.rundir import open_trackers
@@ -32,25 +33,27 @@ from codec.train.validation import Validator
 
 
 def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
-    """One process, or one of those that torchrun started."""
+    """One process, or one of those that torchrun started, ready to talk to the others."""
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // num_local
     if precision == "auto":
         precision = "bf16-mixed" if _has_fast_bfloat16(accelerator) else "32-true"
     strategy = "ddp" if num_local * num_nodes > 1 else "auto"
-    return Fabric(
+    fabric = Fabric(
         accelerator=accelerator,
         devices=num_local,
         num_nodes=num_nodes,
         strategy=strategy,
-        precision=precision,
-    )  # type: ignore[arg-type]
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
 
 
 def _has_fast_bfloat16(accelerator: str) -> bool:
     if accelerator != "cpu" and torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class Trainer:
@@ -67,11 +70,11 @@ class Trainer:
         self.run_dir = run_dir
         self.fabric = fabric
         torch.manual_seed(recipe.seed)
-        self.codec = build_codec(recipe.codec)
+        self.codec = build_codec(recipe.codec).to(fabric.device)  # here, so that `resume` finds the device
         self.averaged = copy.deepcopy(self.codec).requires_grad_(False).eval()
         self.optimizer = build_optimizer(self.codec, recipe.optimizer)
-        self.spectral = fabric.to_device(SpectralLosses(recipe.codec.sample_rate))
-        self.segments = self._segments(0)
+        self.spectral = SpectralLosses(recipe.codec.sample_rate).to(fabric.device)
+        self.segments = _training_segments(recipe)
         self.validator = Validator.of_recipe(recipe)
         self.step = 0
         self.initialized = False
@@ -87,9 +90,11 @@ class Trainer:
 
     def resume(self) -> None:
         """Continue the run in `run_dir` from its last checkpoint."""
-        state = load_checkpoint(self.run_dir, averaged=self.averaged, model=self.codec, optimizer=self.optimizer)
-        for name in ("step", *self.counters()):
-            setattr(self, name, state[name] if state[name] is not None else math.inf)
+        state = load_checkpoint(
+            self.run_dir, averaged=self.averaged, model=self.codec, optimizer=self.optimizer, counters=self.counters()
+        )
+        for name, value in state.items():
+            setattr(self, name, math.inf if value is None else value)
 
     def counters(self) -> dict[str, Any]:
         """What a resumed run must know besides tensors and the step."""
@@ -108,9 +113,16 @@ class Trainer:
         """
         train = self.recipe.train
         self.model, self.wrapped_optimizer = self.fabric.setup(self.codec, self.optimizer)
-        self.averaged = self.fabric.to_device(self.averaged)
         self.trackers = open_trackers(self.run_dir, self.step) if self.fabric.is_global_zero else []
-        loader = self._batches(self.segments, self.step, train.steps, self.recipe.data.num_workers)
+        loader = batches(
+            self.segments,
+            first_step=self.step,
+            last_step=train.steps,
+            batch_size=train.batch_size,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            num_workers=self.recipe.data.num_workers,
+        )
         progress = tqdm(
             total=train.steps,
             initial=self.step,
@@ -118,7 +130,7 @@ class Trainer:
             desc="training",
             disable=not self.fabric.is_global_zero,
         )
-        started_at = time.monotonic()
+        self.started_at, self.first_step = time.monotonic(), self.step
         saved_step = self.step
         try:
             for batch in loader:
@@ -130,18 +142,18 @@ class Trainer:
                 elif self.step % train.checkpoint_every == 0:
                     self._save(best=False)
                     saved_step = self.step
-                if self._out_of_time(started_at):
+                if self._out_of_time():
                     break
         finally:
             progress.close()
-            if self.step > saved_step:  # out of time, interrupted, or stopped by an error: what was learned is kept
-                self._save(best=False)
             for tracker in self.trackers:
                 tracker.close()
+            if self.step > saved_step:  # out of time, interrupted, or stopped by an error: what was learned is kept
+                self._save(best=False)
 
-    def _out_of_time(self, started_at: float) -> bool:
+    def _out_of_time(self) -> bool:
         limit = self.recipe.train.max_minutes
-        return bool(limit is not None and self.fabric.broadcast(time.monotonic() - started_at > 60 * limit))
+        return bool(limit is not None and self.fabric.broadcast(time.monotonic() - self.started_at > 60 * limit))
 
     def _step(self, batch: Batch, progress: "tqdm[Any]") -> None:
         quantize = self.initialized or self.step >= self.recipe.train.bypass_steps
@@ -151,25 +163,26 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         output = self.model(
-            batch.audio, num_active=self._num_active(batch.index), lengths=batch.lengths, quantize=quantize
+            batch.audio, num_active=self._num_active(batch.number), lengths=batch.lengths, quantize=quantize
         )
         terms = self._terms(output, batch)
         loss = sum((weight * term for weight, term in terms.values()), start=batch.audio.new_zeros(()))
         self.fabric.backward(loss)
-        norm = self.fabric.clip_gradients(
+        norm: Any = self.fabric.clip_gradients(
             self.model,
             self.wrapped_optimizer,
             max_norm=self.recipe.optimizer.max_grad_norm,
             error_if_nonfinite=False,
         )
         finite = bool(torch.isfinite(norm))  # gradients are averaged over the processes, so all of them agree
-        if finite:
-            self._apply(output)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self._count_bad(finite)
+        with interrupt_deferred():
+            if finite:
+                self._apply(output)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.step += 1
+            self._count_bad(finite)
         if self.step % self.recipe.train.log_every == 0:
-            self._log(batch, output, terms, loss, norm, lr, progress)
+            self._log(output, terms, loss, norm, progress)
 
     def _apply(self, output: CodecOutput) -> None:
         """The one place where weights and codebooks change."""
@@ -177,8 +190,9 @@ class Trainer:
         codebooks = self.codec.quantizer.codebooks
         if output.quantizer.statistics is not None:
             revived = codebooks.update(output.quantizer.statistics, self._generator("revive", self.step))
-            if codebooks.has_codebook_loss and revived.any():
-                forget_moments(self.optimizer, codebooks.table, revived)  # type: ignore[arg-type]
+            if codebooks.has_codebook_loss and revived.any():  # a revived codeword has no past
+                forget_moments(self.optimizer, codebooks.get_parameter("table"), revived)
+                self.averaged.quantizer.codebooks.table[revived] = codebooks.table.detach()[revived]
         average_weights(self.averaged, self.codec, decay=self.recipe.optimizer.ema_decay, num_updates=self.step)
 
     def _terms(self, output: CodecOutput, batch: Batch) -> dict[str, tuple[float, Tensor]]:
@@ -202,7 +216,7 @@ class Trainer:
         self.skipped_steps += not finite
         if self.bad_steps_in_a_row >= self.recipe.train.max_bad_steps:
             raise ModelError(
-                f"loss or gradient was not finite for {self.bad_steps_in_a_row} steps in a row, up to step {self.step}: "
+                f"loss or gradient was not finite for {self.bad_steps_in_a_row} steps in a row, to step {self.step}: "
                 f"lower optimizer.lr or optimizer.max_grad_norm and resume from the last checkpoint"
             )
 
@@ -210,9 +224,17 @@ class Trainer:
         """k-means on the latents of batches drawn for this alone."""
         progress.set_postfix_str("initialising codebooks by k-means")
         train = self.recipe.train
+        # Each rank takes consecutive batches: gathered by rank, the rows are in the order that one process has them in.
+        first = self.fabric.global_rank * train.init_batches
+        loader = batches(
+            self.segments.reseeded(self.recipe.seed, 1),
+            first_step=first,
+            last_step=first + train.init_batches,
+            batch_size=train.batch_size // self.fabric.world_size,
+        )
         latents, masks = [], []
         with torch.no_grad():
-            for batch in self._batches(self._segments(1), 0, train.init_batches, 0):
+            for batch in loader:
                 batch = self.fabric.to_device(batch)
                 audio = self.codec.pad(batch.audio)
                 latents.append(self.codec.encoder(audio))
@@ -223,27 +245,22 @@ class Trainer:
             iterations=train.kmeans_iterations,
             generator=self._generator("initialize", 0),
         )
+        # Gradient codebooks are parameters: without this their average would start from the random table.
+        self.averaged.quantizer.codebooks.load_state_dict(self.codec.quantizer.codebooks.state_dict())
         self.initialized = True
 
     def _log(
         self,
-        batch: Batch,
         output: CodecOutput,
         terms: Mapping[str, tuple[float, Tensor]],
         loss: Tensor,
         norm: Tensor,
-        lr: float,
         progress: "tqdm[Any]",
     ) -> None:
-        elapsed = progress.format_dict["elapsed"]
-        done = max(progress.n + 1 - progress.initial, 1)
-        speed = (
-            done
-            * self.recipe.train.batch_size
-            * batch.audio.shape[-1]
-            / self.recipe.codec.sample_rate
-            / max(elapsed, 1e-9)
-        )
+        num_segments = (self.step - self.first_step) * self.recipe.train.batch_size
+        seconds = num_segments * self.segments.segment_samples / self.recipe.codec.sample_rate
+        speed = seconds / max(time.monotonic() - self.started_at, 1e-9)
+        lr = self.optimizer.param_groups[0]["lr"]
         values = {f"loss/{name}": term.item() for name, (_, term) in terms.items()}
         values |= {"loss/total": loss.item(), "train/grad_norm": float(norm), "train/lr": lr}
         values |= {"train/audio_seconds_per_second": speed, "train/skipped_steps": float(self.skipped_steps)}
@@ -289,41 +306,28 @@ class Trainer:
             )
         self.fabric.barrier()
 
-    def _segments(self, stream: int) -> Segments:
-        data, codec = self.recipe.data, self.recipe.codec
-        return Segments(
-            list_items(data_root(data), data.train, split="train", kinds=data.kinds),
-            sample_rate=codec.sample_rate,
-            segment_samples=round(data.segment_seconds * codec.sample_rate),
-            gain_db=data.gain_db,
-            seed=(self.recipe.seed, stream),
-        )
-
-    def _batches(self, segments: Segments, first_step: int, last_step: int, num_workers: int) -> Any:
-        return batches(
-            segments,
-            first_step=first_step,
-            last_step=last_step,
-            batch_size=self.recipe.train.batch_size,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-            num_workers=num_workers,
-        )
-
-    def _num_active(self, index: Tensor) -> Tensor:
+    def _num_active(self, numbers: Tensor) -> Tensor:
         """Levels of each item: all, or with the probability of quantizer dropout a uniform number of them."""
         quantizer = self.recipe.codec.quantizer
         levels = []
-        for number in index.tolist():
+        for number in numbers.tolist():
             rng = np.random.default_rng((self.recipe.seed, 2, number))
-            drop, fewer = (
-                rng.random() < quantizer.quantizer_dropout,
-                int(rng.integers(1, quantizer.num_quantizers + 1)),
-            )
-            levels.append(fewer if drop else quantizer.num_quantizers)
-        return torch.tensor(levels, device=index.device)
+            drop = rng.random() < quantizer.quantizer_dropout
+            levels.append(int(rng.integers(1, quantizer.num_quantizers + 1)) if drop else quantizer.num_quantizers)
+        return torch.tensor(levels, device=numbers.device)
 
     def _generator(self, purpose: str, step: int) -> torch.Generator:
         """The same on every process, and after resuming."""
         seed = np.random.SeedSequence((self.recipe.seed, 3, {"initialize": 0, "revive": 1}[purpose], step))
         return torch.Generator().manual_seed(int(seed.generate_state(1, np.uint64)[0] >> 1))
+
+
+def _training_segments(recipe: Recipe) -> Segments:
+    data, sample_rate = recipe.data, recipe.codec.sample_rate
+    return Segments(
+        list_items(data_root(data), data.train, split="train", kinds=data.kinds),
+        sample_rate=sample_rate,
+        segment_samples=round(data.segment_seconds * sample_rate),
+        gain_db=data.gain_db,
+        seed=(recipe.seed, 0),
+    )

@@ -34,15 +34,15 @@ class Validator:
         if recipe.data.valid is None:
             return None
         items = list_items(data_root(recipe.data), recipe.data.valid, split="valid", kinds=recipe.data.kinds)
-        stride = max(1, len(items) // (recipe.validation.max_files or len(items)))
-        paths = [item.path for item in items[::stride]][: recipe.validation.max_files]
+        number = min(recipe.validation.max_files or len(items), len(items))
+        paths = [items[i * len(items) // number].path for i in range(number)]
         levels = sorted({recipe.codec.num_quantizers_for(bitrate) for bitrate in recipe.validation.bitrates})
         return cls(paths, num_quantizers=levels, num_samples_logged=recipe.validation.num_samples_logged)
 
     def run(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
-        """Judge `codec`, report to the trackers, and return the score that the best checkpoint has lowest: mean mel distance."""
+        """Judge `codec`, report to the trackers, and return the score: mean mel distance, lower is better."""
         evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=available_metrics())
-        values = {}
+        values: dict[str, float] = {}
         for mean in evaluation.means:
             rate = f"{mean['bitrate'] / 1000:g}kbps"
             values |= {f"valid/{name}_{rate}": mean[name] for name in available_metrics()}

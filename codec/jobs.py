@@ -1,0 +1,156 @@
+"""Which file becomes which, settled before anything is read or written, and the loop over the files (no torch)."""
+
+import os
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from codec.errors import CodecError, ConfigError
+
+
+class Job(NamedTuple):
+    """One file to make."""
+
+    source: Path
+    target: Path
+
+
+class Outcome(NamedTuple):
+    """What a job has to say."""
+
+    line: str
+    """About the file that was written."""
+    lost: str = ""
+    """What could not be saved of a damaged file."""
+
+
+def plan(
+    inputs: Sequence[Path],
+    output: str | None,
+    *,
+    find: Collection[str],
+    formats: Sequence[str],
+    ending: str,
+    overwrite: bool = False,
+) -> list[Job]:
+    """Pair every input file with its output.
+
+    Without `output` a file's result lies beside it, `a/talk.wav` -> `a/talk.codec`. An `output` that is a folder, ends
+    with a slash, or serves several inputs or a folder takes all results, and the tree below an input folder is kept.
+    Otherwise it is the name of the one result, and its suffix decides the format.
+
+    Args:
+        inputs: Files, taken as they are, and folders, searched for files of the suffixes `find` (hidden ones are skipped).
+        output: As the user wrote it: a slash at the end matters.
+        find: Suffixes in lower case, like ".wav".
+        formats: Suffixes that the name of a single result may have.
+        ending: What replaces the suffix of the source where names are made, like ".decoded.wav".
+        overwrite: Existing results are no error.
+
+    Raises:
+        ConfigError: An input is missing, a folder holds nothing to do, two sources have one result or a source is a
+            result, or results exist already. Nothing has been written then.
+    """
+    check_inputs(inputs)
+    if output is not None and not _is_folder(output, inputs):
+        jobs = [Job(inputs[0], _named(output, formats))]
+    else:
+        folder = None if output is None else Path(output)
+        jobs = [
+            Job(source, (source.parent if folder is None else folder / inner).joinpath(source.stem + ending))
+            for source, inner in _sources(inputs, find)
+        ]
+    _check_distinct(jobs)
+    check_outputs([job.target for job in jobs], overwrite)
+    return jobs
+
+
+def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> int:
+    """Do every job, its line to standard output; among several jobs a bad file is named and costs only itself.
+
+    Returns:
+        Exit code: 0, or 1 if a file failed or is incomplete.
+
+    Raises:
+        CodecError: The only job failed.
+    """
+    num_bad = 0
+    for job in tqdm(jobs, desc=prog, unit="file", delay=2, leave=False, disable=len(jobs) == 1):
+        try:
+            line, lost = work(job)
+        except CodecError as error:
+            if len(jobs) == 1:
+                raise CodecError(_about(job.source, str(error))) from error
+            line, lost = "", str(error)
+        if line:
+            tqdm.write(line)
+        if lost:
+            tqdm.write(f"{prog}: {_about(job.source, lost)}", file=sys.stderr)
+            num_bad += 1
+    if num_bad and len(jobs) > 1:
+        print(f"{prog}: {num_bad} of {len(jobs)} files failed or are incomplete", file=sys.stderr)
+    return 1 if num_bad else 0
+
+
+def _about(source: Path, reason: str) -> str:
+    return reason if str(source) in reason else f"{source}: {reason}"
+
+
+def check_inputs(inputs: Sequence[Path]) -> None:
+    """Raise ConfigError unless there are inputs and all exist."""
+    if not inputs:
+        raise ConfigError("nothing to do: give files or folders, or --help")
+    for path in inputs:
+        if not path.exists():
+            raise ConfigError(f"no file or folder {path}")
+
+
+def check_outputs(targets: Sequence[Path], overwrite: bool) -> None:
+    """Raise ConfigError if a target is a folder, or is there already and may not be replaced."""
+    for target in targets:
+        if target.is_dir():
+            raise ConfigError(f"{target} is a folder, but a file of that name is to be written")
+    existing = [target for target in targets if target.exists()]
+    if existing and not overwrite:
+        others = f" ({len(existing)} of {len(targets)} files are)" if len(targets) > 1 else ""
+        raise ConfigError(f"{existing[0]} is already there{others}: give --overwrite or another name with -o")
+
+
+def _is_folder(output: str, inputs: Sequence[Path]) -> bool:
+    separators = (os.sep, os.altsep or os.sep)
+    return Path(output).is_dir() or output.endswith(separators) or len(inputs) > 1 or inputs[0].is_dir()
+
+
+def _named(output: str, formats: Sequence[str]) -> Path:
+    target = Path(output)
+    if target.suffix.lower() not in formats:
+        raise ConfigError(f"{output} must end with {' or '.join(formats)}, or with / if it is to be a folder")
+    return target
+
+
+def _sources(inputs: Sequence[Path], find: Collection[str]) -> Iterator[tuple[Path, Path]]:
+    """Every source, with the folder below the input that it lies in."""
+    for path in inputs:
+        if not path.is_dir():
+            yield path, Path()
+            continue
+        inner = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.suffix.lower() in find]
+        visible = [file for file in inner if not any(part.startswith(".") for part in file.parts)]
+        files = [file for file in visible if (path / file).is_file()]
+        if not files:
+            raise ConfigError(f"nothing to do in {path}: it holds no {' '.join(find)}")
+        yield from ((path / file, file.parent) for file in files)
+
+
+def _check_distinct(jobs: Sequence[Job]) -> None:
+    source_of: dict[Path, Path] = {}
+    for source, target in jobs:
+        other = source_of.setdefault(target.resolve(), source)
+        if other is not source:
+            raise ConfigError(f"{other} and {source} would both become {target}: give them in separate runs")
+    for source, _ in jobs:
+        if source.resolve() in source_of:
+            raise ConfigError(f"{source} would be overwritten by its own run: give another name with -o")

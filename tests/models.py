@@ -1,0 +1,111 @@
+"""Tiny models, and what "equal codes" means where two float paths choose a codeword."""
+
+import torch
+from einops import rearrange
+
+from codec.config import (
+    CodecConfig,
+    ConvNeXtDecoderConfig,
+    EncoderConfig,
+    QuantizerConfig,
+    UpsampleDecoderConfig,
+)
+from codec.model.codebooks import EMACodebooks, GradientCodebooks
+from codec.model.codec import build_codec
+from codec.model.quantizers import ResidualQuantizer
+
+HOP = 20
+DECODERS = {
+    "overlap_add": {"decoder": ConvNeXtDecoderConfig(frame_length=2 * HOP, channels=16, num_blocks=1, kernel_size=3)},
+    "istft": {"decoder": ConvNeXtDecoderConfig(head="istft", frame_length=3 * HOP, channels=16, num_blocks=1)},
+    "upsample": {"decoder": UpsampleDecoderConfig(strides=(5, 4), channels=8)},
+    "upsample_lookahead": {"decoder": UpsampleDecoderConfig(strides=(5, 4), channels=8), "lookahead": 27},
+}
+KINDS = {"ema": EMACodebooks, "gradient": GradientCodebooks}
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def noise(*shape, seed=0, scale=0.3):
+    return scale * torch.randn(*shape, generator=seeded(seed))
+
+
+def tiny_config(decoder="overlap_add", **changes):
+    """Return a configuration at 16 kHz with hops of 20 samples; keywords replace fields of CodecConfig."""
+    facts = {
+        "sample_rate": 16_000,
+        "latent_dim": 12,
+        "encoder": EncoderConfig(strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3),
+        "quantizer": QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=6),
+    }
+    return CodecConfig(**facts | DECODERS[decoder] | changes)
+
+
+def tiny_codec(decoder="overlap_add", *, seed=0, **changes):
+    """Return a model in eval mode with random weights and codebooks from k-means on latents of noise."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        codec = build_codec(tiny_config(decoder, **changes)).eval()
+    with torch.no_grad():
+        latents = codec.encoder(noise(4, 1, 100 * codec.hop_length, seed=seed))
+        codec.quantizer.initialize(latents, iterations=5, generator=seeded(seed))
+    return codec.requires_grad_(False)
+
+
+def make_codebooks(
+    kind="ema", *, num_quantizers=1, codebook_size=8, codebook_dim=3, decay=0.9, dead_threshold=0.05, normalize=False
+):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return KINDS[kind](
+            num_quantizers,
+            codebook_size,
+            codebook_dim,
+            decay=decay,
+            dead_threshold=dead_threshold,
+            normalize=normalize,
+        )
+
+
+def make_quantizer(kind="ema", *, num_quantizers=4, latent_dim=10, codebook_dim=6, **facts):
+    codebooks = make_codebooks(
+        kind, num_quantizers=num_quantizers, codebook_dim=codebook_dim, **{"codebook_size": 16} | facts
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return ResidualQuantizer(codebooks, latent_dim=latent_dim, codebook_dim=codebook_dim)
+
+
+def state_of(module):
+    return {key: tensor.detach().clone() for key, tensor in module.state_dict().items()}
+
+
+def assert_same_state(module, before):
+    """Every parameter and buffer is what it was, to the bit."""
+    for key, tensor in module.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+
+
+def assert_codes_equal(codec, first, second, latents, tolerance=1e-5):
+    """Two float paths gave the same codes `[B, K, F]`, up to the first near-tie of each frame.
+
+    At every level both codes must be nearest to what the levels before left of `latents`, within `tolerance`
+    of the energies that the distance is computed from. A frame in which two codes differ is such a tie: its
+    later levels quantize different things and are not compared.
+    """
+    assert first.shape == second.shape
+    assert first.dtype == second.dtype == torch.int64
+    table = codec.quantizer.codebooks.table.detach().double()
+    residual = rearrange(codec.quantizer.project_in(latents).detach().double(), "b d f -> b f d")
+    same = torch.ones_like(first[:, 0], dtype=torch.bool)
+    for level in range(first.shape[1]):
+        distances = (residual[:, :, None] - table[level]).square().sum(-1)
+        allowed = tolerance * (residual.square().sum(-1) + table[level].square().sum(-1).max())
+        for codes in (first, second):
+            excess = distances.gather(-1, codes[:, level, :, None])[..., 0] - distances.amin(-1)
+            assert (excess <= allowed)[same].all(), f"level {level}: not the nearest codeword"
+        same &= first[:, level] == second[:, level]
+        residual = residual - table[level, first[:, level]]
+    assert same.double().mean() >= 0.9, "more near-ties than chance makes"

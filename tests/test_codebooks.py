@@ -1,0 +1,313 @@
+"""Codebooks against float64 brute force, a hand-worked moving average, and themselves on two processes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from models import KINDS, make_codebooks, make_quantizer, noise, seeded, state_of
+from safetensors.torch import load_file, save_file
+
+from codec.model.codebooks import Statistics, count_and_sum, kmeans, nearest
+from codec.train.optimizer import forget_moments
+
+
+def statistics_of(codebooks, vectors, valid=None):
+    """Statistics of one step in which every level quantizes the same vectors `[M, d]`."""
+    valid = torch.ones(len(vectors), dtype=torch.bool) if valid is None else valid
+    levels, size = codebooks.counts.shape
+    counts, sums = zip(
+        *(count_and_sum(vectors[valid], codebooks.search(k, vectors[valid]), size) for k in range(levels)),
+        strict=True,
+    )
+    return Statistics(torch.stack(counts), torch.stack(sums), vectors.expand(levels, -1, -1), valid.expand(levels, -1))
+
+
+def distortion(codebooks, vectors, level=0):
+    return (vectors - codebooks.table[level, codebooks.search(level, vectors)]).square().mean().item()
+
+
+# ---- The search
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_nearest_is_the_brute_force_nearest_in_float64(normalize):
+    vectors, codebook = noise(500, 8, seed=1), noise(64, 8, seed=2)
+    x, c = vectors.double().numpy(), codebook.double().numpy()
+    if normalize:
+        x, c = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, c))
+    expected = np.square(x[:, None] - c[None]).sum(-1).argmin(-1)
+    np.testing.assert_array_equal(nearest(vectors, codebook, normalize=normalize).numpy(), expected)
+
+
+def test_search_is_float32_under_autocast_and_reduced_matmul_precision():
+    vectors, codebook = noise(2000, 16, seed=1), noise(256, 16, seed=2)
+    expected = nearest(vectors, codebook)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(nearest(vectors, codebook), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 16, 33])
+@pytest.mark.parametrize("num_vectors", [1, 2, 7, 50])
+def test_the_lowest_index_wins_a_tie(num_vectors, size):
+    """Small integers, for which every product and sum is exact, so that a tie is a tie."""
+    generator = seeded(size)
+    vectors = torch.randint(-2, 3, (num_vectors, 3), generator=generator).float()
+    codebook = torch.randint(-1, 2, (size, 3), generator=generator).float()
+    distances = (vectors[:, None] - codebook).square().sum(-1).numpy()
+    np.testing.assert_array_equal(nearest(vectors, codebook).numpy(), distances.argmin(-1))
+    gains = torch.tensor([4.0, 1.0, 2.0])[torch.arange(size) % 3]
+    axes = gains[:, None] * torch.eye(3)[torch.arange(size) // 3 % 3]  # directions tie, gains differ
+    similarity = (vectors @ (axes / gains[:, None]).T).numpy()
+    np.testing.assert_array_equal(nearest(vectors, axes, normalize=True).numpy(), similarity.argmax(-1))
+
+
+# ---- k-means
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_kmeans_ends_where_every_centroid_is_the_mean_of_its_vectors(normalize):
+    vectors = noise(300, 3)
+    centroids, counts = kmeans(vectors, 8, iterations=100, generator=seeded(0), normalize=normalize)
+    members = nearest(vectors, centroids, normalize=normalize)
+    assert counts.tolist() == torch.bincount(members, minlength=8).tolist()
+    for cluster in range(8):
+        torch.testing.assert_close(centroids[cluster], vectors[members == cluster].mean(0))
+
+
+def test_an_empty_cluster_of_kmeans_moves_to_a_vector():
+    vectors = torch.cat([torch.zeros(95, 3), noise(5, 3, scale=1.0)])
+    centroids, counts = kmeans(vectors, 6, iterations=100, generator=seeded(0), normalize=False)
+    torch.testing.assert_close(centroids[nearest(vectors, centroids)], vectors)
+    assert (counts > 0).all()
+
+
+def test_kmeans_with_fewer_vectors_than_clusters_reproduces_them():
+    vectors = noise(5, 3)
+    centroids, counts = kmeans(vectors, 8, iterations=3, generator=seeded(0), normalize=False)
+    torch.testing.assert_close(centroids[nearest(vectors, centroids)], vectors)
+    assert counts.sum() == 5
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_initialisation_survives_the_first_update(kind, normalize):
+    codebooks = make_codebooks(kind, num_quantizers=2, codebook_size=16, normalize=normalize, dead_threshold=0.0)
+    vectors = 5 + noise(640, 3)
+    before = state_of(codebooks)
+    codebooks.initialize(1, vectors, iterations=10, generator=seeded(0))
+    assert torch.equal(codebooks.table[0], before["table"][0])
+    torch.testing.assert_close(codebooks.counts[1].mean(), torch.tensor(1.0))
+    initial = distortion(codebooks, vectors, level=1)
+    assert initial < 0.5 * vectors.var(0).mean()
+    codebooks.update(statistics_of(codebooks, vectors), seeded(0))
+    assert distortion(codebooks, vectors, level=1) <= 1.05 * initial
+
+
+def test_a_written_codeword_is_its_sum_over_its_count():
+    codebooks = make_codebooks(codebook_size=16)
+    codebooks.initialize(0, noise(640, 3), iterations=10, generator=seeded(0))
+    torch.testing.assert_close(codebooks.sums / codebooks.counts[..., None], codebooks.table, rtol=1e-6, atol=0)
+    codebooks.update(statistics_of(codebooks, noise(640, 3)), seeded(0))
+    assert torch.equal(codebooks.sums / codebooks.counts[..., None], codebooks.table)
+    codebooks.restart_statistics()
+    assert torch.equal(codebooks.sums, codebooks.table)
+    assert torch.equal(codebooks.counts, torch.ones(1, 16))
+
+
+# ---- The moving average
+
+
+def test_moving_average_worked_by_hand():
+    """Decay 0.5; 1 and 3 choose codeword 0 at (0), 10 chooses codeword 1 at (8); both counts start at 1.
+
+    count 0: (1 + 2) / 2 = 1.5      sum 0: (0 + 4) / 2 = 2     codeword 0: 4/3
+    count 1: (1 + 1) / 2 = 1        sum 1: (8 + 10) / 2 = 9    codeword 1: 9
+    Then 2 alone chooses codeword 0, and codeword 1 keeps its place while its count halves:
+    count 0: (1.5 + 1) / 2 = 1.25   sum 0: (2 + 2) / 2 = 2     codeword 0: 1.6
+    """
+    codebooks = make_codebooks(codebook_size=2, codebook_dim=1, decay=0.5, dead_threshold=0.0)
+    codebooks.table[0] = torch.tensor([[0.0], [8.0]])
+    codebooks.restart_statistics()
+    revived = codebooks.update(statistics_of(codebooks, torch.tensor([[1.0], [3.0], [10.0]])), seeded(0))
+    assert not revived.any()
+    assert codebooks.counts.tolist() == [[1.5, 1.0]]
+    assert codebooks.sums.flatten().tolist() == [2.0, 9.0]
+    torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([4 / 3, 9.0]))
+    codebooks.update(statistics_of(codebooks, torch.tensor([[2.0]])), seeded(0))
+    assert codebooks.counts.tolist() == [[1.25, 0.5]]
+    torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([1.6, 9.0]))
+
+
+def test_a_codeword_that_nothing_chooses_keeps_its_place():
+    codebooks = make_codebooks(codebook_size=2, codebook_dim=1, decay=0.5, dead_threshold=0.0)
+    codebooks.table[0] = torch.tensor([[0.0], [8.0]])
+    codebooks.restart_statistics()
+    for _ in range(300):  # until its count underflows to zero
+        codebooks.update(statistics_of(codebooks, torch.tensor([[0.5]])), seeded(0))
+    assert codebooks.counts[0, 1] == 0
+    torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([0.5, 8.0]))
+
+
+def test_gradient_codewords_move_by_the_optimizer_only():
+    codebooks = make_codebooks("gradient", dead_threshold=0.0)
+    before = state_of(codebooks)
+    codebooks.update(statistics_of(codebooks, noise(100, 3)), seeded(0))
+    assert torch.equal(codebooks.table, before["table"])
+    assert not torch.equal(codebooks.counts, before["counts"])
+
+
+# ---- Revival
+
+
+def with_far_codewords(kind, num_far):
+    """Codebooks with `num_far` codewords where no vector ever comes."""
+    codebooks = make_codebooks(kind, codebook_size=16, decay=0.8)
+    with torch.no_grad():
+        codebooks.table[0] = noise(16, 3, seed=5)
+        codebooks.table[0, 16 - num_far :] += 1000.0
+        codebooks.restart_statistics()
+    return codebooks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dead_codewords_come_to_life(kind):
+    codebooks = with_far_codewords(kind, 12)
+    for step in range(40):
+        codebooks.update(statistics_of(codebooks, noise(200, 3, seed=step)), seeded(step))
+    used = torch.bincount(codebooks.search(0, noise(1000, 3, seed=99)), minlength=16)
+    assert (used > 0).all()
+    assert codebooks.table.abs().max() < 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_revived_codeword_is_a_valid_vector_with_an_average_count(kind):
+    codebooks = with_far_codewords(kind, 12)
+    codebooks.counts[0, 4:] = 0.0
+    vectors = torch.cat([noise(50, 3, seed=1), 1e6 + noise(50, 3, seed=2)])
+    valid = torch.arange(100) < 50
+    table = codebooks.table.detach().clone()
+    revived = codebooks.update(statistics_of(codebooks, vectors, valid), seeded(0))
+    assert revived[0].tolist() == 4 * [False] + 12 * [True]
+    rows = [vectors[:50].tolist().index(codeword) for codeword in codebooks.table[0, 4:].tolist()]
+    assert len(set(rows)) == 12
+    assert not codebooks.dead()[0, 4:].any()
+    torch.testing.assert_close(codebooks.counts[0, 4:], codebooks.counts[0, 4].expand(12))
+    if kind == "ema":  # else the next update would pull the codeword back to where it came from
+        torch.testing.assert_close(codebooks.sums[0, 4:], codebooks.table[0, 4:] * codebooks.counts[0, 4:, None])
+    else:
+        assert torch.equal(codebooks.table[0, :4], table[0, :4])
+
+
+def test_no_more_codewords_are_revived_than_there_are_vectors():
+    codebooks = with_far_codewords("ema", 12)
+    codebooks.counts[0, 4:] = 0.0
+    revived = codebooks.update(statistics_of(codebooks, noise(5, 3)), seeded(0))
+    assert revived.sum() == 5
+
+
+def test_threshold_zero_revives_nothing():
+    codebooks = with_far_codewords("ema", 12)
+    codebooks.dead_threshold = 0.0
+    codebooks.counts[0, 4:] = 0.0
+    table = codebooks.table.clone()
+    assert not codebooks.update(statistics_of(codebooks, noise(50, 3)), seeded(0)).any()
+    assert torch.equal(codebooks.table[0, 4:], table[0, 4:])
+
+
+def test_update_replaces_nothing_when_all_codewords_live():
+    codebooks = make_codebooks("ema", codebook_size=4, dead_threshold=0.05)
+    vectors = noise(400, 3)
+    codebooks.initialize(0, vectors, iterations=5, generator=seeded(0))
+    assert not codebooks.update(statistics_of(codebooks, vectors), seeded(0)).any()
+
+
+def test_the_threshold_is_relative_to_uniform_use():
+    """The same codewords are dead, whether a step has a hundred vectors or ten times as many."""
+    dead = []
+    for repeats in (1, 10):
+        codebooks = make_codebooks("gradient", codebook_size=16, decay=0.8, dead_threshold=0.0)
+        for step in range(60):
+            codebooks.update(statistics_of(codebooks, noise(100, 3, seed=step).repeat(repeats, 1)), seeded(0))
+        codebooks.dead_threshold = 0.4
+        dead.append(codebooks.dead())
+    assert torch.equal(*dead)
+    assert 0 < dead[0].sum() < 16
+
+
+def test_an_optimizer_forgets_the_moments_of_revived_rows_only():
+    codebooks = with_far_codewords("gradient", 12)
+    optimizer = torch.optim.Adam([codebooks.table], lr=0.1)
+    for _ in range(3):
+        codebooks.table.grad = torch.ones_like(codebooks.table)
+        optimizer.step()
+    codebooks.counts[0, 4:] = 0.0
+    revived = codebooks.update(statistics_of(codebooks, noise(50, 3)), seeded(0))
+    forget_moments(optimizer, codebooks.table, revived)
+    table = codebooks.table.detach().clone()
+    codebooks.table.grad = torch.zeros_like(codebooks.table)
+    optimizer.step()
+    assert torch.equal(codebooks.table[revived], table[revived])
+    assert (codebooks.table[~revived] < table[~revived]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_level_without_vectors_is_left_alone(kind):
+    codebooks = make_codebooks(kind, num_quantizers=2)
+    codebooks.counts[1, 3] = 0.0  # dead, yet nothing was seen that could replace it
+    before = state_of(codebooks)
+    statistics = statistics_of(codebooks, noise(50, 3))
+    statistics.counts[1], statistics.sums[1] = 0.0, 0.0
+    codebooks.update(statistics._replace(valid=torch.tensor([[True], [False]]).expand(2, 50)), seeded(0))
+    for key, tensor in codebooks.state_dict().items():
+        assert torch.equal(tensor[1], before[key][1])
+    assert not torch.equal(codebooks.counts[0], before["counts"][0])
+
+
+# ---- Two processes
+
+
+def train_a_quantizer(kind, rank=0, world_size=1):
+    """Six steps on this rank's part of the batch, after k-means; items have different numbers of valid frames."""
+    quantizer = make_quantizer(kind, num_quantizers=3, decay=0.7, dead_threshold=0.2)
+    part = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
+    mask = torch.arange(30) < torch.tensor([4, 30, 11, 19])[:, None]
+    quantizer.initialize(noise(4, 10, 30)[part], mask=mask[part], iterations=4, generator=seeded(0))
+    with torch.no_grad():
+        quantizer.codebooks.table[:, 8:11] += 100.0
+        quantizer.codebooks.counts[:, 8:11] = 0.0
+    losses, num_revived = [], 0
+    for step in range(6):
+        num_active = torch.tensor([[3, 1, 2, 3], [1, 1, 2, 1]])[step % 2]
+        output = quantizer(noise(4, 10, 30, seed=step)[part], num_active=num_active[part], mask=mask[part])
+        losses.append(output.commitment_loss.detach())
+        num_revived += quantizer.codebooks.update(output.statistics, seeded(step)).sum()
+    results = {f"{kind}.{key}": tensor for key, tensor in state_of(quantizer).items()}
+    return results | {f"{kind}.losses": torch.stack(losses), f"{kind}.revived": num_revived}
+
+
+def train_in_process(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    results = train_a_quantizer("ema", rank, 2) | train_a_quantizer("gradient", rank, 2)
+    save_file(results, f"{folder}/{rank}.safetensors")
+    dist.destroy_process_group()
+
+
+def test_two_processes_with_half_the_batch_are_one_with_all_of_it(tmp_path):
+    mp.spawn(train_in_process, (str(tmp_path),), nprocs=2)
+    ranks = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
+    expected = train_a_quantizer("ema") | train_a_quantizer("gradient")
+    for key, tensor in expected.items():
+        if key.endswith("losses"):
+            torch.testing.assert_close((ranks[0][key] + ranks[1][key]) / 2, tensor, rtol=1e-6, atol=0)
+            continue
+        assert torch.equal(ranks[0][key], ranks[1][key]), key
+        torch.testing.assert_close(ranks[0][key], tensor, rtol=1e-6, atol=1e-6)
+    assert expected["ema.revived"] >= 3
+    assert expected["gradient.revived"] >= 3
