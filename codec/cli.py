@@ -1,8 +1,8 @@
 """The commands: codec-train, codec-encode, codec-decode and codec-eval.
 
-Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files, which
-are named; 2 not done, and why is said in one line; 130 interrupted. Modules that need torch are imported where they are
-used, so that --help and a mistyped option are answered at once.
+Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files,
+which are named; 2 not done, and why is said in one line; 130 interrupted. Modules that need torch are imported where
+they are used, so that --help and a mistyped option are answered at once.
 """
 
 import json
@@ -128,8 +128,7 @@ def encode(argv: Sequence[str]) -> int:
     from codec.bitstream import SUFFIXES
 
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
-    naming = {"formats": formats, "ending": formats[0], "overwrite": options.overwrite}
-    jobs = plan(options.inputs, options.output, find=READ_SUFFIXES, **naming)
+    jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
     codec = _load(options)
     levels = options.num_quantizers if bitrate is None else codec.config.num_quantizers_for(bitrate)
     codec.check_num_quantizers(levels)
@@ -170,14 +169,14 @@ def _cut(options: EncodeOptions) -> int:
         )
     if any(path.suffix != ".codec" for path in options.inputs):
         raise ConfigError("give audio files or .codec files, not both at once")
-    naming = {"formats": [".codec"], "ending": f".{levels}.codec", "overwrite": options.overwrite}
-    jobs = plan(options.inputs, options.output, find=[".codec"], **naming)
+    mark, overwrite = f".{levels}", options.overwrite
+    jobs = plan(options.inputs, options.output, [".codec"], [".codec"], mark=mark, overwrite=overwrite)
 
     def work(job: Job) -> Outcome:
         from codec.compress import new_file
 
         bitstream = _read_bitstream(job.source).keep_quantizers(levels)
-        with new_file(job.target, overwrite=options.overwrite) as file:
+        with new_file(job.target, overwrite=overwrite) as file:
             file.write(bitstream.to_bytes())
         return Outcome(_describe_codes(job.target, bitstream.header))
 
@@ -191,8 +190,8 @@ def decode(argv: Sequence[str]) -> int:
     from codec.bitstream import SUFFIXES
 
     formats = [f".{options.format}"] if options.format else list(WRITE_FORMATS)
-    naming = {"formats": formats, "ending": f".decoded{formats[0]}", "overwrite": options.overwrite}
-    jobs = plan(options.inputs, options.output, find=[".codec", *SUFFIXES], **naming)
+    readable, overwrite = [".codec", *SUFFIXES], options.overwrite
+    jobs = plan(options.inputs, options.output, readable, formats, mark=".decoded", overwrite=overwrite)
     codec = _load(options)
     codec.check_num_quantizers(options.num_quantizers)
     return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options))

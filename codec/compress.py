@@ -46,7 +46,7 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None) 
     """
     if audio.ndim != 3 or audio.shape[0] != 1 or audio.shape[1] == 0:
         raise AudioError(f"audio must be [1, C, T], not {list(audio.shape)}")
-    blocks = audio[0].split(_block_samples(codec), dim=-1)
+    blocks = torch.split(audio[0], _block_samples(codec), dim=-1)
     joined = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
     header = describe_codes(codec, joined.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
     return Bitstream(header, joined)

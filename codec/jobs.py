@@ -30,10 +30,10 @@ class Outcome(NamedTuple):
 def plan(
     inputs: Sequence[Path],
     output: str | None,
-    *,
-    find: Collection[str],
+    readable: Collection[str],
     formats: Sequence[str],
-    ending: str,
+    *,
+    mark: str = "",
     overwrite: bool = False,
 ) -> list[Job]:
     """Pair every input file with its output.
@@ -43,11 +43,11 @@ def plan(
     Otherwise it is the name of the one result, and its suffix decides the format.
 
     Args:
-        inputs: Files, taken as they are, and folders, searched for files of the suffixes `find` (hidden ones are skipped).
+        inputs: Files, taken as they are, and folders, searched for readable files (hidden ones are skipped).
         output: As the user wrote it: a slash at the end matters.
-        find: Suffixes in lower case, like ".wav".
-        formats: Suffixes that the name of a single result may have.
-        ending: What replaces the suffix of the source where names are made, like ".decoded.wav".
+        readable: Suffixes to look for in folders, in lower case.
+        formats: Suffixes that a result may have; the first is the default.
+        mark: What comes before the suffix in names made here, like ".decoded".
         overwrite: Existing results are no error.
 
     Raises:
@@ -58,11 +58,10 @@ def plan(
     if output is not None and not _is_folder(output, inputs):
         jobs = [Job(inputs[0], _named(output, formats))]
     else:
-        folder = None if output is None else Path(output)
-        jobs = [
-            Job(source, (source.parent if folder is None else folder / inner).joinpath(source.stem + ending))
-            for source, inner in _sources(inputs, find)
-        ]
+        jobs = []
+        for source, inner in _sources(inputs, readable):
+            folder = source.parent if output is None else Path(output, inner)
+            jobs.append(Job(source, folder / f"{source.stem}{mark}{formats[0]}"))
     _check_distinct(jobs)
     check_outputs([job.target for job in jobs], overwrite)
     return jobs
@@ -131,17 +130,17 @@ def _named(output: str, formats: Sequence[str]) -> Path:
     return target
 
 
-def _sources(inputs: Sequence[Path], find: Collection[str]) -> Iterator[tuple[Path, Path]]:
+def _sources(inputs: Sequence[Path], readable: Collection[str]) -> Iterator[tuple[Path, Path]]:
     """Every source, with the folder below the input that it lies in."""
     for path in inputs:
         if not path.is_dir():
             yield path, Path()
             continue
-        inner = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.suffix.lower() in find]
+        inner = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.suffix.lower() in readable]
         visible = [file for file in inner if not any(part.startswith(".") for part in file.parts)]
         files = [file for file in visible if (path / file).is_file()]
         if not files:
-            raise ConfigError(f"nothing to do in {path}: it holds no {' '.join(find)}")
+            raise ConfigError(f"nothing to do in {path}: it holds no {' '.join(readable)}")
         yield from ((path / file, file.parent) for file in files)
 
 

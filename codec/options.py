@@ -17,10 +17,16 @@ from tyro.conf import Positional, arg
 from codec.config import Recipe, keys, load_recipe, shipped, unknown_key
 from codec.errors import ConfigError
 
-Inputs = Positional[Annotated[tuple[Path, ...], arg(metavar="INPUT...")]]
-Output = Annotated[str | None, arg(aliases=("-o",), metavar="OUT")]
-Name = Annotated[str | None, arg(metavar="NAME|DIR")]
-Levels = Annotated[int | None, arg(metavar="N")]
+
+def _shown(metavar: str, *aliases: str) -> Any:
+    """How --help shows a value whose default its own text explains."""
+    return arg(metavar=metavar, aliases=aliases, help_behavior_hint="")
+
+
+Inputs = Positional[Annotated[tuple[Path, ...], _shown("INPUT...")]]
+Output = Annotated[str | None, _shown("OUT", "-o")]
+Name = Annotated[str | None, _shown("NAME|DIR")]
+Levels = Annotated[int | None, _shown("N")]
 Device = Literal["auto", "cpu", "cuda"]
 
 HELP = ("-h", "--help")
@@ -30,9 +36,9 @@ HELP = ("-h", "--help")
 class TrainOptions:
     """Options of codec-train that are not values of the recipe."""
 
-    recipe: tyro.conf.Positional[Annotated[str, arg(metavar="RECIPE")]]
+    recipe: tyro.conf.Positional[Annotated[str, _shown("RECIPE")]]
     """Name of a shipped recipe, or a .toml file."""
-    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    out: Annotated[Path | None, _shown("DIR")] = None
     """Run directory; runs/<name of the recipe> if not given."""
     resume: bool = False
     """Continue the run in the run directory, with the recipe stored there."""
@@ -47,7 +53,7 @@ class ModelOptions:
     """What encoding, decoding and evaluation share."""
 
     model: Name = None
-    """A shipped model, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
+    """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
     device: Device = "auto"
     """auto is cuda where there is one."""
     overwrite: bool = False
@@ -58,19 +64,20 @@ class ModelOptions:
 class EncodeOptions(ModelOptions):
     """Encode audio files to codes: talk.wav -> talk.codec.
 
-    A .codec file given with --num-quantizers is cut to its first N levels, without any model: talk.codec -> talk.N.codec.
+    A .codec file given with --num-quantizers is cut to its first N levels, without any model:
+    talk.codec -> talk.N.codec.
     """
 
     inputs: Inputs
     """Audio files, or folders of them, whose tree is kept."""
     output: Output = None
-    """A folder (it exists, ends with /, or there are several inputs), or the name of one file. Beside the input if not given."""
+    """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given."""
     num_quantizers: Levels = None
     """Use the first N levels; all if not given."""
-    bitrate: Annotated[str | None, arg(metavar="B")] = None
+    bitrate: Annotated[str | None, _shown("B")] = None
     """The most levels that do not exceed B bit/s per channel: 6000 or 6k."""
-    format: Literal["codec", "npy", "npz", "jsonl"] | None = None
-    """codec, or plain arrays for language models: npy is int16 [C, K, F], npz and jsonl add rate and length."""
+    format: Annotated[Literal["codec", "npy", "npz", "jsonl"] | None, _shown("codec|npy|npz|jsonl")] = None
+    """codec if nothing says otherwise; or plain arrays: npy holds codes [C, K, F], npz and jsonl also rate and length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,30 +87,30 @@ class DecodeOptions(ModelOptions):
     inputs: Inputs
     """.codec, .npy, .npz or .jsonl files, or folders of them, whose tree is kept."""
     output: Output = None
-    """A folder (it exists, ends with /, or there are several inputs), or the name of one file. Beside the input if not given."""
+    """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given."""
     num_quantizers: Levels = None
     """Use the first N levels of what is there."""
     salvage: bool = False
     """Decode a damaged .codec file as far as possible; what is lost becomes silence and is named (exit code 1)."""
-    format: Literal["wav", "flac", "ogg", "opus", "mp3"] | None = None
+    format: Annotated[Literal["wav", "flac", "ogg", "opus", "mp3"] | None, _shown("wav|flac|ogg|opus|mp3")] = None
     """wav if neither this nor the name of the output says otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(ModelOptions):
-    """Judge a model: encode and decode files, print mean metrics by bitrate and how well each level uses its codebook."""
+    """Judge a model on files: mean metrics by bitrate, and how well each level uses its codebook."""
 
     inputs: Inputs
     """Audio files, folders of them, or manifests (.tsv with a column `path`)."""
-    output: Annotated[Path | None, arg(aliases=("-o",), metavar="JSON")] = None
+    output: Annotated[Path | None, _shown("JSON", "-o")] = None
     """Write means, the rows of every file, codebook usage, model identity and versions to this file."""
-    bitrates: Annotated[tuple[str, ...], arg(metavar="B...")] = ()
-    """bit/s per channel, 1500 or 1.5k: the most levels that do not exceed each. A quarter, half and all levels if not given."""
-    metrics: Annotated[tuple[str, ...], arg(metavar="NAME...")] = ()
+    bitrates: Annotated[tuple[str, ...], _shown("B...")] = ()
+    """bit/s per channel, 1500 or 1.5k: the most levels that do not exceed each. If not given: all, 1/2, 1/4."""
+    metrics: Annotated[tuple[str, ...], _shown("NAME...")] = ()
     """mel si_sdr snr stoi pesq_wb; all that are installed if not given."""
     split: Annotated[str, arg(metavar="NAME")] = "valid"
     """Rows of a manifest to use."""
-    kinds: Annotated[tuple[str, ...], arg(metavar="KIND...")] = ()
+    kinds: Annotated[tuple[str, ...], _shown("KIND...")] = ()
     """Keep only rows of these kinds."""
 
 
@@ -193,12 +200,10 @@ def _reason(box: str, error: BaseException | None) -> str:
 
 
 def _describe_training() -> str:
-    recipes = {path.relative_to(shipped("recipes")).with_suffix("").as_posix(): path for path in _recipes()}
+    folder = shipped("recipes")
+    recipes = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
     width = max(map(len, recipes), default=0)
-    about = [
-        f"  {name:<{width}}  {path.read_text(encoding='utf-8').partition(chr(10))[0].removeprefix('# ')}"
-        for name, path in recipes.items()
-    ]
+    about = [f"  {name:<{width}}  {_first_sentence(path)}" for name, path in recipes.items()]
     return "\n".join(
         [
             "Train a codec from a recipe, in one process or in those that torchrun starts.",
@@ -210,5 +215,7 @@ def _describe_training() -> str:
     )
 
 
-def _recipes() -> list[Path]:
-    return sorted(shipped("recipes").rglob("*.toml"))
+def _first_sentence(path: Path) -> str:
+    """Of the comment at the head of a recipe, up to its first stop or colon."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return re.split(r"[.:](?:\s|$)", " ".join(line.lstrip("# ") for line in lines))[0]

@@ -21,6 +21,10 @@ from codec.model.layers import Cache
 from codec.model.quantizers import QuantizerOutput, ResidualQuantizer
 
 
+CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks]] = {"ema": EMACodebooks, "gradient": GradientCodebooks}
+HEADS: dict[str, type[OverlapAddHead] | type[ISTFTHead]] = {"overlap_add": OverlapAddHead, "istft": ISTFTHead}
+
+
 class CodecOutput(NamedTuple):
     """Result of a training pass."""
 
@@ -192,8 +196,7 @@ def build_codec(config: CodecConfig) -> Codec:
 def _build_quantizer(config: CodecConfig) -> ResidualQuantizer:
     quantizer = config.quantizer
     codebook_dim = quantizer.codebook_dim or config.latent_dim
-    kind = {"ema": EMACodebooks, "gradient": GradientCodebooks}[quantizer.update]
-    codebooks = kind(
+    codebooks = CODEBOOKS[quantizer.update](
         quantizer.num_quantizers,
         quantizer.codebook_size,
         codebook_dim,
@@ -208,8 +211,7 @@ def _build_decoder(config: CodecConfig) -> ConvNeXtDecoder | UpsampleDecoder:
     decoder = config.decoder
     if not isinstance(decoder, ConvNeXtDecoderConfig):
         return UpsampleDecoder(latent_dim=config.latent_dim, strides=decoder.strides, channels=decoder.channels)
-    head_class = {"overlap_add": OverlapAddHead, "istft": ISTFTHead}[decoder.head]
-    head = head_class(decoder.channels, frame_length=decoder.frame_length, hop_length=config.hop_length)
+    head = HEADS[decoder.head](decoder.channels, frame_length=decoder.frame_length, hop_length=config.hop_length)
     return ConvNeXtDecoder(
         latent_dim=config.latent_dim,
         channels=decoder.channels,

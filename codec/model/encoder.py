@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         first, last = self.layers[0], self.layers[-1]
         assert isinstance(first, Downsample) and isinstance(last, CausalConv1d)
         basis = lapped_transform(first.conv.out_channels, first.stride)
-        first.conv.weight.copy_(basis.unflatten(1, (2, first.stride)).transpose(1, 2))
+        first.conv.weight.copy_(basis.view(-1, 2, first.stride).transpose(1, 2))
         nn.init.zeros_(first.conv.bias)  # type: ignore[arg-type]
         start_as_identity(last)
 

@@ -65,7 +65,7 @@ class CausalConv1d(nn.Conv1d):
         if self.context < 0:
             raise ValueError(f"kernel_size {kernel_size} with dilation {dilation} is shorter than the stride {stride}")
 
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C', F / stride]`."""
         return super().forward(with_left_context(self, x, self.context, cache))
 
@@ -105,7 +105,7 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C', F * stride]`."""
         batch, _, num_frames = x.shape
-        folded = self.conv(x, cache).reshape(batch, -1, self.stride, num_frames)
+        folded: Tensor = self.conv(x, cache).reshape(batch, -1, self.stride, num_frames)
         return folded.transpose(2, 3).reshape(batch, -1, num_frames * self.stride)
 
 
@@ -130,7 +130,8 @@ class ConvNeXtBlock(nn.Module):
         """Map `[B, C, F]` to `[B, C, F]`."""
         branch = self.norm(self.depthwise(x, cache).transpose(1, 2))
         branch = self.contract(F.gelu(self.expand(branch))) * self.scale
-        return x + branch.transpose(1, 2)
+        refined: Tensor = x + branch.transpose(1, 2)
+        return refined
 
 
 class Snake(nn.Module):

@@ -158,7 +158,8 @@ class ResidualQuantizer(nn.Module):
     def _vectors(self, latents: Tensor) -> Tensor:
         """Vectors `[M, d]` of code space, float32 whatever autocast says."""
         with full_precision(latents.device):
-            return rearrange(self.project_in(latents.float()), "b d f -> (b f) d")
+            projected: Tensor = self.project_in(latents.float())
+            return rearrange(projected, "b d f -> (b f) d")
 
     def _quantize(self, vectors: Tensor, num_active: Tensor, valid: Tensor) -> tuple[Tensor, "_Levels"]:
         """Run the residual loop on vectors `[M, d]`; `num_active` and `valid` are `[M]`."""

@@ -1,0 +1,89 @@
+"""Tiny training runs: a codec of a few thousand parameters on four short recordings."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile as sf
+
+from codec.config import Recipe, from_dict
+from codec.train.rundir import create_run
+from codec.train.trainer import Trainer, build_fabric
+
+RATE = 16_000
+
+RECIPE = {
+    "name": "tiny",
+    "codec": {
+        "latent_dim": 12,
+        "encoder": {"strides": [20], "channels": [16], "num_blocks": [1], "kernel_size": 3},
+        "quantizer": {"num_quantizers": 3, "codebook_size": 16, "codebook_dim": 6, "dead_threshold": 0.3},
+        "decoder": {"frame_length": 40, "channels": 16, "num_blocks": 1, "kernel_size": 3},
+    },
+    "data": {"train": ".", "segment_seconds": 0.1, "num_workers": 0},
+    "optimizer": {"lr": 3e-3, "warmup_steps": 2, "ema_decay": 0.9},
+    "train": {
+        "steps": 6,
+        "batch_size": 4,
+        "precision": "32-true",
+        "bypass_steps": 2,
+        "init_batches": 2,
+        "kmeans_iterations": 3,
+        "log_every": 1,
+    },
+    "validation": {"bitrates": [4000, 10_000], "num_samples_logged": 0},
+}
+
+
+def buzz(seconds, hz, sample_rate=RATE):
+    """Samples [T]: a few harmonics that swell and fade, and some noise."""
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    tone = sum(np.sin(2 * np.pi * k * hz * time) / k for k in range(1, 6))
+    envelope = 0.5 + 0.5 * np.sin(2 * np.pi * 5 * time)
+    return 0.2 * envelope * tone + 0.01 * np.random.default_rng(round(hz)).standard_normal(len(time))
+
+
+def write_clips(folder, seconds=(0.3, 0.4, 0.06, 0.25)):
+    """Write one recording per length; one of them is shorter than a segment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, duration in enumerate(seconds):
+        sf.write(folder / f"clip_{number}.wav", buzz(duration, 110 + 40 * number), RATE, "FLOAT")
+    return folder
+
+
+def tiny_recipe(root, **changes):
+    """Return the recipe above on the files of `root`; keywords named `section__key` change it."""
+    values = json.loads(json.dumps(RECIPE | {"data": RECIPE["data"] | {"root": str(root)}}))
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        section = values
+        for name in sections:
+            section = section[name] if name in section else section.setdefault(name, {})
+        section[key] = value
+    return from_dict(Recipe, values, source="tiny")
+
+
+def start(recipe, run_dir):
+    """Return the trainer of a new run in this process, on the CPU."""
+    create_run(Path(run_dir), recipe)
+    return make_trainer(recipe, run_dir)
+
+
+def make_trainer(recipe, run_dir):
+    return Trainer(recipe, Path(run_dir), build_fabric(recipe.train.precision, "cpu"))
+
+
+def resume(recipe, run_dir):
+    """Return a fresh trainer that has taken over the last checkpoint of a run."""
+    trainer = make_trainer(recipe, run_dir)
+    trainer.resume()
+    return trainer
+
+
+def history(run_dir):
+    """Every logged line without what depends on the clock."""
+    lines = (Path(run_dir) / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if name != "train/audio_seconds_per_second"}
+        for line in lines
+    ]

@@ -1,0 +1,348 @@
+"""The laws of the whole model: lengths, delay, equality of batch and single, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+from models import (
+    DECODERS,
+    HOP,
+    assert_codes_equal,
+    assert_same_state,
+    noise,
+    seeded,
+    state_of,
+    tiny_codec,
+    tiny_config,
+)
+
+from codec.config import ConvNeXtDecoderConfig, EncoderConfig, QuantizerConfig, UpsampleDecoderConfig
+from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.codec import Codec, build_codec
+
+
+@pytest.fixture(params=DECODERS)
+def codec(request):
+    return tiny_codec(request.param)
+
+
+def latents_of(codec, audio):
+    return codec.encoder(codec.pad(audio))
+
+
+# ---- Lengths
+
+
+def test_every_length_comes_back(codec):
+    """T samples make ceil((T + delay) / hop) frames and come back as T samples."""
+    for num_samples in [*range(1, 3 * HOP + 2), 199, 200, 201, 1003]:
+        codes = codec.encode(noise(1, 1, num_samples))
+        assert codes.shape == (1, 4, math.ceil((num_samples + codec.delay) / HOP))
+        assert codes.shape[-1] == codec.num_frames(num_samples)
+        assert codec.decode(codes, num_samples).shape == (1, 1, num_samples)
+        assert codec.decode(codes).shape[-1] == codes.shape[-1] * HOP - codec.delay >= num_samples
+
+
+def test_the_end_of_the_signal_is_coded(codec):
+    """The last sample is in the codes: with it changed, so are the latents."""
+    audio = noise(1, 1, 3 * HOP + 1)
+    changed = audio.clone()
+    changed[..., -1] += 1.0
+    assert not torch.equal(latents_of(codec, audio), latents_of(codec, changed))
+
+
+# ---- Delay
+
+
+def test_latency_of_the_documented_model():
+    """16 kHz, hop 320, frame 640: exactly 40 ms."""
+    config = tiny_config(
+        encoder=EncoderConfig(strides=(320,), channels=(8,), num_blocks=(0,)),
+        decoder=ConvNeXtDecoderConfig(frame_length=640, channels=8, num_blocks=0),
+    )
+    codec = build_codec(config)
+    assert codec.latency == 640
+    assert codec.latency / codec.sample_rate == 0.04
+
+
+def test_latency_is_what_the_output_waits_for(codec):
+    """Output t needs input up to t + latency - 1, and no further; no quantizer hides a dependence here."""
+    audio = noise(1, 1, 10 * HOP)
+    before = codec(audio, quantize=False).audio[0, 0]
+    for at in (2 * HOP - 1, 4 * HOP - 1, 5 * HOP, 6 * HOP + 7, 8 * HOP - 1):
+        changed = audio.clone()
+        changed[..., at] += 1.0
+        differs = codec(changed, quantize=False).audio[0, 0] != before
+        first = max(0, at - codec.latency + 1)
+        assert not differs[:first].any()
+        if at % HOP == HOP - 1:  # the last sample of a hop: the bound is met
+            assert differs[first : first + 3].any()
+
+
+def pass_through(config, *, kept):
+    """A model without quantizer, blocks or noise: latents are two hops of samples, and the decoder plays them.
+
+    Args:
+        config: One encoder stage, latents of two hops, no projection into code space.
+        kept: Row of the decoder's first frame that plays latent c, `[2 * hop]` weights of an overlap-add head.
+    """
+    codec = build_codec(config).requires_grad_(False).eval()
+    hop = codec.hop_length
+    for module in codec.modules():
+        if getattr(module, "bias", None) is not None:
+            module.bias.zero_()
+    eye = torch.eye(hop)
+    codec.encoder.layers[0].conv.weight.zero_()
+    codec.encoder.layers[0].conv.weight[:hop, :, 0] = eye  # latents 0 .. hop - 1: the hop before
+    codec.encoder.layers[0].conv.weight[hop:, :, 1] = eye  # latents hop .. 2 hop - 1: this hop
+    codec.encoder.layers[-1].weight.copy_(torch.eye(2 * hop)[..., None])
+    kept(codec)
+    return codec
+
+
+def play_overlapped(codec):
+    window = torch.hann_window(2 * codec.hop_length)
+    codec.decoder.project.weight.copy_(torch.eye(2 * codec.hop_length)[..., None])
+    codec.decoder.head.frames.weight.copy_(torch.diag(window)[..., None])
+
+
+def play_upsampled(first_latent):
+    def play(codec):
+        snakes_off(codec)
+        first, upsample, last = codec.decoder.layers[0], codec.decoder.layers[2], codec.decoder.layers[-1]
+        for layer in (first, upsample.conv, last):
+            layer.weight.zero_()
+        first.weight[..., -1] = torch.eye(2 * codec.hop_length)
+        upsample.conv.weight[: codec.hop_length, first_latent : first_latent + codec.hop_length, 1] = torch.eye(
+            codec.hop_length
+        )
+        last.weight[0, 0, -1] = 1.0
+
+    return play
+
+
+def snakes_off(codec):
+    for name, parameter in codec.decoder.named_parameters():
+        if name.endswith("log_alpha"):
+            parameter.fill_(30.0)  # sin^2(a x) / a vanishes
+        if "pointwise" in name:
+            parameter.zero_()
+
+
+LINEAR = {
+    "encoder": EncoderConfig(strides=(8,), channels=(16,), num_blocks=(0,)),
+    "latent_dim": 16,
+    "quantizer": QuantizerConfig(num_quantizers=1, codebook_size=2, codebook_dim=None),
+}
+UPSAMPLE = UpsampleDecoderConfig(strides=(8,), channels=16)
+PASS_THROUGH = {
+    "overlap_add": (
+        {"decoder": ConvNeXtDecoderConfig(frame_length=16, channels=16, num_blocks=0)},
+        play_overlapped,
+    ),
+    "upsample": ({"decoder": UPSAMPLE}, play_upsampled(8)),
+    "upsample_lookahead": ({"decoder": UPSAMPLE, "lookahead": 8}, play_upsampled(0)),
+}
+
+
+@pytest.mark.parametrize(("facts", "kept"), PASS_THROUGH.values(), ids=PASS_THROUGH)
+def test_the_output_is_aligned_with_the_input(facts, kept):
+    """A model whose weights pass samples through returns its input, neither late nor early."""
+    codec = pass_through(tiny_config(**LINEAR | facts), kept=kept)
+    for num_samples in (1, 8, 50, 64):
+        audio = noise(1, 1, num_samples)
+        torch.testing.assert_close(codec(audio, quantize=False).audio, audio, rtol=0, atol=1e-6)
+
+
+# ---- One model, one result
+
+
+def test_encode_is_deterministic_and_levels_are_a_prefix(codec):
+    audio = noise(2, 1, 333)
+    codes = codec.encode(audio)
+    assert torch.equal(codec.encode(audio), codes)
+    for levels in range(1, 5):
+        assert torch.equal(codec.encode(audio, levels), codes[:, :levels])
+        assert codec.decode(codes[:, :levels], 333).shape == (2, 1, 333)
+
+
+def test_later_levels_refine(codec):
+    """The first n codes do not depend on later codebooks."""
+    audio = noise(1, 1, 333)
+    codes = codec.encode(audio)
+    codec.quantizer.codebooks.table[2:] += 1.0
+    changed = codec.encode(audio)
+    assert torch.equal(changed[:, :2], codes[:, :2])
+    assert not torch.equal(changed[:, 2:], codes[:, 2:])
+
+
+def test_a_batch_is_its_items(codec):
+    audio = noise(3, 1, 417)
+    codes = codec.encode(audio)
+    latents = latents_of(codec, audio)
+    for item in range(3):
+        alone = slice(item, item + 1)
+        assert_codes_equal(codec, codec.encode(audio[alone]), codes[alone], latents[alone])
+        torch.testing.assert_close(codec.decode(codes, 417)[alone], codec.decode(codes[alone], 417), rtol=0, atol=1e-5)
+
+
+def test_a_padded_batch_is_its_items(codec):
+    lengths = [417, 20, 233]
+    audio = [noise(1, 1, length, seed=length) for length in lengths]
+    padded = torch.cat([torch.nn.functional.pad(item, (0, 417 - item.shape[-1])) for item in audio])
+    codes = codec.encode(padded)
+    decoded = codec.decode(codes, 417)
+    for item, length in enumerate(lengths):
+        num_frames = codec.num_frames(length)
+        mine = codes[item : item + 1, :, :num_frames]
+        assert_codes_equal(codec, codec.encode(audio[item]), mine, latents_of(codec, audio[item]))
+        expected = codec.decode(mine, length)
+        torch.testing.assert_close(decoded[item : item + 1, :, :length], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_training_pass_is_encode_and_decode(codec, training):
+    codec.train(training)
+    before = state_of(codec)
+    audio = noise(2, 1, 333)
+    output = codec(audio)
+    codes = codec.encode(audio)
+    assert torch.equal(output.quantizer.codes, codes)
+    torch.testing.assert_close(output.audio, codec.decode(codes, 333), rtol=0, atol=1e-6)
+    fewer = codec(audio, num_active=torch.tensor([1, 3]))
+    for item, levels in enumerate((1, 3)):
+        expected = codec.decode(codes[item : item + 1, :levels], 333)
+        torch.testing.assert_close(fewer.audio[item : item + 1], expected, rtol=0, atol=1e-5)
+    assert_same_state(codec, before)
+
+
+def test_gradients_reach_every_part(codec):
+    codec.requires_grad_(True)
+    output = codec(noise(2, 1, 333))
+    (output.audio.square().mean() + output.quantizer.commitment_loss).backward()
+    for name, parameter in codec.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_frames_behind_the_end_of_an_item_are_masked():
+    codec = tiny_codec()
+    audio = noise(2, 1, 400)
+    lengths = torch.tensor([400, 83])
+    mask = codec.frame_mask(lengths, codec.num_frames(400))
+    assert mask.sum(1).tolist() == [codec.num_frames(400), codec.num_frames(83)]
+    garbage = audio.clone()
+    garbage[1, :, codec.num_frames(83) * HOP :] = 1.0
+    clean, dirty = (codec(batch, lengths=lengths).quantizer for batch in (audio, garbage))
+    assert torch.equal(clean.commitment_loss, dirty.commitment_loss)
+    assert torch.equal(clean.statistics.sums, dirty.statistics.sums)
+    assert clean.statistics.counts.sum(-1).tolist() == 4 * [int(mask.sum())]
+    assert not torch.equal(clean.codes, dirty.codes)
+
+
+# ---- What equal means
+
+
+def test_equal_codes_forgive_a_near_tie_and_nothing_else():
+    codec = tiny_codec()
+    table = codec.quantizer.codebooks.table
+    audio = noise(1, 1, 100 * HOP)
+    latents, codes = latents_of(codec, audio), codec.encode(audio)
+    assert_codes_equal(codec, codes, codes, latents)
+
+    wrong = codes.clone()
+    wrong[0, 1, 5] = (wrong[0, 1, 5] + 1) % 16
+    with pytest.raises(AssertionError, match="level 1"):
+        assert_codes_equal(codec, codes, wrong, latents)
+    with pytest.raises(AssertionError, match="level 1"):
+        assert_codes_equal(codec, wrong, wrong, latents)
+
+    frame = (codes[0, 1] == codes[0, 1, 5]).nonzero().flatten()[0]
+    twin = (codes[0, 1, frame] + 1) % 16
+    table[1, twin] = table[1, codes[0, 1, frame]] + 1e-9
+    codes = codec.encode(audio)
+    tied = codes.clone()
+    tied[0, 1, frame] = 2 * twin - 1 - codes[0, 1, frame] if codes[0, 1, frame] == twin else twin
+    tied[0, 2:, frame] = (tied[0, 2:, frame] + 7) % 16
+    assert_codes_equal(codec, codes, tied, latents)
+
+
+# ---- Edges
+
+
+def test_silence_constants_and_clipping_give_finite_audio(codec):
+    square = torch.sign(noise(1, 1, 300))
+    for audio in (torch.zeros(1, 1, 300), torch.ones(1, 1, 300), -torch.ones(1, 1, 300), square, 100 * square):
+        decoded = codec.decode(codec.encode(audio), 300)
+        assert torch.isfinite(decoded).all()
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (torch.zeros(100), "float32 .B, 1, T., not torch.float32 .100."),
+        (torch.zeros(1, 100), "not torch.float32 .1, 100."),
+        (torch.zeros(1, 2, 100), "code channels as items of the batch"),
+        (torch.zeros(1, 1, 100, dtype=torch.float64), "not torch.float64"),
+        (torch.zeros(1, 1, 100, dtype=torch.int16), "not torch.int16"),
+        (torch.zeros(1, 1, 0), "no samples"),
+        (torch.zeros(0, 1, 100), "no samples"),
+        (torch.full((1, 1, 100), math.nan), "NaN or Inf"),
+        (torch.full((1, 1, 100), math.inf), "NaN or Inf"),
+    ],
+)
+def test_audio_that_is_refused(audio, message):
+    with pytest.raises(AudioError, match=message):
+        tiny_codec().encode(audio)
+
+
+@pytest.mark.parametrize("num_quantizers", [0, -1, 5])
+def test_numbers_of_quantizers_that_are_refused(num_quantizers):
+    with pytest.raises(ConfigError, match=f"num_quantizers {num_quantizers} is not in 1 .. 4"):
+        tiny_codec().encode(noise(1, 1, 100), num_quantizers)
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (torch.zeros(4, 5, dtype=torch.int64), "int64 .B, k, F. with k in 1 .. 4, not torch.int64 .4, 5."),
+        (torch.zeros(1, 5, 5, dtype=torch.int64), "k in 1 .. 4"),
+        (torch.zeros(1, 0, 5, dtype=torch.int64), "k in 1 .. 4"),
+        (torch.zeros(1, 4, 0, dtype=torch.int64), r"not torch.int64 \[1, 4, 0\]"),
+        (torch.zeros(1, 4, 5), "not torch.float32"),
+        (torch.zeros(1, 4, 5, dtype=torch.int16), "not torch.int16"),
+        (torch.zeros(1, 4, 5, dtype=torch.uint8), "not torch.uint8"),
+        (torch.full((1, 4, 5), 16), "must be in 0 .. 15; found 16"),
+        (torch.full((1, 4, 5), -1), "must be in 0 .. 15; found -1"),
+    ],
+)
+def test_codes_that_are_refused(codes, message):
+    with pytest.raises(BitstreamError, match=message):
+        tiny_codec().decode(codes)
+
+
+@pytest.mark.parametrize("num_samples", [0, -3, 81])
+def test_lengths_that_the_codes_do_not_hold(num_samples):
+    codes = torch.zeros(1, 4, 5, dtype=torch.int64)
+    assert tiny_codec().decode(codes, 80).shape == (1, 1, 80)
+    with pytest.raises(BitstreamError, match=f"5 frames decode to 1 .. 80 samples, not {num_samples}"):
+        tiny_codec().decode(codes, num_samples)
+
+
+def test_parts_that_do_not_fit_are_refused():
+    codec, other = tiny_codec(), build_codec(tiny_config(**LINEAR | {"decoder": UPSAMPLE}))
+    with pytest.raises(ConfigError, match="encoder hop length 20 is not the decoder's, 8"):
+        Codec(codec.encoder, codec.quantizer, other.decoder, codec.config)
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_a_quantizer_without_projection_normalised_or_not(update):
+    for normalize in (False, True):
+        quantizer = QuantizerConfig(
+            num_quantizers=2, codebook_size=16, codebook_dim=None, update=update, normalize=normalize
+        )
+        codec = tiny_codec(quantizer=quantizer)
+        assert codec.quantizer.codebooks.table.shape == (2, 16, 12)
+        output = codec(noise(1, 1, 333))
+        assert torch.equal(output.quantizer.codes, codec.encode(noise(1, 1, 333)))
+        codec.quantizer.codebooks.update(output.quantizer.statistics, seeded(0))
