@@ -158,7 +158,8 @@ def check_model(codec: Codec, header: Header) -> None:
     identity = model_identity(codec)
     if header.model_id != identity:
         raise BitstreamError(
-            f"the codes are of model {header.model_id.hex()[:12]}, not of {identity.hex()[:12]}: give their model with --model"
+            f"the codes are of model {header.model_id.hex()[:12]}, not of {identity.hex()[:12]}: "
+            "give their model with --model"
         )
 
 
@@ -209,7 +210,7 @@ def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int |
 
 
 def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
-    """Codes `[C, K, f]` to audio `[C, n]` at the model's rate; a lost piece keeps the model going and comes out silent."""
+    """Codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces come out silent."""
     device = next(codec.parameters()).device
     decoder = StreamDecoder(codec, num_samples)
     for codes, lost in pieces:

@@ -54,6 +54,7 @@ class OpenEndedWav(io.FileIO):
         self._size_at = size_at
 
     def readinto(self, buffer: Any) -> int:
+        """Fill `buffer`, with the size of the data chunk overwritten."""
         first = self._size_at - self.tell()
         num_bytes = super().readinto(buffer)
         for at in range(max(first, 0), min(first + 4, num_bytes)):
@@ -62,4 +63,5 @@ class OpenEndedWav(io.FileIO):
 
 
 def truncated(path: Path, reason: str) -> AudioError:
+    """Make the error for a file that ends too early."""
     return AudioError(f"{path} is truncated ({reason}); get it again, or save what is there with ffmpeg")

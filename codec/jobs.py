@@ -1,6 +1,7 @@
 """Which file becomes which, settled before anything is read or written, and the loop over the files (no torch)."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -77,17 +78,20 @@ def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> 
         CodecError: The only job failed.
     """
     num_bad = 0
-    for job in tqdm(jobs, desc=prog, unit="file", delay=2, leave=False, disable=len(jobs) == 1):
+    # None: no bar where standard error is no terminal. tqdm.write would draw one before its delay is over.
+    bar = tqdm(jobs, desc=prog, unit="file", delay=2, leave=False, disable=len(jobs) == 1 or None)
+    for job in bar:
         try:
             line, lost = work(job)
         except CodecError as error:
             if len(jobs) == 1:
                 raise CodecError(_about(job.source, str(error))) from error
             line, lost = "", str(error)
+        bar.clear()
         if line:
-            tqdm.write(line)
+            print(line, flush=True)
         if lost:
-            tqdm.write(f"{prog}: {_about(job.source, lost)}", file=sys.stderr)
+            print(f"{prog}: {_about(job.source, lost)}", file=sys.stderr)
             num_bad += 1
     if num_bad and len(jobs) > 1:
         print(f"{prog}: {num_bad} of {len(jobs)} files failed or are incomplete", file=sys.stderr)
@@ -95,7 +99,9 @@ def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> 
 
 
 def _about(source: Path, reason: str) -> str:
-    return reason if str(source) in reason else f"{source}: {reason}"
+    """The reason, with the file's name in front unless it names the file itself."""
+    named = re.search(rf"(^|\s){re.escape(str(source))}($|[\s:;,])", reason)
+    return reason if named else f"{source}: {reason}"
 
 
 def check_inputs(inputs: Sequence[Path]) -> None:

@@ -77,7 +77,7 @@ class EncodeOptions(ModelOptions):
     bitrate: Annotated[str | None, _shown("B")] = None
     """The most levels that do not exceed B bit/s per channel: 6000 or 6k."""
     format: Annotated[Literal["codec", "npy", "npz", "jsonl"] | None, _shown("codec|npy|npz|jsonl")] = None
-    """codec if nothing says otherwise; or plain arrays: npy holds codes [C, K, F], npz and jsonl also rate and length."""
+    """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,13 +188,13 @@ def parse_bitrate(text: str) -> float:
 def _reason(box: str, error: BaseException | None) -> str:
     """The text between the first two rules of tyro's box, or what pydantic says where a value is out of range."""
     lines = [line.strip() for line in box.splitlines() if line.strip()]
-    text = " ".join(itertools.takewhile(lambda line: line.strip("-"), lines[2:]))
+    text = " ".join(itertools.takewhile(lambda line: line.strip("-"), lines[2:])).removeprefix("Error parsing ")
     while error is not None and not isinstance(error, pydantic.ValidationError):
         error = error.__context__
-    if error is None:
-        return text
+    if error is None:  # tyro tells of an optional value that it is neither of two types
+        return re.sub(r"no type matching (?:\{None\}\|)?(\S+) could .*? from \[(.*?)\]\..*", r"\2 is no \1", text)
     first = error.errors()[0]
-    key = ".".join([text.removeprefix("Error parsing ").partition(":")[0], *map(str, first["loc"])])
+    key = ".".join([text.partition(":")[0], *map(str, first["loc"])])
     given = "" if first["type"] == "value_error" else f", not {first['input']!r}"
     return f"{key}: {first['msg'].removeprefix('Value error, ')}{given}"
 

@@ -26,7 +26,7 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
     """Load a model for inference.
 
     Args:
-        name: Name of a shipped model, a model folder, a checkpoint, or a run directory (its best checkpoint, else its last).
+        name: A shipped model, a model folder, a checkpoint, or a run directory (its best checkpoint, else its last).
         device: Where the weights go.
 
     Raises:
@@ -91,7 +91,8 @@ def find_model(name: str | Path) -> Path:
     known = sorted(path.parent.name for path in shipped("weights").glob(f"*/{WEIGHTS_FILE}"))
     names = f"one of {', '.join(known)}, " if known else ""
     raise ModelError(
-        f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder with {WEIGHTS_FILE}"
+        f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder "
+        f"with {WEIGHTS_FILE}"
     )
 
 

@@ -1,6 +1,6 @@
 """Live streams: push blocks of any size, get codes or audio as soon as they exist.
 
-The state is the cache of the causal layers and the samples of an unfinished hop; blocks give what the whole signal gives.
+The state is the cache of the causal layers and the samples of an unfinished hop. Blocks give what the whole gives.
 """
 
 import torch
@@ -54,7 +54,7 @@ class StreamEncoder:
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
-        """End the stream and return the codes of its last frames, padded with silence; `num_samples` were pushed in all.
+        """End the stream and return the codes of its last frames, padded with silence.
 
         Raises:
             AudioError: Nothing was pushed, or flushed already.

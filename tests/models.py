@@ -32,7 +32,7 @@ def noise(*shape, seed=0, scale=0.3):
     return scale * torch.randn(*shape, generator=seeded(seed))
 
 
-def tiny_config(decoder="overlap_add", **changes):
+def tiny_config(name="overlap_add", /, **changes):
     """Return a configuration at 16 kHz with hops of 20 samples; keywords replace fields of CodecConfig."""
     facts = {
         "sample_rate": 16_000,
@@ -40,14 +40,14 @@ def tiny_config(decoder="overlap_add", **changes):
         "encoder": EncoderConfig(strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3),
         "quantizer": QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=6),
     }
-    return CodecConfig(**facts | DECODERS[decoder] | changes)
+    return CodecConfig(**facts | DECODERS[name] | changes)
 
 
-def tiny_codec(decoder="overlap_add", *, seed=0, **changes):
+def tiny_codec(name="overlap_add", /, *, seed=0, **changes):
     """Return a model in eval mode with random weights and codebooks from k-means on latents of noise."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        codec = build_codec(tiny_config(decoder, **changes)).eval()
+        codec = build_codec(tiny_config(name, **changes)).eval()
     with torch.no_grad():
         latents = codec.encoder(noise(4, 1, 100 * codec.hop_length, seed=seed))
         codec.quantizer.initialize(latents, iterations=5, generator=seeded(seed))

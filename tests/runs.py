@@ -63,6 +63,18 @@ def tiny_recipe(root, **changes):
     return from_dict(Recipe, values, source="tiny")
 
 
+def distributed_recipe(root, update):
+    """Five steps with quantizer dropout, codewords that die, and the change from bypass to codebooks among them."""
+    return tiny_recipe(
+        root,
+        codec__quantizer__update=update,
+        codec__quantizer__dead_threshold=0.6,
+        codec__quantizer__decay=0.7,
+        train__steps=5,
+        train__bypass_steps=1,
+    )
+
+
 def start(recipe, run_dir):
     """Return the trainer of a new run in this process, on the CPU."""
     create_run(Path(run_dir), recipe)

@@ -79,76 +79,35 @@ def test_latency_is_what_the_output_waits_for(codec):
             assert differs[first : first + 3].any()
 
 
-def pass_through(config, *, kept):
-    """A model without quantizer, blocks or noise: latents are two hops of samples, and the decoder plays them.
-
-    Args:
-        config: One encoder stage, latents of two hops, no projection into code space.
-        kept: Row of the decoder's first frame that plays latent c, `[2 * hop]` weights of an overlap-add head.
-    """
-    codec = build_codec(config).requires_grad_(False).eval()
-    hop = codec.hop_length
-    for module in codec.modules():
-        if getattr(module, "bias", None) is not None:
-            module.bias.zero_()
-    eye = torch.eye(hop)
-    codec.encoder.layers[0].conv.weight.zero_()
-    codec.encoder.layers[0].conv.weight[:hop, :, 0] = eye  # latents 0 .. hop - 1: the hop before
-    codec.encoder.layers[0].conv.weight[hop:, :, 1] = eye  # latents hop .. 2 hop - 1: this hop
-    codec.encoder.layers[-1].weight.copy_(torch.eye(2 * hop)[..., None])
-    kept(codec)
-    return codec
-
-
-def play_overlapped(codec):
-    window = torch.hann_window(2 * codec.hop_length)
-    codec.decoder.project.weight.copy_(torch.eye(2 * codec.hop_length)[..., None])
-    codec.decoder.head.frames.weight.copy_(torch.diag(window)[..., None])
-
-
-def play_upsampled(first_latent):
-    def play(codec):
-        snakes_off(codec)
-        first, upsample, last = codec.decoder.layers[0], codec.decoder.layers[2], codec.decoder.layers[-1]
-        for layer in (first, upsample.conv, last):
-            layer.weight.zero_()
-        first.weight[..., -1] = torch.eye(2 * codec.hop_length)
-        upsample.conv.weight[: codec.hop_length, first_latent : first_latent + codec.hop_length, 1] = torch.eye(
-            codec.hop_length
-        )
-        last.weight[0, 0, -1] = 1.0
-
-    return play
-
-
-def snakes_off(codec):
-    for name, parameter in codec.decoder.named_parameters():
-        if name.endswith("log_alpha"):
-            parameter.fill_(30.0)  # sin^2(a x) / a vanishes
-        if "pointwise" in name:
-            parameter.zero_()
-
-
 LINEAR = {
     "encoder": EncoderConfig(strides=(8,), channels=(16,), num_blocks=(0,)),
     "latent_dim": 16,
     "quantizer": QuantizerConfig(num_quantizers=1, codebook_size=2, codebook_dim=None),
 }
 UPSAMPLE = UpsampleDecoderConfig(strides=(8,), channels=16)
-PASS_THROUGH = {
-    "overlap_add": (
-        {"decoder": ConvNeXtDecoderConfig(frame_length=16, channels=16, num_blocks=0)},
-        play_overlapped,
-    ),
-    "upsample": ({"decoder": UPSAMPLE}, play_upsampled(8)),
-    "upsample_lookahead": ({"decoder": UPSAMPLE, "lookahead": 8}, play_upsampled(0)),
-}
 
 
-@pytest.mark.parametrize(("facts", "kept"), PASS_THROUGH.values(), ids=PASS_THROUGH)
-def test_the_output_is_aligned_with_the_input(facts, kept):
-    """A model whose weights pass samples through returns its input, neither late nor early."""
-    codec = pass_through(tiny_config(**LINEAR | facts), kept=kept)
+@pytest.mark.parametrize("num_samples", [1, 8, 50, 64])
+def test_a_new_model_returns_its_input_in_place(num_samples):
+    """It starts as a lapped transform and its inverse: neither late nor early, and at its level."""
+    decoder = ConvNeXtDecoderConfig(frame_length=16, channels=16, num_blocks=0)
+    codec = build_codec(tiny_config(**LINEAR, decoder=decoder))
+    audio = noise(1, 1, num_samples)
+    torch.testing.assert_close(codec(audio, quantize=False).audio, audio, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("lookahead", [0, 8])
+def test_an_upsampling_model_that_passes_samples_through_returns_them_in_place(lookahead):
+    """Latents are the samples of two hops; with a lookahead of a hop the decoder plays the older one."""
+    codec = build_codec(tiny_config(**LINEAR, decoder=UPSAMPLE, lookahead=lookahead)).requires_grad_(False)
+    for name, parameter in codec.named_parameters():
+        parameter.fill_(30.0 if name.endswith("log_alpha") else 0.0)  # Snake: sin^2(a x) / a vanishes
+    two_hops, first, upsample, last = (codec.encoder.layers[0].conv, *(codec.decoder.layers[i] for i in (0, 2, -1)))
+    two_hops.weight[:8, :, 0] = two_hops.weight[8:, :, 1] = torch.eye(8)
+    codec.encoder.layers[-1].weight[..., 0] = torch.eye(16)
+    first.weight[..., -1] = torch.eye(16)
+    upsample.conv.weight[:8, slice(0, 8) if lookahead else slice(8, 16), 1] = torch.eye(8)
+    last.weight[0, 0, -1] = 1.0
     for num_samples in (1, 8, 50, 64):
         audio = noise(1, 1, num_samples)
         torch.testing.assert_close(codec(audio, quantize=False).audio, audio, rtol=0, atol=1e-6)
@@ -330,7 +289,7 @@ def test_lengths_that_the_codes_do_not_hold(num_samples):
 
 
 def test_parts_that_do_not_fit_are_refused():
-    codec, other = tiny_codec(), build_codec(tiny_config(**LINEAR | {"decoder": UPSAMPLE}))
+    codec, other = tiny_codec(), build_codec(tiny_config(**LINEAR, decoder=UPSAMPLE))
     with pytest.raises(ConfigError, match="encoder hop length 20 is not the decoder's, 8"):
         Codec(codec.encoder, codec.quantizer, other.decoder, codec.config)
 

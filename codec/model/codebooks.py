@@ -1,7 +1,8 @@
-"""The codebooks of a residual quantizer and the two ways of VQ-VAE to learn them (arXiv:1711.00937, section 3.2 and appendix A.1).
+"""The codebooks of a residual quantizer and the two ways to learn them.
 
-`EMACodebooks` follow their vectors by an exponential moving average; `GradientCodebooks` are parameters that the codebook
-loss moves. Both hold all K levels in one table `[K, N, d]` and have the same call: `initialize` one level from live
+The ways are those of VQ-VAE (arXiv:1711.00937, section 3.2 and appendix A.1).
+`EMACodebooks` follow their vectors by an exponential moving average; `GradientCodebooks` are parameters that the
+codebook loss moves. Both hold all K levels in one table `[K, N, d]` and have the same call: `initialize` one level from live
 vectors, `update` once per optimizer step from the `Statistics` of that step. Nothing else ever changes a codebook.
 """
 
@@ -33,7 +34,7 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
     Args:
         vectors: `[M, d]`.
         codebook: `[N, d]`.
-        normalize: Compare directions only (cosine similarity). The search alone is normalised: codewords keep their gain.
+        normalize: Compare directions only (cosine similarity); codewords keep their gain all the same.
 
     Returns:
         int64 `[M]`.
@@ -208,7 +209,7 @@ class EMACodebooks(_Codebooks):
 
 
 class GradientCodebooks(_Codebooks):
-    """Codewords that are parameters: the codebook loss pulls each to the vectors that chose it (arXiv:1711.00937, eq. 3)."""
+    """Codewords that are parameters: the codebook loss pulls each to its vectors (arXiv:1711.00937, eq. 3)."""
 
     has_codebook_loss = True
 

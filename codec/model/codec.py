@@ -1,9 +1,10 @@
 """The codec: encoder, quantizer and decoder behind `encode`, `decode` and the training pass.
 
-    audio [B, 1, T] --encoder--> latents [B, D, F] --quantizer--> codes [B, K, F] --> quantized [B, D, F] --decoder--> audio
+    audio [B, 1, T] --encoder--> latents [B, D, F] --quantizer--> codes [B, K, F]
+      --quantizer--> quantized [B, D, F] --decoder--> audio [B, 1, T]
 
-Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples come back, for every T >= 1. The decoder's
-raw output lags `delay` samples behind the input; `decode` drops them.
+Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples come back, for every T >= 1. The
+decoder's raw output lags `delay` samples behind the input; `decode` drops them.
 """
 
 from typing import NamedTuple
@@ -20,8 +21,10 @@ from codec.model.encoder import Encoder
 from codec.model.layers import Cache
 from codec.model.quantizers import QuantizerOutput, ResidualQuantizer
 
-
-CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks]] = {"ema": EMACodebooks, "gradient": GradientCodebooks}
+CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks]] = {
+    "ema": EMACodebooks,
+    "gradient": GradientCodebooks,
+}
 HEADS: dict[str, type[OverlapAddHead] | type[ISTFTHead]] = {"overlap_add": OverlapAddHead, "istft": ISTFTHead}
 
 
@@ -40,7 +43,8 @@ class Codec(nn.Module):
         encoder: Maps audio to latents.
         quantizer: Maps latents to codes and codes to quantized latents.
         decoder: Maps quantized latents to audio, `decoder.delay` samples late.
-        config: What the parts were built from; its sample rate and lookahead are used here, all of it is saved beside the weights.
+        config: What the parts were built from. Its sample rate and lookahead are used here, and all of it is saved
+            beside the weights.
     """
 
     def __init__(
@@ -131,7 +135,7 @@ class Codec(nn.Module):
         Args:
             audio: `[B, 1, T]`.
             num_active: Levels that each item uses, int `[B]`.
-            lengths: True samples of each item, int `[B]`; frames beyond enter no loss and no statistic of the quantizer.
+            lengths: True samples of each item, int `[B]`; frames beyond enter no loss or statistic of the quantizer.
             quantize: False during the warm-up before the codebooks exist.
         """
         latents = self.encoder(self.pad(audio))
@@ -167,7 +171,7 @@ class Codec(nn.Module):
     def _check_audio(self, audio: Tensor) -> None:
         if audio.ndim != 3 or audio.shape[1] != 1 or audio.dtype != torch.float32:
             raise AudioError(
-                f"audio must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}; code channels as items of the batch"
+                f"audio must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}; channels go into the batch"
             )
         if audio.numel() == 0:
             raise AudioError("audio has no samples")

@@ -36,7 +36,7 @@ class OverlapAddHead(nn.Module):
 
     @torch.no_grad()
     def _start_as_transform(self) -> None:
-        """Begin as the inverse of the lapped transform that the encoder begins as, or at least with smooth frame edges."""
+        """Begin as the inverse of the transform that the encoder begins as, or at least with smooth frame edges."""
         nn.init.zeros_(self.frames.bias)  # type: ignore[arg-type]
         if self.frame_length == 2 * self.hop_length:
             self.frames.weight.copy_(lapped_transform(self.frames.in_channels, self.hop_length).T[..., None])
@@ -49,7 +49,7 @@ class OverlapAddHead(nn.Module):
 
 
 class ISTFTHead(nn.Module):
-    """Magnitude and phase of a short-time spectrum, inverted by real FFT and overlap-added (Vocos, arXiv:2306.00814, section 3.2)."""
+    """Magnitude and phase of a short-time spectrum, inverted and overlap-added (Vocos, arXiv:2306.00814, section 3.2)."""
 
     window: Tensor
 
@@ -64,7 +64,7 @@ class ISTFTHead(nn.Module):
         """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
         log_magnitude, phase = self.spectrum(x, cache).chunk(2, dim=1)
         with full_precision(x.device):
-            # The ceiling keeps an early, wild prediction from overflowing: e^7 is far above any frame of audio in [-1, 1].
+            # The ceiling keeps a wild prediction from overflowing: e^7 is far above any frame of audio in [-1, 1].
             magnitude = log_magnitude.float().clamp(max=7.0).exp()
             frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.frame_length, dim=1)
             return _overlap_add(self, frames * self.window[:, None], self.hop_length, cache)

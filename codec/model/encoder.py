@@ -50,9 +50,9 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def _start_as_transform(self) -> None:
-        """Begin as a lapped transform of the first stride, whose channels pass through: a codec that loses little at once.
+        """Begin as a lapped transform of the first stride, whose channels pass through.
 
-        From a random start the residual branches drown the signal for thousands of steps.
+        Such a codec loses little at once. From a random start the residual branches drown the signal for thousands of steps.
         """
         first, last = self.layers[0], self.layers[-1]
         assert isinstance(first, Downsample) and isinstance(last, CausalConv1d)
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
         start_as_identity(last)
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map audio `[B, 1, F * hop_length]` to latents `[B, D, F]`; frame f sees samples before (f + 1) * hop_length."""
+        """Map audio `[B, 1, F * hop_length]` to latents `[B, D, F]`; frame f ends with sample (f + 1) * hop_length."""
         latents = audio
         for layer in self.layers:
             latents = layer(latents, cache)

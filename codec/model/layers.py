@@ -1,7 +1,7 @@
 """Causal layers with an explicit cache: the one mechanism behind offline, streaming and chunked use.
 
-A layer that looks back keeps the last inputs it needs in a `Cache` that the caller owns. `cache=None` means offline: the
-signal starts here and everything before it is zero. Feeding a signal in blocks with one cache gives the result of
+A layer that looks back keeps the last inputs it needs in a `Cache` that the caller owns. `cache=None` means offline:
+the signal starts here and everything before it is zero. Feeding a signal in blocks with one cache gives the result of
 feeding it whole.
 """
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Cache = dict[nn.Module, Tensor]
-"""Left context of each layer, filled by the layers themselves. Create it empty (`{}`), pass it to every block of a stream."""
+"""Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
 
 
 def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | None) -> Tensor:
@@ -73,8 +73,8 @@ class CausalConv1d(nn.Conv1d):
 class Downsample(nn.Module):
     """Strided causal convolution with a kernel of two strides, computed as one matrix product over frames.
 
-    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride)`; folding the stride into the channels first is several
-    times as fast on a CPU when the stride is large.
+    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride)`; folding the stride into the channels first makes
+    the gradient of the weights of a large stride many times as fast on a CPU.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -110,11 +110,13 @@ class Upsample(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise causal convolution and a two-layer network per frame, added to the input (arXiv:2201.03545; Vocos, arXiv:2306.00814).
+    """Depthwise causal convolution and a two-layer network per frame, added to the input.
 
-    The normalisation sits inside the residual branch only: the level of the signal travels on the residual stream, and a
-    norm on that stream would make it unknowable to the decoder. The branch starts near zero, because its output does not
-    shrink with the signal.
+    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3).
+
+    The normalisation sits inside the residual branch only: the level of the signal travels on the residual stream, and
+    a norm on that stream would make it unknowable to the decoder. The branch starts near zero, because its output does
+    not shrink with the signal.
     """
 
     def __init__(self, channels: int, *, kernel_size: int, expansion: float) -> None:

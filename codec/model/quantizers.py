@@ -1,8 +1,8 @@
 """The arrow `latents [B, D, F] -> codes [B, K, F] -> quantized [B, D, F]`: residual vector quantization.
 
-Level k quantizes what levels 0 .. k-1 left over (SoundStream, arXiv:2107.03312, algorithm 1). We differ from the lineage of
-that listing in three places: straight-through acts once, around the whole loop, so the encoder's gradient is the identity
-for any number of levels; every level has its own commitment gradient; the forward pass changes no state.
+Level k quantizes what levels 0 .. k-1 left over (SoundStream, arXiv:2107.03312, algorithm 1). We differ from the lineage
+of that listing in three places: straight-through acts once, around the whole loop, so the encoder's gradient is the
+identity for any number of levels; every level has its own commitment gradient; the forward pass changes no state.
 """
 
 from typing import NamedTuple
@@ -116,19 +116,13 @@ class ResidualQuantizer(nn.Module):
         valid = torch.ones(batch, num_frames, dtype=torch.bool, device=latents.device) if mask is None else mask
         with full_precision(latents.device):
             vectors = self._vectors(latents)
-            quantized, levels = self._quantize(vectors, num_active.repeat_interleave(num_frames), valid.flatten())
+            result = self._quantize(vectors, num_active.repeat_interleave(num_frames), valid.flatten())
             share = valid / (valid.sum(dim=1, keepdim=True).clamp_min(1) * num_active[:, None] * batch)
-            commitment_loss = (levels.commitment * share.flatten()).sum()
-            codebook_loss = (levels.codebook * share.flatten()).sum()
-            codes = torch.stack(levels.codes, dim=0)
-            quantized = rearrange(straight_through(vectors, quantized), "(b f) d -> b d f", b=batch)
-        return QuantizerOutput(
-            self.project_out(quantized),
-            rearrange(codes, "k (b f) -> b k f", b=batch),
-            commitment_loss,
-            codebook_loss,
-            Statistics(*(torch.stack(part) for part in (levels.counts, levels.sums, levels.residuals, levels.valid))),
-        )
+            quantized = rearrange(straight_through(vectors, result.vectors), "(b f) d -> b d f", b=batch)
+            commitment_loss = (result.commitment * share.flatten()).sum()
+            codebook_loss = (result.codebook * share.flatten()).sum()
+        codes = rearrange(result.codes, "k (b f) -> b k f", b=batch)
+        return QuantizerOutput(self.project_out(quantized), codes, commitment_loss, codebook_loss, result.statistics)
 
     def bypass(self, latents: Tensor) -> QuantizerOutput:
         """Pass latents through both projections unquantized: the warm-up before the codebooks are initialised."""
@@ -140,7 +134,7 @@ class ResidualQuantizer(nn.Module):
     def initialize(
         self, latents: Tensor, *, iterations: int, generator: torch.Generator, mask: Tensor | None = None
     ) -> None:
-        """Set every level by k-means on live latents `[B, D, F]`, level by level on what the levels before it leave over.
+        """Set every level by k-means on live latents `[B, D, F]`, each on what the levels before it leave over.
 
         Args:
             latents: This rank's part; the vectors of all ranks are used. Many more frames than codewords are wanted.
@@ -161,34 +155,32 @@ class ResidualQuantizer(nn.Module):
             projected: Tensor = self.project_in(latents.float())
             return rearrange(projected, "b d f -> (b f) d")
 
-    def _quantize(self, vectors: Tensor, num_active: Tensor, valid: Tensor) -> tuple[Tensor, "_Levels"]:
+    def _quantize(self, vectors: Tensor, num_active: Tensor, valid: Tensor) -> "_Quantized":
         """Run the residual loop on vectors `[M, d]`; `num_active` and `valid` are `[M]`."""
-        levels = _Levels(vectors.new_zeros(len(vectors)), vectors.new_zeros(len(vectors)), [], [], [], [], [])
-        quantized = torch.zeros_like(vectors)
-        residual = vectors
+        quantized, residual = torch.zeros_like(vectors), vectors
+        commitment = codebook = vectors.new_zeros(len(vectors))
+        levels = []
         for level in range(self.num_quantizers):
             indices = self.codebooks.search(level, residual.detach())
             codeword = self.codebooks.table[level, indices]
             active = num_active > level
-            levels.commitment.add_(active * (residual - codeword.detach()).square().mean(dim=-1))
+            commitment = commitment + active * (residual - codeword.detach()).square().mean(dim=-1)
             if self.codebooks.has_codebook_loss:
-                levels.codebook.add_(active * (residual.detach() - codeword).square().mean(dim=-1))
+                codebook = codebook + active * (residual.detach() - codeword).square().mean(dim=-1)
             counted = active & valid
             counts, sums = count_and_sum(residual.detach()[counted], indices[counted], self.codebook_size)
-            for parts, part in zip(levels[2:], (indices, counts, sums, residual.detach(), counted), strict=True):
-                parts.append(part)
+            levels.append((indices, counts, sums, residual.detach(), counted))
             quantized = quantized + active[:, None] * codeword.detach()
             residual = residual - codeword.detach()
-        return quantized, levels
+        codes, *statistics = (torch.stack(parts) for parts in zip(*levels, strict=True))
+        return _Quantized(quantized, codes, commitment, codebook, Statistics(*statistics))
 
 
-class _Levels(NamedTuple):
-    """Running sums over levels of the loss of each vector `[M]`, and what each level saw."""
+class _Quantized(NamedTuple):
+    """Result of the residual loop by vector: sum of active codewords `[M, d]`, codes `[K, M]`, summed losses `[M]`."""
 
+    vectors: Tensor
+    codes: Tensor
     commitment: Tensor
     codebook: Tensor
-    codes: list[Tensor]
-    counts: list[Tensor]
-    sums: list[Tensor]
-    residuals: list[Tensor]
-    valid: list[Tensor]
+    statistics: Statistics

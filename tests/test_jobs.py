@@ -1,0 +1,137 @@
+from pathlib import Path
+
+import pytest
+
+from codec.errors import AudioError, CodecError, ConfigError
+from codec.jobs import Job, Outcome, check_outputs, plan, run_jobs
+
+AUDIO = (".wav", ".flac")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """in/a.wav, in/deep/b.FLAC, in/.hidden/c.wav, in/note.txt and single.wav, as relative names."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/a.wav", "in/deep/b.FLAC", "in/.hidden/c.wav", "in/note.txt", "single.wav"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(b"x")
+    return tmp_path
+
+
+def pairs(inputs: list[str], output: str | None, **how: object) -> list[tuple[str, str]]:
+    jobs = plan([Path(name) for name in inputs], output, AUDIO, [".codec", ".npy"], **how)  # type: ignore[arg-type]
+    return [(source.as_posix(), target.as_posix()) for source, target in jobs]
+
+
+@pytest.mark.usefixtures("tree")
+class TestNames:
+    def test_beside_the_input(self) -> None:
+        assert pairs(["single.wav"], None) == [("single.wav", "single.codec")]
+        assert pairs(["single.wav"], None, mark=".decoded") == [("single.wav", "single.decoded.codec")]
+        assert pairs(["in"], None) == [("in/a.wav", "in/a.codec"), ("in/deep/b.FLAC", "in/deep/b.codec")]
+
+    def test_a_name_with_dots_keeps_them(self) -> None:
+        Path("v1.2.wav").touch()
+        assert pairs(["v1.2.wav"], None) == [("v1.2.wav", "v1.2.codec")]
+
+    def test_the_tree_is_kept_and_hidden_files_are_skipped(self) -> None:
+        assert pairs(["in"], "out") == [("in/a.wav", "out/a.codec"), ("in/deep/b.FLAC", "out/deep/b.codec")]
+
+    @pytest.mark.parametrize("output", ["new/", "existing"])
+    def test_folder_for_one_file(self, output: str) -> None:
+        Path("existing").mkdir()
+        assert pairs(["single.wav"], output) == [("single.wav", f"{output.rstrip('/')}/single.codec")]
+
+    def test_several_inputs_make_the_output_a_folder(self) -> None:
+        assert [target for _, target in pairs(["single.wav", "in/a.wav"], "o")] == ["o/single.codec", "o/a.codec"]
+
+    def test_name_of_one_file(self) -> None:
+        assert pairs(["single.wav"], "x/y.npy") == [("single.wav", "x/y.npy")]
+        assert pairs(["in/note.txt"], "y.codec") == [("in/note.txt", "y.codec")], "a named file is taken as it is"
+
+    def test_name_of_another_format(self) -> None:
+        with pytest.raises(ConfigError, match=r"y\.mp3 must end with \.codec or \.npy, or with /"):
+            pairs(["single.wav"], "y.mp3")
+
+
+@pytest.mark.usefixtures("tree")
+class TestRefusals:
+    def test_missing_input(self) -> None:
+        with pytest.raises(ConfigError, match=r"no file or folder gone\.wav"):
+            pairs(["single.wav", "gone.wav"], None)
+
+    def test_no_input(self) -> None:
+        with pytest.raises(ConfigError, match="nothing to do: give files"):
+            pairs([], None)
+
+    def test_folder_without_audio(self) -> None:
+        Path("empty").mkdir()
+        with pytest.raises(ConfigError, match=r"nothing to do in empty: it holds no \.wav \.flac"):
+            pairs(["empty"], None)
+
+    def test_two_sources_of_one_name(self) -> None:
+        Path("in/a.flac").touch()
+        with pytest.raises(ConfigError, match=r"in/a\.flac and in/a\.wav would both become out/a\.codec"):
+            pairs(["in"], "out")
+
+    def test_two_sources_of_one_name_by_another_spelling(self) -> None:
+        Path("in/single.wav").touch()
+        with pytest.raises(ConfigError, match="would both become"):
+            pairs(["single.wav", "in/../in/single.wav"], "out")
+
+    def test_a_source_is_never_a_target(self) -> None:
+        Path("t.codec").touch()
+        with pytest.raises(ConfigError, match=r"t\.codec would be overwritten by its own run"):
+            pairs(["t.codec"], "./t.codec", overwrite=True)
+
+    def test_existing_outputs(self) -> None:
+        Path("in/a.codec").touch()
+        with pytest.raises(ConfigError, match=r"in/a\.codec is already there \(1 of 2 files are\): give --overwrite"):
+            pairs(["in"], None)
+        assert len(pairs(["in"], None, overwrite=True)) == 2
+
+    def test_folder_in_the_way(self) -> None:
+        Path("single.codec").mkdir()
+        with pytest.raises(ConfigError, match="is a folder"):
+            pairs(["single.wav"], None, overwrite=True)
+        with pytest.raises(ConfigError, match="is a folder"):
+            check_outputs([Path("single.codec")], overwrite=False)
+
+
+JOBS = [Job(Path(name), Path(name + ".out")) for name in ("a", "b", "c")]
+
+
+class TestRun:
+    def test_lines_go_to_stdout(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_jobs("prog", JOBS, lambda job: Outcome(f"{job.target} done")) == 0
+        assert capsys.readouterr() == ("a.out done\nb.out done\nc.out done\n", "")
+
+    def test_a_bad_file_among_several(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def work(job: Job) -> Outcome:
+            if job.source == Path("b"):
+                raise AudioError("it has no samples")
+            return Outcome(f"{job.target} done")
+
+        assert run_jobs("prog", JOBS, work) == 1
+        assert capsys.readouterr() == (
+            "a.out done\nc.out done\n",
+            "prog: b: it has no samples\nprog: 1 of 3 files failed or are incomplete\n",
+        )
+
+    def test_the_only_file_is_bad(self) -> None:
+        def work(job: Job) -> Outcome:
+            raise AudioError(f"{job.source} has no samples")
+
+        with pytest.raises(CodecError, match="^a has no samples$"):
+            run_jobs("prog", JOBS[:1], work)
+
+    def test_salvaged(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_jobs("prog", JOBS[:1], lambda job: Outcome("a.out done", "half is lost")) == 1
+        assert capsys.readouterr() == ("a.out done\n", "prog: a: half is lost\n")
+
+    def test_other_errors_are_not_hidden(self) -> None:
+        def work(job: Job) -> Outcome:
+            raise KeyError(job)
+
+        with pytest.raises(KeyError):
+            run_jobs("prog", JOBS, work)

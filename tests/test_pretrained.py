@@ -1,0 +1,211 @@
+"""Models on disk: the same model back, to the bit, or one line that says what is wrong."""
+
+import json
+
+import pytest
+import torch
+from models import DECODERS, assert_same_state, noise, state_of, tiny_codec, tiny_config
+from safetensors.torch import load_file, save_file
+
+from codec.config import QuantizerConfig
+from codec.errors import ModelError
+from codec.model.codec import build_codec
+from codec.pretrained import find_model, inference_tensors, load_codec, model_identity, save_codec
+
+GRADIENT = QuantizerConfig(update="gradient", num_quantizers=2, codebook_size=8, codebook_dim=None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_codec(tiny_codec(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+def message_of(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- Round trip
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_saved_model_comes_back_to_the_bit(tmp_path, name):
+    codec = tiny_codec(name, seed=3)
+    save_codec(codec, tmp_path / "a" / "b")
+    loaded = load_codec(tmp_path / "a" / "b")
+    assert loaded.config == codec.config
+    assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    for key, tensor in inference_tensors(codec).items():
+        assert torch.equal(inference_tensors(loaded)[key], tensor), key
+    audio = noise(2, 1, 333)
+    codes = codec.encode(audio)
+    assert torch.equal(loaded.encode(audio), codes)
+    assert torch.equal(loaded.decode(codes), codec.decode(codes))
+    assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_gradient_codebooks_come_back(tmp_path):
+    codec = tiny_codec(quantizer=GRADIENT)
+    save_codec(codec, tmp_path)
+    loaded = load_codec(tmp_path)
+    assert torch.equal(loaded.quantizer.codebooks.table, codec.quantizer.codebooks.table)
+    assert torch.equal(loaded.quantizer.codebooks.counts, torch.ones(2, 8))
+
+
+def test_statistics_of_a_loaded_model_fit_its_codewords(folder):
+    """Training statistics are not stored; training can go on from a model all the same."""
+    codebooks = load_codec(folder).quantizer.codebooks
+    assert torch.equal(codebooks.counts, torch.ones(4, 16))
+    assert torch.equal(codebooks.sums, codebooks.table)
+    assert not any("counts" in key or "sums" in key for key in load_file(folder / "model.safetensors"))
+
+
+def test_half_precision_weights_load_as_float32(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({key: tensor.bfloat16() for key, tensor in tensors.items()}, folder / "model.safetensors")
+    for key, tensor in inference_tensors(load_codec(folder)).items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, tensors[key].bfloat16().float())
+
+
+# ---- Where a model is found
+
+
+def test_a_run_directory_is_its_best_checkpoint_else_its_last(tmp_path):
+    for name in ("step-1", "step-2"):
+        save_codec(tiny_codec(seed=int(name[-1])), tmp_path / "checkpoints" / name)
+    index = tmp_path / "checkpoints" / "index.json"
+    index.write_text(json.dumps({"last": "step-2"}))
+    assert find_model(tmp_path).name == "step-2"
+    index.write_text(json.dumps({"last": "step-2", "best": "step-1"}))
+    assert find_model(str(tmp_path)).name == "step-1"
+    assert model_identity(load_codec(tmp_path)) == model_identity(tiny_codec(seed=1))
+    assert find_model(tmp_path / "checkpoints" / "step-2").name == "step-2"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '"step-1"', "\xff"])
+def test_a_damaged_index_is_named(tmp_path, text):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "index.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"index.json is damaged") as error:
+        load_codec(tmp_path)
+    message_of(error)
+
+
+def test_a_checkpoint_that_is_gone_is_named(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "index.json").write_text('{"last": "step-9"}')
+    with pytest.raises(ModelError, match="step-9") as error:
+        load_codec(tmp_path)
+    message_of(error)
+
+
+def test_a_model_that_is_nowhere(tmp_path):
+    with pytest.raises(ModelError, match="no model 'no-such-model': give .*a run directory") as error:
+        load_codec("no-such-model")
+    message_of(error)
+    with pytest.raises(ModelError, match="no model"):
+        load_codec(tmp_path)
+
+
+# ---- Files that do not fit
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("decoder.project.weight"), "decoder.project.weight is absent in the file"),
+        (lambda tensors: tensors.update(extra=torch.zeros(2)), r"extra is \[2\] in the file, absent in the model"),
+        (
+            lambda tensors: tensors.update({"encoder.layers.0.conv.bias": torch.zeros(9)}),
+            r"encoder.layers.0.conv.bias is \[9\] in the file, \[8\] in the model",
+        ),
+    ],
+    ids=["missing", "extra", "misshapen"],
+)
+def test_tensors_of_another_architecture_are_refused(folder, change, message):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=f"another architecture: {message}") as error:
+        load_codec(folder)
+    message_of(error)
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1], lambda data: b"x" * 100])
+def test_damaged_weights_are_refused(folder, damage):
+    path = folder / "model.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelError, match="can't read the weights") as error:
+        load_codec(folder)
+    message_of(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:-5], "can't read the configuration"),
+        (lambda text: "", "can't read the configuration"),
+        (lambda text: "[1]", "Input should be a dictionary"),
+        (lambda text: text.replace("latent_dim", "latent_dims"), "unknown key 'latent_dims'; did you mean 'latent_dim'"),
+        (lambda text: text.replace('"lookahead": 0', '"lookahead": -1'), "lookahead: .* not -1"),
+        (lambda text: text.replace('"lookahead": 0', '"decoder": 3, "lookahead": 0').replace("decoder", "x", 0), ""),
+        (lambda text: text.replace('"frame_length": 40', '"frame_length": 41'), "multiple of the hop length 20"),
+        (lambda text: text.replace('"convnext"', '"magic"'), "'convnext', 'upsample'"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(folder, change, message):
+    path = folder / "config.json"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ModelError, match=message) as error:
+        load_codec(folder)
+    assert "config" in message_of(error)
+
+
+def test_a_missing_configuration_is_named(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match="config.json"):
+        load_codec(folder)
+
+
+# ---- Identity
+
+
+def test_identity_is_of_every_tensor_and_survives_a_round_trip(folder):
+    codec = load_codec(folder)
+    identity = model_identity(codec)
+    assert len(identity) == 32
+    assert model_identity(tiny_codec()) == identity
+    for key, tensor in codec.state_dict().items():
+        if key in ("quantizer.codebooks.counts", "quantizer.codebooks.sums"):
+            continue
+        before = tensor.clone()
+        tensor.view(-1)[-1] += 1e-3
+        assert model_identity(codec) != identity, key
+        tensor.copy_(before)
+    assert model_identity(codec) == identity
+
+
+def test_identity_is_of_the_lengths_and_not_of_training(tmp_path):
+    codec = tiny_codec()
+    identity = model_identity(codec)
+    codec.quantizer.codebooks.counts += 1.0
+    codec.quantizer.codebooks.sums += 1.0
+    codec.train().requires_grad_(True)
+    before = state_of(codec)
+    assert model_identity(codec) == identity
+    assert_same_state(codec, before)
+    assert model_identity(tiny_codec(lookahead=1)) != identity
+    assert model_identity(tiny_codec(sample_rate=8_000)) != identity
+    dropout = QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=6, quantizer_dropout=0.1)
+    assert model_identity(tiny_codec(quantizer=dropout)) == identity
+
+
+def test_identity_never_changes():
+    """Old files name their model by it: a tensor renamed, or hashed in another way, would orphan them all."""
+    codec = build_codec(tiny_config())
+    for tensor in inference_tensors(codec).values():  # they share the model's memory
+        tensor.copy_(torch.arange(tensor.numel()).view_as(tensor) / 64)
+    assert model_identity(codec).hex() == "?"

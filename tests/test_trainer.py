@@ -1,0 +1,481 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from runs import distributed_recipe, history, make_trainer, resume, start, tiny_recipe, write_clips
+from safetensors.torch import load_file
+
+import codec.train.trainer as trainer_module
+import codec.train.validation as validation_module
+from codec.config import to_dict
+from codec.errors import AudioError, ModelError
+from codec.pretrained import load_codec, save_codec
+from codec.train.checkpoint import read_index
+from codec.train.trainer import build_fabric
+
+UPDATES = ["ema", "gradient"]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(autouse=True)
+def only_mel(monkeypatch):
+    """STOI and PESQ are tested elsewhere, and take longer than all of this."""
+    monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel",))
+
+
+def before_step(monkeypatch, trainer, action):
+    """Have `action(trainer, batch)` see, and maybe replace, the batch of every step."""
+    take = trainer._step
+    monkeypatch.setattr(trainer, "_step", lambda batch, progress: take(action(trainer, batch) or batch, progress))
+
+
+def stop_before(monkeypatch, trainer, step):
+    def action(trainer, batch):
+        if trainer.step == step:
+            raise KeyboardInterrupt
+
+    before_step(monkeypatch, trainer, action)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+
+
+def poison(monkeypatch, trainer, steps):
+    before_step(
+        monkeypatch,
+        trainer,
+        lambda trainer, batch: batch._replace(audio=batch.audio * math.nan) if trainer.step in steps else None,
+    )
+
+
+def record_updates(monkeypatch, trainer):
+    """List of (step, revived), filled by every update of the codebooks."""
+    codebooks, updates = trainer.codec.quantizer.codebooks, []
+    update = codebooks.update
+
+    def recorded(statistics, generator):
+        revived = update(statistics, generator)
+        updates.append((trainer.step, revived))
+        return revived
+
+    monkeypatch.setattr(codebooks, "update", recorded)
+    return updates
+
+
+def everything(trainer):
+    """All that the next step depends on, by name."""
+    optimizer = trainer.optimizer.state_dict()
+    moments = {
+        f"optimizer.{number}.{key}": value for number, state in optimizer["state"].items() for key, value in state.items()
+    }
+    models = {"codec": trainer.codec, "averaged": trainer.averaged}
+    tensors = {f"{name}.{key}": value for name, model in models.items() for key, value in model.state_dict().items()}
+    counters = {name: torch.tensor(math.inf if value is None else value) for name, value in trainer.counters().items()}
+    return tensors | moments | counters | {"step": torch.tensor(trainer.step)}
+
+
+def copy_of(trainer):
+    return {name: tensor.clone() for name, tensor in everything(trainer).items()}
+
+
+def assert_equal(first, second):
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+# ---- One step
+
+
+@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("bypass_steps", [0, 1])
+def test_every_parameter_changes_in_a_step(clips, tmp_path, update, bypass_steps):
+    changes = {"train__steps": 1, "train__bypass_steps": bypass_steps, "codec__quantizer__update": update}
+    trainer = start(tiny_recipe(clips, optimizer__weight_decay=0, **changes), tmp_path)
+    before = copy_of(trainer)
+    trainer.fit()
+    for name, parameter in trainer.codec.named_parameters():
+        unchanged = torch.equal(parameter, before[f"codec.{name}"])
+        assert unchanged == (bypass_steps == 1 and "codebooks" in name), name
+
+
+def test_total_is_the_weighted_sum_of_the_terms(clips, tmp_path):
+    weights = {"waveform": 2.0, "stft": 0.0, "mel": 3.0, "commitment": 0.5, "codebook": 0.25}
+    recipe = tiny_recipe(
+        clips,
+        codec__quantizer__update="gradient",
+        train__bypass_steps=0,
+        train__steps=2,
+        **{f"loss__{name}": weight for name, weight in weights.items()},
+    )
+    start(recipe, tmp_path).fit()
+    for line in history(tmp_path)[:2]:
+        assert line["loss/stft"] > 0
+        expected = sum(weight * line[f"loss/{name}"] for name, weight in weights.items())
+        assert line["loss/total"] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("only", ["waveform", "stft", "mel", "commitment", "codebook"])
+def test_a_term_of_weight_zero_moves_nothing(clips, tmp_path, only):
+    weights = {f"loss__{name}": float(name == only) for name in ("waveform", "stft", "mel", "commitment", "codebook")}
+    recipe = tiny_recipe(
+        clips,
+        codec__quantizer__update="gradient",
+        codec__quantizer__dead_threshold=0,
+        optimizer__weight_decay=0,
+        train__bypass_steps=0,
+        train__steps=1,
+        **weights,
+    )
+    trainer = start(recipe, tmp_path)
+    parameters = dict(trainer.codec.named_parameters())
+    initialize = trainer._initialize_codebooks
+    table = []
+    trainer._initialize_codebooks = lambda progress: (initialize(progress), table.append(trainer_table(trainer).clone()))
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    trainer.fit()
+    moved = {name.split(".")[0] for name, parameter in parameters.items() if not torch.equal(parameter, before[name])}
+    table_moved = not torch.equal(trainer_table(trainer), table[0])
+    assert table_moved == (only == "codebook")
+    assert ("decoder" in moved) == (only in ("waveform", "stft", "mel"))
+    assert ("encoder" in moved) == (only != "codebook")
+
+
+def trainer_table(trainer):
+    return trainer.codec.quantizer.codebooks.table.detach()
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_codebooks_change_once_a_step_and_only_there(clips, tmp_path, monkeypatch, update):
+    recipe = tiny_recipe(clips, codec__quantizer__update=update, data__valid=".", train__validate_every=2)
+    trainer = start(recipe, tmp_path)
+    updates = record_updates(monkeypatch, trainer)
+    validate, states = trainer._validate, []
+
+    def watched(progress):
+        before = copy_of(trainer)
+        validate(progress)
+        states.append((before, copy_of(trainer)))
+
+    monkeypatch.setattr(trainer, "_validate", watched)
+    trainer.fit()
+    assert [step for step, _ in updates] == [2, 3, 4, 5]
+    assert len(states) == 3
+    for before, after in states:
+        assert_equal(before, after | {"best_score": before["best_score"]})
+
+
+def test_a_bad_step_does_not_hide_that_the_codebooks_were_initialized(clips, tmp_path, monkeypatch):
+    """The average of codebooks that are parameters starts at k-means too, not at the random table."""
+    recipe = tiny_recipe(clips, codec__quantizer__update="gradient", train__steps=3)
+    trainer = start(recipe, tmp_path)
+    poison(monkeypatch, trainer, {2})
+    trainer.fit()
+    assert torch.equal(trainer_table(trainer), trainer.averaged.quantizer.codebooks.table)
+    assert trainer.initialized
+
+
+def test_revived_codewords_have_no_past(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(
+        clips, codec__quantizer__update="gradient", codec__quantizer__dead_threshold=0.9, train__bypass_steps=1, train__steps=3
+    )
+    trainer = start(recipe, tmp_path)
+    updates = record_updates(monkeypatch, trainer)
+    trainer.fit()
+    revived = updates[-1][1]
+    assert revived.any() and not revived.all()
+    table, averaged = trainer.codec.quantizer.codebooks.table, trainer.averaged.quantizer.codebooks.table
+    assert torch.equal(table[revived], averaged[revived])
+    assert not torch.equal(table[~revived], averaged[~revived])
+    state = trainer.optimizer.state[table]
+    assert not state["exp_avg"][revived].any() and not state["exp_avg_sq"][revived].any()
+    assert state["exp_avg_sq"][~revived].any()
+
+
+def test_a_codec_learns_one_clip(tmp_path):
+    clips = write_clips(tmp_path / "clips", seconds=[0.1])
+    recipe = tiny_recipe(
+        clips, train__steps=120, train__bypass_steps=20, train__log_every=20, data__gain_db=[0, 0], train__batch_size=2
+    )
+    start(recipe, tmp_path / "run").fit()
+    lines = [line for line in history(tmp_path / "run") if "loss/mel" in line]
+    quantized = [line for line in lines if "perplexity/level_1" in line]
+    assert lines[-1]["step"] == 120 and len(quantized) == 5
+    assert quantized[-1]["loss/waveform"] < quantized[0]["loss/waveform"] - 0.5  # 5 dB better
+    assert quantized[-1]["loss/mel"] < 0.5 * quantized[0]["loss/mel"]
+
+
+# ---- Resuming
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(clips, tmp_path_factory):
+    """Final state and history of a whole run, by the way its codebooks learn."""
+    results = {}
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel",))
+        for update in UPDATES:
+            run_dir = tmp_path_factory.mktemp("whole")
+            trainer = start(resumable(clips, update), run_dir)
+            updates = record_updates(monkeypatch, trainer)
+            trainer.fit()
+            assert any(revived.any() for _, revived in updates)
+            results[update] = copy_of(trainer), history(run_dir)
+    return results
+
+
+def resumable(clips, update, num_workers=0):
+    return tiny_recipe(
+        clips,
+        codec__quantizer__update=update,
+        codec__quantizer__dead_threshold=0.6,
+        data__valid=".",
+        data__num_workers=num_workers,
+        train__steps=5,
+        train__validate_every=3,
+    )
+
+
+# The codebooks are initialised in step 2, the third; the first validation follows it.
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+@pytest.mark.parametrize("update", UPDATES)
+def test_a_resumed_run_is_the_uninterrupted_one(clips, tmp_path, monkeypatch, uninterrupted, update, stop):
+    recipe = resumable(clips, update)
+    stop_before(monkeypatch, start(recipe, tmp_path), stop)
+    trainer = resume(recipe, tmp_path)
+    assert trainer.step == stop
+    trainer.fit()
+    state, lines = uninterrupted[update]
+    assert_equal(everything(trainer), state)
+    assert history(tmp_path) == lines
+
+
+def test_a_resumed_run_with_workers_is_the_uninterrupted_one(clips, tmp_path, monkeypatch, uninterrupted):
+    recipe = resumable(clips, "ema", num_workers=1)
+    stop_before(monkeypatch, start(recipe, tmp_path), 2)
+    trainer = resume(recipe, tmp_path)
+    trainer.fit()
+    state, lines = uninterrupted["ema"]
+    assert_equal(everything(trainer), state)
+    assert history(tmp_path) == lines
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_ctrl_c_within_a_step_waits_for_its_end(clips, tmp_path, monkeypatch, uninterrupted, update):
+    recipe = resumable(clips, update)
+    trainer = start(recipe, tmp_path)
+    average = trainer_module.average_weights
+
+    def interrupted(*args, **options):
+        if trainer.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        average(*args, **options)
+
+    monkeypatch.setattr(trainer_module, "average_weights", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    monkeypatch.undo()
+    monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel",))
+    trainer = resume(recipe, tmp_path)
+    assert trainer.step == 4
+    trainer.fit()
+    assert_equal(everything(trainer), uninterrupted[update][0])
+
+
+def test_an_interrupted_run_loads_as_a_model(clips, tmp_path, monkeypatch):
+    trainer = start(tiny_recipe(clips), tmp_path)
+    stop_before(monkeypatch, trainer, 4)
+    assert read_index(tmp_path) == {"last": "step-00000004"}
+    codec = load_codec(tmp_path)
+    for name, parameter in codec.named_parameters():
+        assert torch.equal(parameter, trainer.averaged.state_dict()[name]), name
+
+
+def test_resuming_a_finished_run_changes_nothing(clips, tmp_path):
+    recipe = tiny_recipe(clips, train__steps=3)
+    first = start(recipe, tmp_path)
+    first.fit()
+    second = resume(recipe, tmp_path)
+    second.fit()
+    assert_equal(everything(first), everything(second))
+
+
+def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(clips, data__valid=".", train__steps=4, train__bypass_steps=0, train__validate_every=1)
+    trainer = start(recipe, tmp_path)
+    scores = iter([3.0, 1.0, 2.0, 1.5])
+    monkeypatch.setattr(trainer.validator, "run", lambda *_: next(scores))
+    trainer.fit()
+    assert read_index(tmp_path) == {"last": "step-00000004", "best": "step-00000002"}
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == ["step-00000002", "step-00000004"]
+    assert trainer.best_score == resume(recipe, tmp_path).best_score == 1.0
+
+
+def test_start_from_takes_weights_and_codebooks_and_skips_the_bypass(clips, tmp_path, monkeypatch):
+    source = start(tiny_recipe(clips, seed=1, train__steps=4), tmp_path / "source")
+    source.fit()
+    save_codec(source.codec, tmp_path / "model")
+    trainer = start(tiny_recipe(clips, train__bypass_steps=100, train__steps=1), tmp_path / "run")
+    updates = record_updates(monkeypatch, trainer)
+    trainer.start_from(str(tmp_path / "model"))
+    for name, tensor in source.codec.state_dict().items():
+        for codec in (trainer.codec, trainer.averaged):
+            expected = {"counts": torch.ones_like(tensor), "sums": trainer_table(source)}.get(name.split(".")[-1], tensor)
+            assert torch.equal(codec.state_dict()[name], expected), name
+    trainer.fit()
+    assert [step for step, _ in updates] == [0]
+    assert trainer.step == 1
+
+
+def test_start_from_refuses_another_architecture(clips, tmp_path):
+    other = start(tiny_recipe(clips, codec__latent_dim=10), tmp_path / "other")
+    save_codec(other.codec, tmp_path / "model")
+    with pytest.raises(ModelError, match="another architecture"):
+        start(tiny_recipe(clips), tmp_path / "run").start_from(str(tmp_path / "model"))
+
+
+# ---- Stopping
+
+
+def test_out_of_time_saves(clips, tmp_path):
+    start(tiny_recipe(clips, train__max_minutes=1e-9), tmp_path).fit()
+    assert read_index(tmp_path) == {"last": "step-00000001"}
+
+
+def test_checkpoints_come_as_often_as_asked(clips, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(trainer_module, "save_checkpoint", lambda *_, step, **__: saved.append(step))
+    start(tiny_recipe(clips, train__steps=7, train__checkpoint_every=2, train__validate_every=3), tmp_path).fit()
+    assert saved == [2, 3, 4, 6, 7]
+
+
+def test_trackers_are_closed_when_saving_fails(clips, tmp_path, monkeypatch):
+    def full_disk(*_, **__):
+        raise ModelError("disk is full")
+
+    monkeypatch.setattr(trainer_module, "save_checkpoint", full_disk)
+    trainer = start(tiny_recipe(clips, train__steps=1), tmp_path)
+    with pytest.raises(ModelError, match="disk is full"):
+        trainer.fit()
+    assert trainer.trackers[1].file.closed
+
+
+# ---- Steps that are not finite
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_a_bad_step_is_skipped_and_counted(clips, tmp_path, monkeypatch, update):
+    trainer = start(tiny_recipe(clips, codec__quantizer__update=update), tmp_path)
+    states = []
+    poison(monkeypatch, trainer, {4})
+    before_step(monkeypatch, trainer, lambda trainer, _: states.append(copy_of(trainer)))
+    trainer.fit()
+    counted = {"step", "skipped_steps", "bad_steps_in_a_row"}
+    before, after = states[4], states[5]
+    assert_equal(*({name: value for name, value in state.items() if name not in counted} for state in (before, after)))
+    assert (after["skipped_steps"], after["bad_steps_in_a_row"], after["step"]) == (1, 1, 5)
+    assert (trainer.skipped_steps, trainer.bad_steps_in_a_row) == (1, 0)
+    assert not torch.equal(states[5]["codec.decoder.project.weight"], everything(trainer)["codec.decoder.project.weight"])
+    line = next(line for line in history(tmp_path) if line["step"] == 5)
+    assert line["loss/total"] is None and line["train/grad_norm"] is None and line["train/skipped_steps"] == 1
+
+
+def test_an_infinite_gradient_is_a_bad_step(clips, tmp_path):
+    trainer = start(tiny_recipe(clips, train__steps=1), tmp_path)
+    trainer.codec.decoder.project.weight.register_hook(lambda gradient: gradient * math.inf)
+    before = trainer.codec.encoder.layers[0].conv.weight.detach().clone()
+    trainer.fit()
+    assert trainer.skipped_steps == 1
+    assert torch.equal(trainer.codec.encoder.layers[0].conv.weight, before)
+
+
+def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(clips, train__max_bad_steps=3, train__steps=9)
+    trainer = start(recipe, tmp_path)
+    states = []
+    poison(monkeypatch, trainer, {3, 5, 6, 7})  # one good step between
+    before_step(monkeypatch, trainer, lambda trainer, _: states.append(copy_of(trainer)))
+    with pytest.raises(ModelError, match=r"not finite for 3 steps in a row, to step 8: .*optimizer\.lr") as error:
+        trainer.fit()
+    assert "\n" not in str(error.value)
+    resumed = resume(recipe, tmp_path)
+    assert (resumed.step, resumed.skipped_steps) == (8, 4)
+    for name, tensor in resumed.codec.state_dict().items():
+        assert torch.equal(tensor, states[5][f"codec.{name}"]), name
+        assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_damaged_file_stops_the_run_in_one_line(tmp_path, num_workers):
+    import numpy as np
+    import soundfile as sf
+
+    clips = write_clips(tmp_path / "clips", seconds=[])
+    sf.write(clips / "nan.wav", np.full(3000, np.nan), 16_000, "FLOAT")
+    trainer = start(tiny_recipe(clips, data__num_workers=num_workers), tmp_path / "run")
+    with pytest.raises(AudioError, match=r"^/.*nan\.wav .*(NaN|Inf)") as error:
+        trainer.fit()
+    assert "\n" not in str(error.value)
+
+
+# ---- Processes
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_two_processes_are_one(clips, tmp_path, monkeypatch, update):
+    recipe = distributed_recipe(clips, update)
+    single = start(recipe, tmp_path / "one")
+    updates = record_updates(monkeypatch, single)
+    single.fit()
+    assert sum(int(revived.sum()) for _, revived in updates) >= 3
+    script = Path(__file__).parent / "train_under_torchrun.py"
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", str(script)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run(
+        [*command, str(clips), str(tmp_path / "two"), update],
+        env=environment,
+        check=True,
+        timeout=90,
+        capture_output=True,
+    )
+    one, two = (load_file(tmp_path / run / "checkpoints/step-00000005/training.safetensors") for run in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        error = (tensor - two[name]).double().norm() / tensor.double().norm().clamp_min(1e-12)
+        assert error <= 1e-5, f"{name} differs by {error:.1e}"
+
+
+def test_every_process_needs_an_equal_share(clips, tmp_path):
+    from codec.errors import ConfigError
+    from codec.train.data import batches
+
+    trainer = make_trainer(tiny_recipe(clips), tmp_path)
+    with pytest.raises(ConfigError, match="batch_size 4 must be divisible by the number of processes, 3"):
+        batches(trainer.segments, first_step=0, last_step=1, batch_size=4, world_size=3)
+
+
+@pytest.mark.parametrize(("fast", "precision"), [(False, "32-true"), (True, "bf16-mixed")])
+def test_auto_precision_follows_the_processor(monkeypatch, fast, precision):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert build_fabric("auto", "cpu")._precision.precision == precision
+
+
+def test_the_recipe_decides_everything(clips, tmp_path):
+    """Two runs of a recipe are one run; another seed is another."""
+    recipe = tiny_recipe(clips, train__steps=3)
+    runs = [start(recipe, tmp_path / name) for name in ("a", "b")]
+    other = start(tiny_recipe(clips, train__steps=3, seed=1), tmp_path / "c")
+    for trainer in (*runs, other):
+        trainer.fit()
+    assert_equal(everything(runs[0]), everything(runs[1]))
+    assert to_dict(recipe)["seed"] == 0
+    assert not torch.equal(everything(runs[0])["codec.decoder.project.weight"], everything(other)["codec.decoder.project.weight"])
