@@ -143,25 +143,33 @@ def test_damaged_weights_are_refused(folder, damage):
     message_of(error)
 
 
+@pytest.mark.parametrize("damage", [lambda text: text[:-5], lambda text: "", lambda text: "[1]", lambda text: "\xff"])
+def test_a_damaged_configuration_is_refused(folder, damage):
+    path = folder / "config.json"
+    path.write_bytes(damage(path.read_text()).encode("latin-1"))
+    with pytest.raises(ModelError, match="can't read the configuration") as error:
+        load_codec(folder)
+    assert str(folder) in message_of(error)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:-5], "can't read the configuration"),
-        (lambda text: "", "can't read the configuration"),
-        (lambda text: "[1]", "Input should be a dictionary"),
-        (lambda text: text.replace("latent_dim", "latent_dims"), "unknown key 'latent_dims'; did you mean 'latent_dim'"),
-        (lambda text: text.replace('"lookahead": 0', '"lookahead": -1'), "lookahead: .* not -1"),
-        (lambda text: text.replace('"lookahead": 0', '"decoder": 3, "lookahead": 0').replace("decoder", "x", 0), ""),
-        (lambda text: text.replace('"frame_length": 40', '"frame_length": 41'), "multiple of the hop length 20"),
-        (lambda text: text.replace('"convnext"', '"magic"'), "'convnext', 'upsample'"),
+        ({"latent_dims": 12}, "unknown key 'latent_dims'; did you mean 'latent_dim'"),
+        ({"lookahead": -1}, "lookahead: .* not -1"),
+        ({"decoder": 3}, "decoder: .*convnext.*upsample"),
+        ({"decoder": {"kind": "magic"}}, "decoder: .*convnext.*upsample"),
+        ({"decoder": {"strides": [4, 5]}}, "'decoder.strides' is a key of another kind of decoder: set decoder.kind"),
+        ({"decoder": {"frame_length": 41}}, "frame_length 41 must be a multiple of the hop length 20"),
+        ({"decoder": {"kind": "upsample", "strides": [4, 4]}}, "decoder strides multiply to 16, encoder strides to 20"),
     ],
 )
-def test_a_damaged_configuration_is_refused(folder, change, message):
+def test_a_configuration_that_makes_no_model_is_refused(folder, change, message):
     path = folder / "config.json"
-    path.write_text(change(path.read_text()))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ModelError, match=message) as error:
         load_codec(folder)
-    assert "config" in message_of(error)
+    message_of(error)
 
 
 def test_a_missing_configuration_is_named(folder):
@@ -208,4 +216,4 @@ def test_identity_never_changes():
     codec = build_codec(tiny_config())
     for tensor in inference_tensors(codec).values():  # they share the model's memory
         tensor.copy_(torch.arange(tensor.numel()).view_as(tensor) / 64)
-    assert model_identity(codec).hex() == "?"
+    assert model_identity(codec).hex() == "f7e6b88297c645c7053a7e6b6d94409503815b70486c7c81c292150a64a4397b"

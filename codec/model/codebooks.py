@@ -1,9 +1,9 @@
 """The codebooks of a residual quantizer and the two ways to learn them.
 
-The ways are those of VQ-VAE (arXiv:1711.00937, section 3.2 and appendix A.1).
-`EMACodebooks` follow their vectors by an exponential moving average; `GradientCodebooks` are parameters that the
-codebook loss moves. Both hold all K levels in one table `[K, N, d]` and have the same call: `initialize` one level from live
-vectors, `update` once per optimizer step from the `Statistics` of that step. Nothing else ever changes a codebook.
+They are those of VQ-VAE (arXiv:1711.00937, section 3.2 and appendix A.1): `EMACodebooks` follow their vectors by an
+exponential moving average, `GradientCodebooks` are parameters that the codebook loss moves. Both hold all K levels in
+one table `[K, N, d]` and have the same call: `initialize` one level from live vectors, `update` once per optimizer step
+from the `Statistics` of that step. Nothing else ever changes a codebook.
 """
 
 from typing import NamedTuple

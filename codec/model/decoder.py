@@ -49,7 +49,7 @@ class OverlapAddHead(nn.Module):
 
 
 class ISTFTHead(nn.Module):
-    """Magnitude and phase of a short-time spectrum, inverted and overlap-added (Vocos, arXiv:2306.00814, section 3.2)."""
+    """Magnitude and phase of a short-time spectrum, inverted and overlap-added (Vocos, arXiv:2306.00814, 3.2)."""
 
     window: Tensor
 

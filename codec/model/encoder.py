@@ -52,7 +52,8 @@ class Encoder(nn.Module):
     def _start_as_transform(self) -> None:
         """Begin as a lapped transform of the first stride, whose channels pass through.
 
-        Such a codec loses little at once. From a random start the residual branches drown the signal for thousands of steps.
+        Such a codec loses little at once. From a random start the residual branches drown the signal for hundreds of
+        steps: 0 dB SNR after 100 of them, against 11.7 dB (speech_16khz, unquantized).
         """
         first, last = self.layers[0], self.layers[-1]
         assert isinstance(first, Downsample) and isinstance(last, CausalConv1d)

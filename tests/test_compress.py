@@ -1,0 +1,280 @@
+"""Audio and audio files to bitstreams and back: exact lengths, damage, and nothing left behind by a failure."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from bitstream_cases import chunk_ends
+from models import HOP, assert_codes_equal, noise, tiny_codec
+
+from codec.audio import load_audio, read_info, save_audio
+from codec.bitstream import Bitstream
+from codec.compress import (
+    compress,
+    compress_file,
+    decompress,
+    decompress_codes,
+    decompress_file,
+    describe_codes,
+    new_file,
+)
+from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.pretrained import model_identity
+from codec.resampling import resample
+
+
+@pytest.fixture
+def codec():
+    return tiny_codec()
+
+
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+    """Blocks of a quarter of a second, so that short signals take several."""
+    monkeypatch.setattr("codec.compress.BLOCK_S", 0.25)
+
+
+def codes_of(bitstream):
+    """Codes `[C, K, F]`: channels are items of a batch."""
+    return torch.from_numpy(bitstream.codes)
+
+
+def files_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def loud(num_channels, num_samples, seed=0):
+    return noise(1, num_channels, num_samples, seed=seed).clamp(-1, 1)
+
+
+# ---- Audio in memory
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_audio_through_a_bitstream(codec, num_channels):
+    audio = loud(num_channels, 10_003)
+    bitstream = Bitstream.from_bytes(compress(codec, audio).to_bytes())
+    header = bitstream.header
+    assert header.model_id == model_identity(codec)
+    assert (header.sample_rate, header.model_sample_rate, header.num_samples) == (16_000, 16_000, 10_003)
+    assert bitstream.codes.shape == (num_channels, 4, codec.num_frames(10_003))
+    channels = audio.transpose(0, 1)
+    codes = codec.encode(channels)
+    assert_codes_equal(codec, codes_of(bitstream), codes, codec.encoder(codec.pad(channels)))
+    decoded = decompress(codec, bitstream)
+    assert decoded.shape == audio.shape
+    expected = codec.decode(codes_of(bitstream), 10_003).transpose(0, 1)
+    torch.testing.assert_close(decoded, expected, rtol=0, atol=1e-5)
+
+
+def test_fewer_levels_are_the_first_ones(codec):
+    audio = loud(1, 5_000)
+    both = compress(codec, audio), compress(codec, audio, num_quantizers=2)
+    np.testing.assert_array_equal(both[1].codes, both[0].codes[:, :2])
+    np.testing.assert_array_equal(both[0].keep_quantizers(2).codes, both[1].codes)
+    assert torch.equal(decompress(codec, both[0].keep_quantizers(2)), decompress(codec, both[1]))
+
+
+def test_every_length_comes_back(codec):
+    for num_samples in range(1, 3 * HOP + 2):
+        bitstream = Bitstream.from_bytes(compress(codec, loud(1, num_samples)).to_bytes())
+        assert decompress(codec, bitstream).shape == (1, 1, num_samples)
+
+
+@pytest.mark.parametrize(
+    ("audio", "message"),
+    [
+        (torch.zeros(100), "audio must be .1, C, T., not .100."),
+        (torch.zeros(2, 1, 100), "not .2, 1, 100."),
+        (torch.zeros(1, 0, 100), "not .1, 0, 100."),
+        (torch.zeros(1, 1, 0), "no samples"),
+        (torch.zeros(1, 1, 100, dtype=torch.int16), "not torch.int16"),
+        (torch.full((1, 1, 100), torch.nan), "NaN or Inf"),
+    ],
+)
+def test_audio_that_is_refused(codec, audio, message):
+    with pytest.raises(AudioError, match=message):
+        compress(codec, audio)
+
+
+@pytest.mark.parametrize("num_quantizers", [0, 5])
+def test_numbers_of_levels_that_are_refused(codec, tmp_path, num_quantizers):
+    with pytest.raises(ConfigError, match=f"num_quantizers {num_quantizers} is not in 1 .. 4"):
+        compress(codec, loud(1, 100), num_quantizers=num_quantizers)
+    save_audio(tmp_path / "a.wav", loud(1, 100), 16_000)
+    with pytest.raises(ConfigError, match=f"num_quantizers {num_quantizers} is not in 1 .. 4"):
+        compress_file(codec, tmp_path / "a.wav", tmp_path / "a.codec", num_quantizers=num_quantizers)
+    assert files_in(tmp_path) == ["a.wav"]
+
+
+# ---- Files
+
+
+@pytest.mark.parametrize("num_channels", [1, 2])
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 44_100, 48_000])
+def test_a_file_is_its_audio_at_the_rate_of_the_model(codec, tmp_path, sample_rate, num_channels):
+    source, middle, target = (tmp_path / name for name in ("in.wav", "in.codec", "out.wav"))
+    num_samples = sample_rate + 1
+    save_audio(source, loud(num_channels, num_samples), sample_rate)
+    header = compress_file(codec, source, middle)
+    bitstream = Bitstream.from_bytes(middle.read_bytes())
+    assert bitstream.header == header
+    assert (header.sample_rate, header.num_samples, header.num_channels) == (sample_rate, num_samples, num_channels)
+
+    audio = load_audio(source, 16_000)
+    whole = codes_of(compress(codec, audio))
+    assert_codes_equal(codec, codes_of(bitstream), whole, codec.encoder(codec.pad(audio.transpose(0, 1))))
+
+    reader = decompress_file(codec, middle, target)
+    assert reader.lost == ()
+    assert reader.header == header
+    assert read_info(target) == (sample_rate, num_channels, num_samples)
+    expected = resample(decompress(codec, bitstream), 16_000, sample_rate)[..., :num_samples]
+    torch.testing.assert_close(load_audio(target), expected.clamp(-1, 1), rtol=0, atol=1e-5 + 0.51 / 32768)
+
+    decompress_codes(codec, bitstream, tmp_path / "again.wav")
+    torch.testing.assert_close(load_audio(tmp_path / "again.wav"), load_audio(target), rtol=0, atol=1.1 / 32768)
+    assert files_in(tmp_path) == ["again.wav", "in.codec", "in.wav", "out.wav"]
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 44_100, 48_000, 11_025])
+def test_every_length_of_a_file_comes_back(codec, tmp_path, sample_rate):
+    for num_samples in (1, 2, 3, 5, 57, 1_001):
+        save_audio(tmp_path / "in.wav", loud(1, num_samples), sample_rate, overwrite=True)
+        compress_file(codec, tmp_path / "in.wav", tmp_path / "in.codec", overwrite=True)
+        decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav", overwrite=True)
+        assert read_info(tmp_path / "out.wav") == (sample_rate, 1, num_samples)
+
+
+def test_nothing_is_overwritten_unless_asked(codec, tmp_path):
+    source, middle, target = (tmp_path / name for name in ("in.wav", "in.codec", "out.wav"))
+    save_audio(source, loud(1, 500), 16_000)
+    for path in (middle, target):
+        path.write_bytes(b"mine")
+    with pytest.raises(BitstreamError, match="in.codec is already there"):
+        compress_file(codec, source, middle)
+    assert middle.read_bytes() == b"mine"
+    compress_file(codec, source, middle, overwrite=True)
+    with pytest.raises(AudioError, match="out.wav is already there"):
+        decompress_file(codec, middle, target)
+    assert target.read_bytes() == b"mine"
+    decompress_file(codec, middle, target, overwrite=True)
+    assert read_info(target).num_samples == 500
+    assert files_in(tmp_path) == ["in.codec", "in.wav", "out.wav"]
+
+
+def test_a_failure_leaves_nothing_behind(codec, tmp_path):
+    audio = loud(1, 20_000)[0, 0].numpy()
+    audio[-1] = np.nan
+    sf.write(tmp_path / "bad.wav", audio, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="NaN"):
+        compress_file(codec, tmp_path / "bad.wav", tmp_path / "bad.codec")
+    with pytest.raises(AudioError):
+        compress_file(codec, tmp_path / "none.wav", tmp_path / "none.codec")
+    with pytest.raises(BitstreamError, match="can't read"):
+        decompress_file(codec, tmp_path / "none.codec", tmp_path / "none.wav")
+    with pytest.raises(BitstreamError, match="not a .codec file"):
+        decompress_file(codec, tmp_path / "bad.wav", tmp_path / "out.wav")
+    assert files_in(tmp_path) == ["bad.wav"]
+
+
+def test_a_target_that_can_t_be_written_is_one_error(codec, tmp_path):
+    save_audio(tmp_path / "a.wav", loud(1, 100), 16_000)
+    with pytest.raises(BitstreamError, match="can't write") as error:
+        compress_file(codec, tmp_path / "a.wav", tmp_path / "a.wav" / "a.codec")
+    assert "\n" not in str(error.value)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BitstreamError, match="can't write"):
+        compress_file(codec, tmp_path / "a.wav", tmp_path / "folder", overwrite=True)
+    assert files_in(tmp_path) == ["a.wav", "folder"]
+
+
+def test_a_new_file_appears_complete_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a.codec"
+    with pytest.raises(KeyboardInterrupt), new_file(path, overwrite=False) as file:
+        file.write(b"half")
+        raise KeyboardInterrupt
+    assert files_in(path.parent) == []
+    with new_file(path, overwrite=False) as file:
+        file.write(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert files_in(path.parent) == ["a.codec"]
+
+
+def test_codes_of_another_model_are_refused(codec, tmp_path):
+    other = tiny_codec(seed=1)
+    bitstream = compress(other, loud(1, 500))
+    (tmp_path / "a.codec").write_bytes(bitstream.to_bytes())
+    theirs, ours = (model_identity(model).hex()[:12] for model in (other, codec))
+    for decode in (
+        lambda: decompress(codec, bitstream),
+        lambda: decompress_codes(codec, bitstream, tmp_path / "a.wav"),
+        lambda: decompress_file(codec, tmp_path / "a.codec", tmp_path / "a.wav", salvage=True),
+    ):
+        with pytest.raises(BitstreamError, match=f"of model {theirs}, not of {ours}: give their model"):
+            decode()
+    assert files_in(tmp_path) == ["a.codec"]
+
+
+def test_the_header_of_codes_from_elsewhere(codec):
+    header = describe_codes(codec, 2, num_channels=3, num_samples=100)
+    assert (header.sample_rate, header.num_quantizers, header.num_channels) == (16_000, 2, 3)
+    assert header.num_frames == codec.num_frames(100)
+    assert describe_codes(codec, 2, sample_rate=44_100).sample_rate == 44_100
+
+
+# ---- Damage
+
+
+def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, tmp_path, monkeypatch):
+    """Three chunks and a bit, the second damaged; the model forgets within a few frames."""
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.5)
+    save_audio(tmp_path / "in.wav", loud(2, 25_001), 16_000)
+    header = compress_file(codec, tmp_path / "in.wav", tmp_path / "in.codec")
+    assert (header.num_chunks, header.frames_per_chunk) == (4, 400)
+    intact = Bitstream.from_bytes((tmp_path / "in.codec").read_bytes())
+    data = bytearray((tmp_path / "in.codec").read_bytes())
+    data[chunk_ends(header)[0] + 30] ^= 1
+    (tmp_path / "in.codec").write_bytes(data)
+
+    with pytest.raises(BitstreamError, match="1 of 4 chunks is damaged"):
+        decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav")
+    assert not (tmp_path / "out.wav").exists()
+    reader = decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav", salvage=True)
+    assert reader.lost == ((400, 800),)
+
+    decompress_codes(codec, intact, tmp_path / "expected.wav")
+    found, expected = load_audio(tmp_path / "out.wav"), load_audio(tmp_path / "expected.wav")
+    assert found.shape == expected.shape == (1, 2, 25_001)
+    start, stop = (frame * HOP - codec.delay for frame in (400, 800))
+    assert torch.equal(found[..., :start], expected[..., :start])
+    assert not found[..., start:stop].any()
+    assert found[..., stop : stop + HOP].any()
+    assert torch.equal(found[..., stop + 10 * HOP :], expected[..., stop + 10 * HOP :])
+
+    damaged = Bitstream.from_bytes(bytes(data), strict=False)
+    in_memory = decompress(codec, damaged)
+    torch.testing.assert_close(in_memory.clamp(-1, 1), found, rtol=0, atol=1e-5 + 0.51 / 32768)
+
+
+def test_a_file_cut_off_keeps_its_length(codec, tmp_path, monkeypatch):
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.1)
+    data = compress(codec, loud(1, 10_000)).to_bytes()
+    ends = chunk_ends(Bitstream.from_bytes(data).header)
+    (tmp_path / "cut.codec").write_bytes(data[: ends[2] + 5])
+    reader = decompress_file(codec, tmp_path / "cut.codec", tmp_path / "cut.wav", salvage=True)
+    assert reader.lost == ((240, codec.num_frames(10_000)),)
+    audio = load_audio(tmp_path / "cut.wav")
+    assert audio.shape == (1, 1, 10_000)
+    assert audio[..., : 200 * HOP].any()
+    assert not audio[..., 240 * HOP - codec.delay :].any()
+
+
+def test_a_bitstream_written_to_memory_is_the_file(codec, tmp_path):
+    save_audio(tmp_path / "in.wav", loud(1, 3_000), 16_000)
+    compress_file(codec, tmp_path / "in.wav", tmp_path / "in.codec")
+    written = io.BytesIO(compress(codec, load_audio(tmp_path / "in.wav")).to_bytes())
+    assert written.getvalue() == (tmp_path / "in.codec").read_bytes()
