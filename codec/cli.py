@@ -75,18 +75,21 @@ def train(argv: Sequence[str]) -> int:
     options, overrides = parse_training(argv)
     recipe, run_dir = _settle_run(options, overrides)
     from codec.train.checkpoint import read_index
-    from codec.train.rundir import create_run
+    from codec.train.rundir import check_new, holds_run, record_run
     from codec.train.trainer import Trainer, build_fabric
 
+    resumes = options.resume and holds_run(run_dir)
+    if not resumes:
+        check_new(run_dir)
     fabric = build_fabric(recipe.train.precision, _device(options.device))
     fabric.launch()
     trainer = Trainer(recipe, run_dir, fabric)  # finds bad data before there is a run directory
     if options.init_from:
         trainer.start_from(options.init_from)
-    if options.resume:
+    if resumes:
         trainer.resume()
-    elif fabric.is_global_zero:
-        create_run(run_dir, recipe)
+    if fabric.is_global_zero:
+        record_run(run_dir, recipe)
     try:
         trainer.fit()
     except KeyboardInterrupt:
@@ -101,14 +104,13 @@ def train(argv: Sequence[str]) -> int:
 
 def _settle_run(options: TrainOptions, overrides: Sequence[str]) -> tuple[Recipe, Path]:
     """Recipe with its overrides, and the run directory."""
-    if not options.resume:
-        recipe = override(load_recipe(options.recipe), overrides)
-        return recipe, options.out or Path("runs", recipe.name)
-    from codec.train.rundir import read_run
-
-    if options.init_from:
+    if options.resume and options.init_from:
         raise ConfigError("a resumed run has its own weights: give --resume or --init-from, not both")
-    run_dir = options.out or Path("runs", load_recipe(options.recipe).name)
+    from codec.train.rundir import holds_run, read_run
+
+    run_dir = options.out or Path("runs", override(load_recipe(options.recipe), overrides).name)
+    if not (options.resume and holds_run(run_dir)):
+        return override(load_recipe(options.recipe), overrides), run_dir
     fixed = [key for key in override_keys(overrides) if key not in EXTENDABLE]
     if fixed:
         allowed = " and ".join(EXTENDABLE)
@@ -229,11 +231,8 @@ def evaluate(argv: Sequence[str]) -> int:
     paths = _eval_paths(options)
     codec = _load(options)
     every = codec.quantizer.num_quantizers
-    levels = {codec.config.num_quantizers_for(bitrate) for bitrate in bitrates} or {
-        -(-every // 4),
-        -(-every // 2),
-        every,
-    }
+    default = {-(-every // 4), -(-every // 2), every}
+    levels = {codec.config.num_quantizers_for(bitrate) for bitrate in bitrates} or default
     evaluation = judge(codec, paths, num_quantizers=sorted(levels), metrics=options.metrics or _installed_metrics())
     print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio\n\n{format_table(evaluation)}\n")
     print(_describe_health(codec, evaluation))

@@ -41,7 +41,7 @@ class TrainOptions:
     out: Annotated[Path | None, _shown("DIR")] = None
     """Run directory; runs/<name of the recipe> if not given."""
     resume: bool = False
-    """Continue the run in the run directory, with the recipe stored there."""
+    """Continue the run in the run directory, with the recipe stored there; start it if there is none yet."""
     init_from: Name = None
     """Start from the weights of a model of the same architecture."""
     device: Device = "auto"

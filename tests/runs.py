@@ -70,6 +70,7 @@ def distributed_recipe(root, update):
         codec__quantizer__update=update,
         codec__quantizer__dead_threshold=0.6,
         codec__quantizer__decay=0.7,
+        optimizer__lr=1e-3,
         train__steps=5,
         train__bypass_steps=1,
     )

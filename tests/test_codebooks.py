@@ -1,5 +1,7 @@
 """Codebooks against float64 brute force, a hand-worked moving average, and themselves on two processes."""
 
+from datetime import timedelta
+
 import numpy as np
 import pytest
 import torch
@@ -293,7 +295,9 @@ def train_a_quantizer(kind, rank=0, world_size=1):
 
 def train_in_process(rank, folder):
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=timedelta(seconds=30)
+    )
     results = train_a_quantizer("ema", rank, 2) | train_a_quantizer("gradient", rank, 2)
     save_file(results, f"{folder}/{rank}.safetensors")
     dist.destroy_process_group()

@@ -7,7 +7,11 @@ from models import noise
 from codec.model.encoder import Encoder
 from codec.model.layers import ConvNeXtBlock
 
-SHAPES = {"one_stage": ((20,), (16,), (2,)), "two_stages": ((4, 5), (8, 12), (1, 1)), "three": ((2, 5, 2), (4, 8, 8), (0, 2, 1))}
+SHAPES = {
+    "one_stage": ((20,), (16,), (2,)),
+    "two_stages": ((4, 5), (8, 12), (1, 1)),
+    "three": ((2, 5, 2), (4, 8, 8), (0, 2, 1)),
+}
 
 
 @pytest.fixture(params=SHAPES)

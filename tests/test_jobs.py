@@ -122,7 +122,7 @@ class TestRun:
         def work(job: Job) -> Outcome:
             raise AudioError(f"{job.source} has no samples")
 
-        with pytest.raises(CodecError, match="^a has no samples$"):
+        with pytest.raises(CodecError, match=r"^a has no samples$"):
             run_jobs("prog", JOBS[:1], work)
 
     def test_salvaged(self, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,7 @@ def test_a_run_directory_is_its_best_checkpoint_else_its_last(tmp_path):
 def test_a_damaged_index_is_named(tmp_path, text):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "index.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ModelError, match=r"index.json is damaged") as error:
+    with pytest.raises(ModelError, match=r"index\.json is damaged") as error:
         load_codec(tmp_path)
     message_of(error)
 
@@ -103,7 +103,7 @@ def test_a_checkpoint_that_is_gone_is_named(tmp_path):
 
 
 def test_a_model_that_is_nowhere(tmp_path):
-    with pytest.raises(ModelError, match="no model 'no-such-model': give .*a run directory") as error:
+    with pytest.raises(ModelError, match=r"no model 'no-such-model': give .*a run directory") as error:
         load_codec("no-such-model")
     message_of(error)
     with pytest.raises(ModelError, match="no model"):
@@ -174,7 +174,7 @@ def test_a_configuration_that_makes_no_model_is_refused(folder, change, message)
 
 def test_a_missing_configuration_is_named(folder):
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match="config.json"):
+    with pytest.raises(ModelError, match=r"config\.json"):
         load_codec(folder)
 
 

@@ -25,7 +25,8 @@ def fitted(kind="ema", *, batch=3, num_frames=40, **facts):
 
 def gradients(loss, *tensors):
     """Gradient of each tensor, None where there is none."""
-    found = iter(torch.autograd.grad(loss, [t for t in tensors if t.requires_grad], allow_unused=True, retain_graph=True))
+    wanted = [tensor for tensor in tensors if tensor.requires_grad]
+    found = iter(torch.autograd.grad(loss, wanted, allow_unused=True, retain_graph=True))
     return [next(found) if tensor.requires_grad else None for tensor in tensors]
 
 
@@ -217,7 +218,8 @@ def test_padded_frames_enter_no_loss_no_statistic_and_no_update(kind):
         assert (to_latents[~mask[:, None].expand_as(latents)] == 0).all()
         revived = quantizer.codebooks.update(output.statistics, seeded(0))
         assert revived.any()
-        results.append((output.commitment_loss, output.codebook_loss, *output.statistics[:2], *state_of(quantizer).values()))
+        counts, sums, *_ = output.statistics
+        results.append((output.commitment_loss, output.codebook_loss, counts, sums, *state_of(quantizer).values()))
     for clean, dirty in zip(*results, strict=True):
         assert torch.equal(clean, dirty)
 

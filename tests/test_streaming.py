@@ -143,7 +143,7 @@ def test_an_encoder_ends_once():
 
 @pytest.mark.parametrize("num_quantizers", [0, 5])
 def test_a_number_of_levels_that_the_model_does_not_have(num_quantizers):
-    with pytest.raises(ConfigError, match="is not in 1 .. 4"):
+    with pytest.raises(ConfigError, match=r"is not in 1 \.\. 4"):
         StreamEncoder(tiny_codec(), num_quantizers)
 
 

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from runs import distributed_recipe, history, make_trainer, resume, start, tiny_recipe, write_clips
 from safetensors.torch import load_file
@@ -13,9 +15,10 @@ from safetensors.torch import load_file
 import codec.train.trainer as trainer_module
 import codec.train.validation as validation_module
 from codec.config import to_dict
-from codec.errors import AudioError, ModelError
+from codec.errors import AudioError, ConfigError, ModelError
 from codec.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
+from codec.train.data import batches
 from codec.train.trainer import build_fabric
 
 UPDATES = ["ema", "gradient"]
@@ -431,9 +434,6 @@ def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_damaged_file_stops_the_run_in_one_line(tmp_path, num_workers):
-    import numpy as np
-    import soundfile as sf
-
     clips = write_clips(tmp_path / "clips", seconds=[])
     sf.write(clips / "nan.wav", np.full(3000, np.nan), 16_000, "FLOAT")
     trainer = start(tiny_recipe(clips, data__num_workers=num_workers), tmp_path / "run")
@@ -445,34 +445,36 @@ def test_a_damaged_file_stops_the_run_in_one_line(tmp_path, num_workers):
 # ---- Processes
 
 
-@pytest.mark.parametrize("update", UPDATES)
-def test_two_processes_are_one(clips, tmp_path, monkeypatch, update):
-    recipe = distributed_recipe(clips, update)
-    single = start(recipe, tmp_path / "one")
-    updates = record_updates(monkeypatch, single)
-    single.fit()
-    assert sum(int(revived.sum()) for _, revived in updates) >= 3
+@pytest.fixture(scope="module")
+def two_processes(clips, tmp_path_factory):
+    """Folder of the runs of two processes, by the way their codebooks learn."""
+    runs = tmp_path_factory.mktemp("two")
     script = Path(__file__).parent / "train_under_torchrun.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", str(script)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run(
-        [*command, str(clips), str(tmp_path / "two"), update],
-        env=environment,
-        check=True,
-        timeout=90,
-        capture_output=True,
+    result = subprocess.run(
+        [*command, str(clips), str(runs)], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    one, two = (load_file(tmp_path / run / "checkpoints/step-00000005/training.safetensors") for run in ("one", "two"))
-    assert one.keys() == two.keys()
-    for name, tensor in one.items():
-        error = (tensor - two[name]).double().norm() / tensor.double().norm().clamp_min(1e-12)
-        assert error <= 1e-5, f"{name} differs by {error:.1e}"
+    assert result.returncode == 0, result.stderr[-2000:]
+    return runs
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, update):
+    recipe = distributed_recipe(clips, update)
+    trainer = start(recipe, tmp_path)
+    updates = record_updates(monkeypatch, trainer)
+    trainer.fit()
+    assert sum(int(revived.sum()) for _, revived in updates) >= 3
+    tensors = load_file(two_processes / update / "checkpoints/step-00000005/training.safetensors")
+    for name, tensor in trainer.codec.state_dict().items():
+        error = (tensor - tensors[f"model.{name}"]).double().norm() / tensor.double().norm()
+        assert error <= 1e-5, f"{name} differs by {error:.1e}"  # sums of another order; Adam magnifies small gradients
+    grad_norms = [[line["train/grad_norm"] for line in history(run)] for run in (tmp_path, two_processes / update)]
+    assert grad_norms[0] == pytest.approx(grad_norms[1], rel=1e-5)
 
 
 def test_every_process_needs_an_equal_share(clips, tmp_path):
-    from codec.errors import ConfigError
-    from codec.train.data import batches
-
     trainer = make_trainer(tiny_recipe(clips), tmp_path)
     with pytest.raises(ConfigError, match="batch_size 4 must be divisible by the number of processes, 3"):
         batches(trainer.segments, first_step=0, last_step=1, batch_size=4, world_size=3)

@@ -1,4 +1,4 @@
-"""What each process of the two-process test runs: `train_under_torchrun.py CLIPS RUN UPDATE`."""
+"""What each process of the two-process test runs: `train_under_torchrun.py CLIPS RUNS`."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from runs import distributed_recipe, make_trainer
 
 if __name__ == "__main__":
-    clips, run_dir, update = sys.argv[1:]
-    trainer = make_trainer(distributed_recipe(Path(clips), update), run_dir)
-    assert trainer.fabric.world_size == 2
-    trainer.fit()
+    clips, runs = map(Path, sys.argv[1:])
+    for update in ("ema", "gradient"):
+        trainer = make_trainer(distributed_recipe(clips, update), runs / update)
+        assert trainer.fabric.world_size == 2
+        trainer.fit()

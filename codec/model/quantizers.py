@@ -1,8 +1,9 @@
 """The arrows latents [B, D, F] -> codes [B, K, F] -> quantized [B, D, F]: residual vector quantization.
 
 Level k quantizes what levels 0 .. k-1 left over (SoundStream, arXiv:2107.03312, algorithm 1). We differ from the
-lineage of that listing in three places: straight-through acts once, around the whole loop, so the encoder's gradient is the
-identity for any number of levels; every level has its own commitment gradient; the forward pass changes no state.
+lineage of that listing in three places: straight-through acts once, around the whole loop, so that the encoder's
+gradient is the identity for any number of levels; every level has its own commitment gradient; the forward pass changes
+no state.
 """
 
 from typing import NamedTuple

@@ -18,6 +18,7 @@ import torch
 
 from codec.config import Recipe, from_dict, to_dict
 from codec.errors import ConfigError
+from codec.pretrained import INDEX_FILE
 from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker
 
 RECIPE_FILE = "recipe.json"
@@ -25,20 +26,31 @@ VERSIONS_FILE = "versions.json"
 _PACKAGES = ("codec", "torch", "torchaudio", "numpy", "soundfile", "soxr", "lightning-fabric", "safetensors")
 
 
-def create_run(run_dir: Path, recipe: Recipe) -> None:
-    """Make a new run directory and record what it will run.
+def holds_run(run_dir: Path) -> bool:
+    """Whether there is a run to resume: one that was recorded and has saved a checkpoint."""
+    return (run_dir / RECIPE_FILE).exists() and (run_dir / INDEX_FILE).exists()
+
+
+def check_new(run_dir: Path) -> None:
+    """Refuse a directory with a run in it: a run is never overwritten.
 
     Raises:
-        ConfigError: The directory holds a run already, which is never overwritten.
+        ConfigError: The directory holds a run that has saved a checkpoint.
     """
-    if (run_dir / RECIPE_FILE).exists():
-        raise ConfigError(
-            f"{run_dir} already holds a run: continue it with --resume, or give another folder with --out"
-        )
+    if holds_run(run_dir):
+        raise ConfigError(f"{run_dir} already holds a run: continue it with --resume, or give another folder with --out")
+
+
+def record_run(run_dir: Path, recipe: Recipe) -> None:
+    """Write down what a run directory is about to run, and with what.
+
+    Raises:
+        ConfigError: The directory can't be written.
+    """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / VERSIONS_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
         (run_dir / RECIPE_FILE).write_text(json.dumps(to_dict(recipe), indent=2) + "\n", encoding="utf-8")
+        (run_dir / VERSIONS_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"can't write to {run_dir}: {error}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -92,10 +93,11 @@ def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Fig
     """Picture of original above decoded audio, both `[T]`: power spectrograms in dB over the same range."""
     from matplotlib.figure import Figure  # slow to import, and only validation draws
 
+    dither = 1e-7 * np.random.default_rng(0).standard_normal(len(audio))  # silence has no logarithm
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True, sharey=True)
     for axis, signal, title in zip(axes, (audio, decoded), ("original", "decoded"), strict=True):
-        axis.specgram(signal.numpy() + 1e-6, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
+        axis.specgram(signal.numpy() + dither, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
         axis.set(title=title, ylabel="frequency (Hz)")
     axes[1].set_xlabel("time (s)")
     return figure

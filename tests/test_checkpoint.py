@@ -1,0 +1,354 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from models import tiny_codec
+from runs import make_trainer, resume, start, tiny_recipe, write_clips
+from safetensors import SafetensorError
+
+import codec.pretrained as pretrained_module
+import codec.train.checkpoint as checkpoint_module
+from codec.errors import ModelError
+from codec.pretrained import load_codec
+from codec.train.checkpoint import load_checkpoint, read_index, save_checkpoint
+
+FILES = {"config.json", "model.safetensors", "training.safetensors", "state.json"}
+
+
+class Run:
+    """A model, its average and its optimizer, that move with every step."""
+
+    def __init__(self, seed=0, **changes):
+        self.model = tiny_codec(seed=seed, **changes).requires_grad_(True)
+        self.averaged = tiny_codec(seed=seed + 100, **changes)
+        self.averaged.load_state_dict(self.model.state_dict() | dict(self.averaged.named_parameters()))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
+        self.step = 0
+
+    def advance(self):
+        self.step += 1
+        loss = sum(parameter.square().sum() for parameter in self.model.parameters())
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            for mine, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+                mine.lerp_(theirs, 0.5)
+            for codec in (self.model, self.averaged):
+                codec.quantizer.codebooks.counts += 1
+
+    def save(self, run_dir, best=False):
+        parts = {"averaged": self.averaged, "model": self.model, "optimizer": self.optimizer}
+        return save_checkpoint(run_dir, step=self.step, counters={"score": 0.5, "seen": None}, best=best, **parts)
+
+    def load(self, run_dir):
+        parts = {"averaged": self.averaged, "model": self.model, "optimizer": self.optimizer}
+        return load_checkpoint(run_dir, counters=["score", "seen"], **parts)
+
+    def state(self):
+        moments = {
+            f"{number}.{key}": value.clone()
+            for number, state in self.optimizer.state_dict()["state"].items()
+            for key, value in state.items()
+        }
+        models = {"model": self.model, "averaged": self.averaged}
+        return moments | {
+            f"{role}.{name}": tensor.clone()
+            for role, model in models.items()
+            for name, tensor in model.state_dict().items()
+        }
+
+
+def assert_same(state, other):
+    assert state.keys() == other.keys()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def folders(run_dir):
+    return sorted(path.name for path in (run_dir / "checkpoints").iterdir())
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- What a checkpoint holds
+
+
+def test_a_checkpoint_brings_everything_back(tmp_path):
+    run, other = Run(), Run(seed=1)
+    for _ in range(3):
+        run.advance()
+    folder = run.save(tmp_path)
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert other.load(tmp_path) == {"step": 3, "score": 0.5, "seen": None}
+    assert_same(other.state(), run.state())
+    run.advance(), other.advance()
+    assert_same(other.state(), run.state())
+
+
+def test_a_checkpoint_before_the_first_step_has_no_moments(tmp_path):
+    run, other = Run(), Run(seed=1)
+    run.save(tmp_path)
+    other.load(tmp_path)
+    assert_same(other.state(), run.state())
+    assert not other.optimizer.state_dict()["state"]
+
+
+def test_a_checkpoint_loads_as_the_averaged_model(tmp_path):
+    run = Run()
+    run.advance()
+    folder = run.save(tmp_path)
+    for name in (folder, tmp_path):
+        loaded = load_codec(name)
+        for key, parameter in loaded.named_parameters():
+            assert torch.equal(parameter, dict(run.averaged.named_parameters())[key]), key
+        assert torch.equal(loaded.quantizer.codebooks.table, run.model.quantizer.codebooks.table)
+
+
+def test_the_index_names_last_and_best_and_the_rest_is_removed(tmp_path):
+    run = Run()
+    assert read_index(tmp_path) == {}
+    named = []
+    for best in (False, True, False, False, True, False):
+        run.advance()
+        run.save(tmp_path, best=best)
+        named.append((read_index(tmp_path), folders(tmp_path)))
+    assert named[0] == ({"last": "step-00000001"}, ["index.json", "step-00000001"])
+    assert named[1] == ({"last": "step-00000002", "best": "step-00000002"}, ["index.json", "step-00000002"])
+    assert named[3] == (
+        {"last": "step-00000004", "best": "step-00000002"},
+        ["index.json", "step-00000002", "step-00000004"],
+    )
+    assert named[5] == (
+        {"last": "step-00000006", "best": "step-00000005"},
+        ["index.json", "step-00000005", "step-00000006"],
+    )
+
+
+# ---- Crashes
+
+
+class Crash(BaseException):
+    """The process dies here: nothing after it runs, no handler cleans up."""
+
+
+class FailingDisk:
+    """Counts what changes the disk, and lets one of these calls fail, before it or half-way through."""
+
+    def __init__(self, monkeypatch, error, fail_at=None):
+        self.error, self.fail_at, self.calls = error, fail_at, []
+        for module in (checkpoint_module, pretrained_module):
+            monkeypatch.setattr(module, "save_file", self.watch(module.save_file, self.half_a_file))
+        monkeypatch.setattr(Path, "write_text", self.watch(Path.write_text, self.half_a_text))
+        for name in ("rename", "replace"):
+            monkeypatch.setattr(Path, name, self.watch(getattr(Path, name)))
+        monkeypatch.setattr(os, "fsync", self.watch(os.fsync))
+        monkeypatch.setattr(checkpoint_module.shutil, "rmtree", self.watch(checkpoint_module.shutil.rmtree))
+
+    def watch(self, function, half=None):
+        def watched(*args, **options):
+            self.calls.append(function.__name__)
+            if len(self.calls) - 1 == self.fail_at:
+                if half:
+                    half(function, *args)
+                raise self.error
+            return function(*args, **options)
+
+        return watched
+
+    @staticmethod
+    def half_a_file(save_file, tensors, path):
+        save_file(tensors, path)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    @staticmethod
+    def half_a_text(_, path, text, **__):
+        path.write_bytes(text.encode()[: len(text) // 2])
+
+
+def count_of_calls(tmp_path):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run = Run()
+        run.save(tmp_path)
+        disk = FailingDisk(monkeypatch, Crash())
+        run.advance()
+        run.save(tmp_path)
+    assert {"save_file", "write_text", "rename", "replace", "fsync", "rmtree"} == set(disk.calls)
+    return len(disk.calls)
+
+
+def test_a_crash_at_any_moment_leaves_a_checkpoint(tmp_path):
+    """The run that crashes had its last checkpoint at step 2, its best at step 1, and saves step 3."""
+    for moment in range(count_of_calls(tmp_path / "counted")):
+        run_dir, run, other = tmp_path / str(moment), Run(), Run(seed=1)
+        states = []
+        for step in (1, 2, 3):
+            run.advance()
+            states.append(run.state())
+            if step < 3:
+                run.save(run_dir, best=step == 1)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            FailingDisk(monkeypatch, Crash(), fail_at=moment)
+            with pytest.raises(Crash):
+                run.save(run_dir)
+        step = other.load(run_dir)["step"]
+        assert step in (2, 3)
+        assert_same(other.state(), states[step - 1])
+        assert read_index(run_dir)["best"] == "step-00000001"
+        load_codec(run_dir)
+        other.advance()
+        other.step = step + 1
+        other.save(run_dir)  # the debris of the crash is in nobody's way
+        assert set(folders(run_dir)) == {"index.json", *read_index(run_dir).values()}
+
+
+def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for moment in range(count_of_calls(tmp_path / "counted")):
+        run_dir, run, other = tmp_path / str(moment), Run(), Run(seed=1)
+        run.advance()
+        run.save(run_dir)
+        before = run.state()
+        run.advance()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            disk = FailingDisk(monkeypatch, full, fail_at=moment)
+            if disk_call(disk, run, run_dir) == "rmtree":
+                continue  # removing what is not needed may fail in silence
+        assert other.load(run_dir)["step"] == 1
+        assert_same(other.state(), before)
+        assert not any(name.startswith("step-00000002.partial") for name in folders(run_dir))
+
+
+def disk_call(disk, run, run_dir):
+    """Save on a failing disk and return the name of the call that failed."""
+    try:
+        run.save(run_dir)
+    except ModelError as error:
+        assert "\n" not in str(error) and str(error).startswith("can't write the checkpoint")
+        assert "No space left on device" in str(error)
+    except OSError:
+        assert disk.calls[disk.fail_at] == "rmtree"
+    return disk.calls[disk.fail_at]
+
+
+def test_an_error_of_safetensors_is_one_line(tmp_path, monkeypatch):
+    def fail(*_):
+        raise SafetensorError("Error while serializing:\nI/O error")
+
+    monkeypatch.setattr(checkpoint_module, "save_file", fail)
+    with pytest.raises(ModelError, match="serializing: I/O error") as error:
+        Run().save(tmp_path)
+    one_line(error)
+
+
+def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, target: (synced.append("rename"), rename(path, target)))
+    Run().save(tmp_path)
+    assert {Path(path).name for path in synced[:4]} == FILES
+    assert synced[4] == "rename" and Path(synced[5]).name == "index.json.partial"
+
+
+def test_a_run_that_went_beyond_its_index_is_repeated(tmp_path):
+    """A crash between the folder and the index leaves a step that the resumed run reaches again."""
+    run = Run()
+    run.advance()
+    run.save(tmp_path)
+    index = (tmp_path / "checkpoints/index.json").read_bytes()
+    (tmp_path / "checkpoints/step-00000002").mkdir()
+    (tmp_path / "checkpoints/step-00000002/config.json").write_text("{}")
+    run.advance()
+    run.save(tmp_path)
+    assert index != (tmp_path / "checkpoints/index.json").read_bytes()
+    other = Run(seed=1)
+    assert other.load(tmp_path)["step"] == 2
+    assert_same(other.state(), run.state())
+
+
+# ---- Damage
+
+
+@pytest.mark.parametrize("name", ["training.safetensors", "state.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "noise", "folder"])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
+    run = Run()
+    run.advance()
+    path = run.save(tmp_path) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": os.urandom(1000)}[damage])
+    with pytest.raises(ModelError, match=r"can't resume from .*step-00000001") as error:
+        Run().load(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "3", "null", '{"step": 1, "score": 2}'])
+def test_a_state_without_its_counters_is_damaged(tmp_path, content):
+    (Run().save(tmp_path) / "state.json").write_text(content)
+    with pytest.raises(ModelError, match="can't resume from") as error:
+        Run().load(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\x00\x00", '{"best": "step-1"}', '{"last": "step-00000009"}'])
+def test_a_damaged_index_is_one_line(tmp_path, content):
+    Run().save(tmp_path)
+    (tmp_path / "checkpoints/index.json").write_text(content)
+    with pytest.raises(ModelError) as error:
+        Run().load(tmp_path)
+    assert str(tmp_path) in one_line(error)
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(ModelError, match="nothing to resume in .*: it has no checkpoint"):
+        Run().load(tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"latent_dim": 10}, {"decoder": "upsample"}])
+def test_another_architecture_is_refused(tmp_path, changes):
+    Run().save(tmp_path)
+    with pytest.raises(ModelError, match="can't resume from") as error:
+        Run(**changes).load(tmp_path)
+    assert len(one_line(error)) < 600
+
+
+# ---- Within a run
+
+
+def test_a_trainer_refuses_the_run_of_another_architecture(tmp_path):
+    clips = write_clips(tmp_path / "clips")
+    start(tiny_recipe(clips, train__steps=1), tmp_path / "run").fit()
+    other = make_trainer(tiny_recipe(clips, codec__latent_dim=10), tmp_path / "run")
+    with pytest.raises(ModelError, match="can't resume from"):
+        other.resume()
+
+
+def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
+    recipe = tiny_recipe(write_clips(tmp_path / "clips"), train__steps=4, train__checkpoint_every=1)
+    trainer = start(recipe, tmp_path / "run")
+    save = checkpoint_module.save_file
+
+    def fill_up(tensors, path):
+        if trainer.step > 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        save(tensors, path)
+
+    monkeypatch.setattr(checkpoint_module, "save_file", fill_up)
+    with pytest.raises(ModelError, match="No space left on device") as error:
+        trainer.fit()
+    one_line(error)
+    monkeypatch.undo()
+    resumed = resume(recipe, tmp_path / "run")
+    assert resumed.step == 2
+    resumed.fit()
+    assert json.loads((tmp_path / "run/checkpoints/step-00000004/state.json").read_text())["step"] == 4

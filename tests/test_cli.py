@@ -1,0 +1,619 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+
+from codec import cli
+from codec.audio import load_audio
+from codec.bitstream import Bitstream
+from codec.compress import compress
+from codec.config import CodecConfig, from_dict
+from codec.model.codec import build_codec
+from codec.pretrained import load_codec, model_identity, save_codec
+
+Main = Callable[[list[str]], None]
+Call = Callable[..., tuple[int, str, str]]
+ROOT = Path(cli.__file__).parents[1]
+
+
+def save_model(folder: Path, *, seed: int = 0, channels: int = 8) -> Path:
+    """A tiny untrained model: 8 kHz, 400 frames a second, 2 levels of 4 bit, 1600 bit/s a level."""
+    values = {
+        "sample_rate": 8000,
+        "latent_dim": 8,
+        "encoder": {"strides": [20], "channels": [channels], "num_blocks": [1]},
+        "quantizer": {"num_quantizers": 2, "codebook_size": 16, "codebook_dim": 4},
+        "decoder": {"frame_length": 40, "channels": 8, "num_blocks": 1},
+    }
+    torch.manual_seed(seed)
+    save_codec(build_codec(from_dict(CodecConfig, values, source="test")), folder)
+    return folder
+
+
+def noise(path: str | Path, rate: int = 8000, num_samples: int = 801, num_channels: int = 1, seed: int = 0) -> Path:
+    samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (num_samples, num_channels))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, samples, rate)
+    return Path(path)
+
+
+def files(folder: str | Path = ".") -> set[str]:
+    """Every file below a folder, hidden ones too."""
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def encoded(model: Path) -> bytes:
+    """A .codec file of the tiny model: 801 samples in one chunk."""
+    audio = torch.linspace(-0.5, 0.5, 801)[None, None]
+    return compress(load_codec(model), audio).to_bytes()
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path) -> Call:
+    """Run a command in an empty folder; encode, decode and eval with the tiny model unless the words name another."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(main: Main, *words: object) -> tuple[int, str, str]:
+        argv = [str(word) for word in words]
+        if main is not cli.train_main and "--model" not in argv:
+            argv += ["--model", str(model), "--device", "cpu"]
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert isinstance(stop.value.code, int)
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+def one_line(result: tuple[int, str, str], start: str) -> None:
+    """The command did nothing, and said why in one line."""
+    code, out, err = result
+    assert (code, out) == (2, "")
+    assert err.startswith(start)
+    assert err.count("\n") == 1 and err.endswith("\n")
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize(
+        ("name", "rate", "num_samples", "num_channels"),
+        [("a.wav", 8000, 801, 1), ("a.wav", 44_100, 4411, 2), ("a.flac", 16_000, 1, 1)],
+    )
+    def test_rate_channels_and_length_come_back(
+        self, call: Call, name: str, rate: int, num_samples: int, num_channels: int
+    ) -> None:
+        noise(name, rate, num_samples, num_channels)
+        code, out, err = call(cli.encode_main, name)
+        assert (code, err) == (0, "")
+        seconds, size = num_samples / rate, Path("a.codec").stat().st_size
+        rates = f"{3.2 * num_channels:.2f} kbit/s codes, {size * 8 / seconds / 1000:.2f} kbit/s file"
+        assert out == f"a.codec  {seconds:.2f} s  {rates}\n"
+        code, out, err = call(cli.decode_main, "a.codec")
+        assert (code, err) == (0, "")
+        info = sf.info("a.decoded.wav")
+        assert (info.samplerate, info.frames, info.channels) == (rate, num_samples, num_channels)
+        channels = "1 channel" if num_channels == 1 else "2 channels"
+        assert out == f"a.decoded.wav  {seconds:.2f} s  {rate} Hz, {channels}\n"
+
+    def test_codes_are_those_of_the_library(self, call: Call, model: Path) -> None:
+        noise("a.wav")
+        call(cli.encode_main, "a.wav")
+        expected = compress(load_codec(model), load_audio("a.wav"))
+        assert Path("a.codec").read_bytes() == expected.to_bytes()
+
+    @pytest.mark.parametrize("suffix", ["npz", "jsonl"])
+    def test_plain_codes_with_metadata(self, call: Call, suffix: str) -> None:
+        noise("a.wav", 44_100, 4411, 2)
+        assert call(cli.encode_main, "a.wav")[0] == 0
+        assert call(cli.encode_main, "a.wav", "--format", suffix)[:1] == (0,)
+        assert call(cli.decode_main, "a.codec")[0] == 0
+        assert call(cli.decode_main, f"a.{suffix}", "-o", "plain.wav")[0] == 0
+        assert Path("plain.wav").read_bytes() == Path("a.decoded.wav").read_bytes()
+
+    def test_npy_holds_the_codes_alone(self, call: Call) -> None:
+        noise("a.wav", 16_000)
+        call(cli.encode_main, "a.wav")
+        call(cli.encode_main, "a.wav", "-o", "b.npy")
+        codes = np.load("b.npy")
+        np.testing.assert_array_equal(codes, Bitstream.from_bytes(Path("a.codec").read_bytes()).codes)
+        assert call(cli.decode_main, "b.npy")[0] == 0
+        info = sf.info("b.decoded.wav")
+        delay = 20  # the second half of a synthesis frame
+        assert (info.samplerate, info.frames) == (8000, codes.shape[2] * 20 - delay)
+
+    def test_generated_tokens(self, call: Call) -> None:
+        Path("lm.jsonl").write_text('{"codes": [[0, 15, 3, 9]]}\n')
+        assert call(cli.decode_main, "lm.jsonl", "--format", "flac")[0] == 0
+        assert (sf.info("lm.decoded.flac").frames, sf.info("lm.decoded.flac").samplerate) == (60, 8000)
+
+    def test_folders_keep_their_tree(self, call: Call) -> None:
+        noise("in/a.wav")
+        noise("in/deep/b.flac", 16_000)
+        code, out, err = call(cli.encode_main, "in", "-o", "codes")
+        assert (code, err) == (0, "")
+        assert [line.split()[0] for line in out.splitlines()] == ["codes/a.codec", "codes/deep/b.codec"]
+        assert call(cli.decode_main, "codes", "-o", "out")[0] == 0
+        assert files("out") == {"a.decoded.wav", "deep/b.decoded.wav"}
+
+
+class TestLevels:
+    @pytest.mark.parametrize(
+        ("words", "levels"),
+        [
+            (["--num-quantizers", "1"], 1),
+            (["--bitrate", "1600"], 1),
+            (["--bitrate", "3.1k"], 1),
+            (["--bitrate", "3.2k"], 2),
+            (["--bitrate", "64k"], 2),
+        ],
+    )
+    def test_encode(self, call: Call, words: list[str], levels: int) -> None:
+        noise("a.wav", num_channels=2)
+        assert call(cli.encode_main, "a.wav", *words)[0] == 0
+        assert Bitstream.from_bytes(Path("a.codec").read_bytes()).header.num_quantizers == levels
+
+    def test_cut_without_a_model(self, call: Call) -> None:
+        noise("a.wav")
+        call(cli.encode_main, "a.wav")
+        call(cli.encode_main, "a.wav", "-o", "low.codec", "--num-quantizers", 1)
+        code, out, err = call(cli.encode_main, "a.codec", "--num-quantizers", 1, "--model", "no such model")
+        assert (code, err) == (0, "")
+        assert out.startswith("a.1.codec  0.10 s  1.60 kbit/s codes, ")
+        assert Path("a.1.codec").read_bytes() == Path("low.codec").read_bytes()
+
+    def test_decode_fewer(self, call: Call) -> None:
+        noise("a.wav", 16_000)
+        call(cli.encode_main, "a.wav")
+        call(cli.encode_main, "a.codec", "--num-quantizers", 1)
+        call(cli.decode_main, "a.1.codec")
+        assert call(cli.decode_main, "a.codec", "--num-quantizers", 1)[0] == 0
+        assert Path("a.decoded.wav").read_bytes() == Path("a.1.decoded.wav").read_bytes()
+        call(cli.decode_main, "a.codec", "-o", "full.wav")
+        assert Path("full.wav").read_bytes() != Path("a.decoded.wav").read_bytes()
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (["a.wav", "--num-quantizers", "3"], "num_quantizers 3 is not in 1 .. 2"),
+            (["a.wav", "--num-quantizers", "0"], "num_quantizers 0 is not in 1 .. 2"),
+            (["a.wav", "--bitrate", "1k"], "bitrate 1000 bit/s is below the lowest of this model, 1600 bit/s"),
+            (["a.wav", "--bitrate", "fast"], "bitrate 'fast' is no positive number"),
+            (["a.wav", "--bitrate", "3k", "--num-quantizers", "1"], "--num-quantizers and --bitrate say the same"),
+            (["a.codec"], "a .codec file can only be cut to fewer levels: give --num-quantizers N"),
+            (["a.codec", "--num-quantizers", "1", "--format", "npy"], "a .codec file can only be cut"),
+            (["a.codec", "a.wav", "--num-quantizers", "1"], "give audio files or .codec files, not both"),
+            (["a.codec", "--num-quantizers", "3"], "a.codec: num_quantizers is 3, but the file has 1..2"),
+        ],
+    )
+    def test_refused(self, call: Call, encoded: bytes, words: list[str], reason: str) -> None:
+        noise("a.wav")
+        Path("a.codec").write_bytes(encoded)
+        one_line(call(cli.encode_main, *words, "-o", "new/"), f"codec-encode: {reason}")
+        assert files() == {"a.wav", "a.codec"}
+
+
+class TestNothingIsLost:
+    def test_existing_outputs_are_refused_before_anything_is_written(self, call: Call) -> None:
+        noise("in/a.wav")
+        noise("in/b.wav")
+        Path("in/b.codec").write_text("precious")
+        reason = "in/b.codec is already there (1 of 2 files are): give --overwrite"
+        one_line(call(cli.encode_main, "in"), f"codec-encode: {reason}")
+        assert Path("in/b.codec").read_text() == "precious"
+        assert not Path("in/a.codec").exists()
+        assert call(cli.encode_main, "in", "--overwrite")[0] == 0
+        assert Path("in/b.codec").read_bytes()[:4] == b"CODC"
+
+    def test_decode_refuses_too(self, call: Call, encoded: bytes) -> None:
+        noise("a.wav")
+        Path("a.codec").write_bytes(encoded)
+        before = Path("a.wav").read_bytes()
+        one_line(call(cli.decode_main, "a.codec", "-o", "a.wav"), "codec-decode: a.wav is already there: give --over")
+        assert Path("a.wav").read_bytes() == before
+        assert call(cli.decode_main, "a.codec", "-o", "a.wav", "--overwrite")[0] == 0
+        assert Path("a.wav").read_bytes() != before
+
+    def test_two_inputs_of_one_output(self, call: Call) -> None:
+        noise("in/a.wav")
+        noise("in/a.flac")
+        one_line(call(cli.encode_main, "in"), "codec-encode: in/a.flac and in/a.wav would both become in/a.codec")
+        assert files() == {"in/a.wav", "in/a.flac"}
+
+    @pytest.mark.parametrize(("output", "limit"), [("a.codec", 150), ("a.npz", 300)])
+    def test_full_disk_while_encoding(self, call: Call, output: str, limit: int) -> None:
+        noise("a.wav")
+        with file_size_limit(limit):
+            result = call(cli.encode_main, "a.wav", "-o", output)
+        one_line(result, "codec-encode: a.wav: ")
+        assert "File too large" in result[2]
+        assert files() == {"a.wav"}
+
+    def test_full_disk_while_decoding(self, call: Call, encoded: bytes) -> None:
+        Path("a.codec").write_bytes(encoded)
+        with file_size_limit(150):
+            result = call(cli.decode_main, "a.codec")
+        one_line(result, "codec-decode: a.codec: ")
+        assert "is the disk full?" in result[2]
+        assert files() == {"a.codec"}
+
+    def test_interrupted(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        noise("a.wav")
+        monkeypatch.setattr("codec.bitstream.chunks.BitstreamWriter.close", interrupt)
+        assert call(cli.encode_main, "a.wav") == (130, "", "codec-encode: interrupted\n")
+        assert files() == {"a.wav"}
+
+
+class file_size_limit:
+    """A limit on the size of every file written: what a full disk is to the program, a write that fails."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.num_bytes = num_bytes
+
+    def __enter__(self) -> None:
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.num_bytes, self.before[1]))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _not_a_number(path: Path) -> None:
+    sf.write(path, np.array([0.0, np.nan, 0.5]), 8000, subtype="FLOAT")
+
+
+BAD_AUDIO: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (Path.unlink, "no file or folder bad.wav"),
+    "empty": (lambda path: path.write_bytes(b""), "bad.wav is empty (0 bytes)"),
+    "non-audio": (lambda path: path.write_text("not audio at all\n" * 9), "bad.wav is not audio"),
+    "truncated": (_truncate, "bad.wav is truncated"),
+    "NaN": (_not_a_number, "bad.wav has NaN or Inf"),
+    "no samples": (lambda path: sf.write(path, np.zeros(0), 8000), "bad.wav holds no samples"),
+}
+
+
+class TestBadAudio:
+    @pytest.mark.parametrize("kind", BAD_AUDIO)
+    @pytest.mark.parametrize("target", ["bad.codec", "bad.npz"])
+    def test_one_line(self, call: Call, kind: str, target: str) -> None:
+        make, reason = BAD_AUDIO[kind]
+        make(noise("bad.wav"))
+        before = files()
+        one_line(call(cli.encode_main, "bad.wav", "-o", target), f"codec-encode: {reason}")
+        assert files() == before
+
+    def test_empty_folder(self, call: Call) -> None:
+        Path("none").mkdir()
+        one_line(call(cli.encode_main, "none"), "codec-encode: nothing to do in none: it holds no .wav")
+
+    def test_among_good_files(self, call: Call) -> None:
+        noise("in/a.wav")
+        noise("in/c.wav")
+        Path("in/b.wav").write_text("no audio")
+        code, out, err = call(cli.encode_main, "in", "-o", "out")
+        assert code == 1
+        assert files("out") == {"a.codec", "c.codec"}
+        assert [line.split()[0] for line in out.splitlines()] == ["out/a.codec", "out/c.codec"]
+        first, last = err.splitlines()
+        assert first.startswith("codec-encode: in/b.wav is not audio")
+        assert last == "codec-encode: 1 of 3 files failed or are incomplete"
+
+
+def _patch(offset: int, value: int) -> Callable[[Path], None]:
+    def patch(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[offset] = value if value >= 0 else data[offset] ^ 1
+        path.write_bytes(data)
+
+    return patch
+
+
+def _npy(codes: Any) -> Callable[[Path], None]:
+    return lambda path: np.save(path, np.array(codes))
+
+
+BAD_CODES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "missing": ("bad.codec", Path.unlink, "no file or folder bad.codec"),
+    "empty": ("bad.codec", lambda path: path.write_bytes(b""), "bad.codec: not a .codec file"),
+    "other file": ("bad.codec", lambda path: path.write_text("RIFF"), "bad.codec: not a .codec file"),
+    "truncated": ("bad.codec", _truncate, "bad.codec: 1 of 1 chunk is damaged"),
+    "bit flip": ("bad.codec", _patch(120, -1), "bad.codec: 1 of 1 chunk is damaged: 0.00-0.10 s is lost"),
+    "flip in header": ("bad.codec", _patch(45, -1), "bad.codec: the header is damaged"),
+    "future version": ("bad.codec", _patch(4, 9), "bad.codec: made by version 9 of the format"),
+    "npy range": ("bad.npy", _npy([[0, 16, 1, 2]]), "bad.npy: code 16 is outside 0..15"),
+    "npy negative": ("bad.npy", _npy([[0, -1, 1, 2]]), "bad.npy: code -1 is outside 0..15"),
+    "npy levels": ("bad.npy", _npy([[0, 1]] * 3), "bad.npy: the codes have 3 levels, but the model has 2"),
+    "npy floats": ("bad.npy", _npy([[0.5, 1.0]]), "bad.npy: codes are float64"),
+    "npy text": ("bad.npy", lambda path: path.write_text("[1, 2]"), "bad.npy: can't be read as .npy"),
+    "jsonl range": ("bad.jsonl", lambda path: path.write_text('{"codes": [[0, 99, 1]]}\n'), "bad.jsonl: code 99 is"),
+    "jsonl text": ("bad.jsonl", lambda path: path.write_text("{codes}\n"), "bad.jsonl: can't be read as .jsonl"),
+}
+
+
+class TestBadCodes:
+    @pytest.mark.parametrize("kind", BAD_CODES)
+    def test_one_line(self, call: Call, encoded: bytes, kind: str) -> None:
+        name, make, reason = BAD_CODES[kind]
+        Path("bad.codec").write_bytes(encoded)
+        make(Path(name))
+        before = files()
+        one_line(call(cli.decode_main, name, "-o", "out/new.wav"), f"codec-decode: {reason}")
+        assert files() == before
+
+    def test_of_another_model(self, call: Call, tmp_path: Path) -> None:
+        noise("a.wav")
+        other = save_model(tmp_path / "other", seed=1)
+        call(cli.encode_main, "a.wav", "--model", other)
+        result = call(cli.decode_main, "a.codec")
+        one_line(
+            result, f"codec-decode: a.codec: the codes are of model {model_identity(load_codec(other)).hex()[:12]}"
+        )
+
+    def test_salvage(self, call: Call) -> None:
+        noise("a.wav", num_samples=9 * 8000)
+        call(cli.encode_main, "a.wav")
+        _patch(3000, -1)(Path("a.codec"))
+        code, out, err = call(cli.decode_main, "a.codec", "--salvage")
+        assert code == 1
+        assert out == "a.decoded.wav  9.00 s  8000 Hz, 1 channel\n"
+        assert err == "codec-decode: a.codec: 1 of 3 chunks is damaged: 4.00-8.00 s is lost\n"
+        samples = sf.read("a.decoded.wav")[0]
+        assert len(samples) == 9 * 8000
+        assert not samples[4 * 8000 + 100 : 8 * 8000 - 100].any()
+        assert samples[: 4 * 8000 - 100].any()
+        code, out, err = call(cli.decode_main, "a.codec", "--salvage", "--num-quantizers", 1, "-o", "low.wav")
+        assert (code, err) == (1, "codec-decode: a.codec: 1 of 3 chunks is damaged: 4.00-8.00 s is lost\n")
+
+    def test_salvage_of_an_intact_file(self, call: Call, encoded: bytes) -> None:
+        Path("a.codec").write_bytes(encoded)
+        code, _, err = call(cli.decode_main, "a.codec", "--salvage")
+        assert (code, err) == (0, "")
+
+
+class TestModel:
+    def test_no_such_model(self, call: Call) -> None:
+        noise("a.wav")
+        one_line(call(cli.encode_main, "a.wav", "--model", "nope"), "codec-encode: no model 'nope': give ")
+
+    def test_another_architecture(self, call: Call, tmp_path: Path) -> None:
+        noise("a.wav")
+        folder = save_model(tmp_path / "m")
+        config = json.loads((folder / "config.json").read_text())
+        config["encoder"]["channels"] = [16]
+        (folder / "config.json").write_text(json.dumps(config))
+        result = call(cli.encode_main, "a.wav", "--model", folder)
+        one_line(result, f"codec-encode: {folder / 'model.safetensors'} is of another architecture: ")
+
+    def test_without_model(self, call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """None ships: it has to be named. One ships: it is taken."""
+        noise("a.wav")
+        monkeypatch.setattr("codec.cli.shipped", lambda kind: tmp_path / kind)
+        monkeypatch.setattr("sys.argv", ["codec-encode", "a.wav", "--device", "cpu"])
+        with pytest.raises(SystemExit, match="2"):
+            cli.encode_main()
+        assert files() == {"a.wav"}
+        (tmp_path / "weights").mkdir()
+        (tmp_path / "weights" / "only").symlink_to(model)
+        with pytest.raises(SystemExit, match="0"):
+            cli.encode_main()
+        assert Bitstream.from_bytes(Path("a.codec").read_bytes()).header.model_id == model_identity(load_codec(model))
+
+    def test_no_such_device(self, call: Call, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        noise("a.wav")
+        words = ["a.wav", "--model", model, "--device", "cuda"]
+        one_line(call(cli.encode_main, *words), "codec-encode: there is no CUDA device here: give --device cpu")
+
+
+TINY_RUN = [
+    *("quickstart", "--out", "run", "--device", "cpu", "--train.precision", "32-true"),
+    *("--train.batch-size", "2", "--train.bypass-steps", "1", "--train.init-batches", "1"),
+    *("--data.num-workers", "0", "--data.segment-seconds", "0.2", "--data.valid", "None"),
+    *("--codec.latent-dim", "8", "--codec.encoder.channels", "8"),
+    *("--codec.encoder.num-blocks", "1", "--codec.decoder.channels", "8", "--codec.decoder.num-blocks", "1"),
+    *("--codec.quantizer.codebook-size", "16", "--codec.quantizer.codebook-dim", "4"),
+]
+
+
+class TestTrain:
+    def test_train_resume_and_use(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        code, out, _ = call(cli.train_main, *TINY_RUN, "--train.steps", "4")
+        assert code == 0
+        assert out.startswith("last checkpoint: run/checkpoints/step-00000004\n")
+        assert out.endswith("next: codec-encode talk.wav --model run\n")
+        recipe = json.loads(Path("run/recipe.json").read_text())
+        assert (recipe["train"]["steps"], recipe["codec"]["encoder"]["channels"]) == (4, [8])
+
+        before = {name: Path("run", name).read_bytes() for name in files("run")}
+        one_line_at_end(
+            call(cli.train_main, *TINY_RUN), "codec-train: run already holds a run: continue it with --resume"
+        )
+        assert {name: Path("run", name).read_bytes() for name in files("run")} == before
+
+        from codec.train.trainer import Trainer
+
+        starts, fit = [], Trainer.fit
+        monkeypatch.setattr(Trainer, "fit", lambda trainer: (starts.append(trainer.step), fit(trainer)))
+        words = ["quickstart", "--out", "run", "--device", "cpu", "--resume", "--train.steps", "6"]
+        code, out, _ = call(cli.train_main, *words)
+        assert (code, starts) == (0, [4])
+        assert "last checkpoint: run/checkpoints/step-00000006\n" in out
+
+        noise("talk.wav")
+        assert call(cli.encode_main, "talk.wav", "--model", "run", "--device", "cpu")[0] == 0
+        one_line_at_end(
+            call(cli.train_main, *TINY_RUN[:1], *TINY_RUN[3:], "--out", "two", "--init-from", "run", "--seed", "x"),
+            "codec-train: --seed: invalid literal",
+        )
+
+    def test_init_from_another_architecture(self, call: Call, model: Path) -> None:
+        result = call(cli.train_main, *TINY_RUN, "--init-from", model)
+        one_line_at_end(result, f"codec-train: {model / 'model.safetensors'} is of another architecture")
+        assert not Path("run").exists()
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (["quickstart", "--train.stepz", "3"], "unknown key 'train.stepz'; did you mean 'train.steps'?"),
+            (["quickstart", "--train.steps", "0"], "train.steps: Input should be greater than 0, not 0"),
+            (["bad.toml"], "bad.toml: unknown key 'train.batchsize'; did you mean 'train.batch_size'?"),
+            (["range.toml"], "range.toml: train.steps: Input should be greater than 0, not -1"),
+            (["nope"], "no recipe 'nope': give a .toml file or one of "),
+            (["quickstart", "--resume"], "no run to resume at runs/quickstart"),
+            (["quickstart", "--resume", "--seed", "3"], "--resume keeps the recipe of the run: only train.steps and"),
+            (["quickstart", "--resume", "--init-from", "x"], "a resumed run has its own weights"),
+            (["quickstart", "--data.root", "nowhere"], "no data at nowhere/MANIFEST.tsv"),
+        ],
+    )
+    def test_refused(self, call: Call, words: list[str], reason: str) -> None:
+        Path("bad.toml").write_text("[train]\nbatchsize = 3\n")
+        Path("range.toml").write_text("[train]\nsteps = -1\n")
+        one_line_at_end(call(cli.train_main, *words), f"codec-train: {reason}")
+        assert files() == {"bad.toml", "range.toml"}
+        assert not Path("runs").exists()
+
+    def test_interrupted(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("codec.train.trainer.Trainer.fit", interrupt)
+        code, out, err = call(cli.train_main, *TINY_RUN)
+        assert (code, out) == (130, "")
+        assert err.endswith("codec-train: interrupted; go on with  codec-train quickstart --out run --resume\n")
+
+
+def one_line_at_end(result: tuple[int, str, str], start: str) -> None:
+    """As `one_line`, after what Lightning itself may have to say of devices and precision."""
+    code, out, err = result
+    one_line((code, out, err[err.index("codec-train: ") :]), start)
+
+
+class TestEval:
+    def test_table_and_report(self, call: Call, model: Path) -> None:
+        noise("a.wav", seed=1)
+        noise("b.wav", 16_000, 9000, seed=2)
+        words = ["a.wav", "b.wav", "--bitrates", "1600", "4k", "--metrics", "mel", "si_sdr", "-o", "out/results.json"]
+        code, out, _ = call(cli.eval_main, *words)
+        assert code == 0
+        lines = out.splitlines()
+        assert lines[0] == "2 files, 0.7 s of audio"
+        assert lines[2].split() == ["num_quantizers", "bitrate", "mel", "si_sdr"]
+        assert [line.split()[:2] for line in lines[3:5]] == [["1", "1600"], ["2", "3200"]]
+        assert lines[6].split() == ["level", "usage", "perplexity", "entropy", "(bit)"]
+        assert [line.split()[0] for line in lines[7:9]] == ["1", "2"]
+        assert lines[9].startswith("ideal entropy coding of all levels: ") and lines[9].endswith(" of 3.20 kbit/s")
+
+        report = json.loads(Path("out/results.json").read_text())
+        assert report["model"]["identity"] == model_identity(load_codec(model)).hex()
+        assert report["versions"]["packages"]["torch"] == torch.__version__.split("+")[0]
+        assert [row["num_quantizers"] for row in report["means"]] == [1, 2]
+        assert [(row["path"], row["num_quantizers"]) for row in report["files"]] == [
+            *(("a.wav", 1), ("a.wav", 2)),
+            *(("b.wav", 1), ("b.wav", 2)),
+        ]
+        mean = np.mean([row["mel"] for row in report["files"] if row["num_quantizers"] == 2])
+        assert report["means"][1]["mel"] == pytest.approx(mean)
+        assert {name: len(values) for name, values in report["levels"].items()} == {
+            "entropy": 2,
+            "perplexity": 2,
+            "usage": 2,
+        }
+        one_line(call(cli.eval_main, *words), "codec-eval: out/results.json is already there: give --overwrite")
+
+    def test_manifest(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only rows of the split and kinds are judged; a metric that is not installed is named."""
+        for name in ("a", "b", "c"):
+            noise(f"{name}.wav", num_samples=800)
+        rows = ["path\tsplit\tkind", "a.wav\ttest\tspeech", "b.wav\ttest\tmusic", "c.wav\ttrain\tspeech"]
+        Path("m.tsv").write_text("\n".join(rows) + "\n")
+        monkeypatch.setattr("codec.eval.metrics.available_metrics", lambda: ("mel", "si_sdr", "snr", "stoi"))
+        words = ["m.tsv", "--split", "test", "--kinds", "speech", "-o", "r.json"]
+        code, _, err = call(cli.eval_main, *words)
+        assert code == 0
+        assert err.startswith("codec-eval: without pesq_wb: to have it, run  pip install pesq\n")  # then a bar, if slow
+        report = json.loads(Path("r.json").read_text())
+        assert {row["path"] for row in report["files"]} == {"a.wav"}
+        assert report["means"][0]["stoi"] is None, "a clip of 0.1 s is too short for STOI: null, not NaN"
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (["gone.wav"], "no file or folder gone.wav"),
+            ([], "nothing to do: give files or folders"),
+            (["a.wav", "--metrics", "beauty"], "unknown metric 'beauty': choose from mel"),
+            (["a.wav", "--bitrates", "800"], "bitrate 800 bit/s is below the lowest of this model"),
+            (["text.wav", "a.wav"], "text.wav is not audio"),
+        ],
+    )
+    def test_refused(self, call: Call, words: list[str], reason: str) -> None:
+        noise("a.wav")
+        Path("text.wav").write_text("no audio")
+        one_line(call(cli.eval_main, *words), f"codec-eval: {reason}")
+
+
+def python(code: str, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    )
+
+
+class TestProcess:
+    def test_help_and_mistakes_load_no_torch(self, tmp_path: Path) -> None:
+        code = """
+import sys
+from codec import cli
+for words in (["--help"], ["--no-such-option"]):
+    for main in (cli.train_main, cli.encode_main, cli.decode_main, cli.eval_main):
+        try:
+            main(words)
+        except SystemExit as stop:
+            assert stop.code == (0 if words == ["--help"] else 2), stop.code
+try:
+    cli.train_main(["quickstart", "--help"])
+except SystemExit:
+    pass
+heavy = {"torch", "soundfile", "lightning_fabric", "matplotlib"} & set(sys.modules)
+assert not heavy, heavy
+"""
+        done = python(code, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        for command in ("train", "encode", "decode", "eval"):
+            assert f"usage: codec-{command} " in done.stdout
+        assert "talk.wav -> talk.codec" in done.stdout
+        assert "quickstart " in done.stdout
+        assert "--train.max-minutes" in done.stdout
+        assert len(done.stderr.splitlines()) == 4, "one line for each mistake"
+
+    def test_encode(self, tmp_path: Path, model: Path) -> None:
+        noise(tmp_path / "talk.wav")
+        (tmp_path / "bad.wav").write_text("no audio")
+        words = ["talk.wav", "bad.wav", "-o", "out", "--model", str(model)]
+        done = python("from codec.cli import encode_main; encode_main()", *words, cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stdout.startswith("out/talk.codec  0.10 s  3.20 kbit/s codes, ")
+        assert len(done.stdout.splitlines()) == 1
+        assert [line.split(" ", 2)[:2] for line in done.stderr.splitlines()] == [
+            ["codec-encode:", "bad.wav"],
+            ["codec-encode:", "1"],
+        ]

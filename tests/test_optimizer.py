@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+from models import make_codebooks, tiny_codec
+from torch import nn
+
+from codec.config import OptimizerConfig
+from codec.train.optimizer import average_weights, build_optimizer, forget_moments, learning_rate
+
+CONFIG = OptimizerConfig(lr=1e-3, final_lr=1e-5, warmup_steps=4)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [
+        (0, 0.25e-3),
+        (1, 0.5e-3),
+        (3, 1e-3),
+        (4, 1e-3),
+        (4 + 24, 1e-5 + 0.99e-3 * (1 + math.cos(math.pi / 4)) / 2),
+        (4 + 48, 1e-5 + 0.99e-3 / 2),
+        (100, 1e-5),
+        (1000, 1e-5),
+    ],
+)
+def test_learning_rate(step, rate):
+    assert learning_rate(CONFIG, step, 100) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(("warmup_steps", "num_steps"), [(0, 10), (10, 10), (20, 10), (0, 1)])
+def test_learning_rate_of_odd_lengths(warmup_steps, num_steps):
+    config = OptimizerConfig(lr=1e-3, final_lr=0, warmup_steps=warmup_steps)
+    rates = [learning_rate(config, step, num_steps) for step in range(num_steps)]
+    assert all(0 < rate <= 1e-3 for rate in rates)
+    assert rates[0] == pytest.approx(1e-3 / max(warmup_steps, 1))
+
+
+@pytest.mark.parametrize("decoder", ["overlap_add", "istft", "upsample"])
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+def test_only_matrices_decay(decoder, update):
+    codec = tiny_codec(decoder).requires_grad_(True)
+    if update == "gradient":
+        codec.quantizer.codebooks = make_codebooks("gradient")
+    optimizer = build_optimizer(codec, OptimizerConfig(weight_decay=0.03))
+    decays = {id(parameter): group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(decays) == sum(len(group["params"]) for group in optimizer.param_groups)
+    names = {name: decays.pop(id(parameter)) for name, parameter in codec.named_parameters()}
+    assert not decays
+    exempt = ("bias", "scale", "alpha", "norm", "codebooks")
+    for name, decay in names.items():
+        assert decay == (0 if any(word in name for word in exempt) else 0.03), name
+    assert 0.03 in names.values()
+
+
+def test_optimizer_takes_its_numbers_from_the_config():
+    optimizer = build_optimizer(nn.Linear(2, 2), OptimizerConfig(lr=0.5, betas=(0.1, 0.2)))
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["betas"]) == (0.5, (0.1, 0.2))
+
+
+def test_average_is_the_recursion():
+    """a <- d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n))."""
+    model, averaged = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    nn.init.constant_(averaged.weight, 5.0)
+    expected = averaged.weight.detach().clone().double()
+    for update in range(30):
+        weight = torch.arange(3.0) + update
+        with torch.no_grad():
+            model.weight.copy_(weight)
+            model.running_mean.fill_(update)
+            model.num_batches_tracked.fill_(update)
+        average_weights(averaged, model, decay=0.7, num_updates=update)
+        decay = min(0.7, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * weight
+        assert averaged.weight.detach().double() == pytest.approx(expected, rel=1e-5)
+        assert torch.equal(averaged.running_mean, model.running_mean)
+        assert averaged.num_batches_tracked == update
+        assert torch.equal(model.weight, weight)
+
+
+def test_forget_moments_of_rows():
+    table = nn.Parameter(torch.randn(2, 3, 4))
+    other = nn.Parameter(torch.randn(2, 3))
+    optimizer = torch.optim.AdamW([table, other])
+    rows = torch.tensor([[True, False, False], [False, False, True]])
+    forget_moments(optimizer, table, rows)  # before the first step there is nothing to forget
+    (table.square().sum() + other.square().sum()).backward()
+    optimizer.step()
+    before = {key: value.clone() for key, value in optimizer.state[table].items()}
+    others = {key: value.clone() for key, value in optimizer.state[other].items()}
+    forget_moments(optimizer, table, rows)
+    for key in ("exp_avg", "exp_avg_sq"):
+        after = optimizer.state[table][key]
+        assert not after[rows].any() and before[key][rows].all()
+        assert torch.equal(after[~rows], before[key][~rows])
+        assert torch.equal(optimizer.state[other][key], others[key])
+    assert optimizer.state[table]["step"] == 1
