@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-# cuDNN has one for convolutions and one for RNNs: `torch.backends.cudnn.allow_tf32` can not be read while they differ.
 _backends: Any = torch.backends
-_CUDA = (_backends.cuda.matmul, _backends.cudnn.conv, _backends.cudnn.rnn)
+_CUDA = (_backends.cuda.matmul, _backends.cudnn.conv)
 _CPU = (_backends.mkldnn.matmul, _backends.mkldnn.conv)
 
 
@@ -28,7 +27,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
         device: The device of the tensors that the block works on.
     """
     settings = _CUDA if device.type == "cuda" else _CPU
-    before = [setting.fp32_precision for setting in settings]  # not `allow_tf32`: it raises where the two are mixed
+    # Not `allow_tf32`, the older name of the same: it raises once anyone has used this one.
+    before = [setting.fp32_precision for setting in settings]
     with torch.autocast(device.type, enabled=False):
         try:
             for setting in settings:

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile as sf
 
 from codec.config import Recipe, from_dict
-from codec.train.rundir import create_run
+from codec.train.rundir import record_run
 from codec.train.trainer import Trainer, build_fabric
 
 RATE = 16_000
@@ -78,7 +78,7 @@ def distributed_recipe(root, update):
 
 def start(recipe, run_dir):
     """Return the trainer of a new run in this process, on the CPU."""
-    create_run(Path(run_dir), recipe)
+    record_run(Path(run_dir), recipe)
     return make_trainer(recipe, run_dir)
 
 

@@ -458,6 +458,7 @@ class TestTrain:
         code, out, _ = call(cli.train_main, *words)
         assert (code, starts) == (0, [4])
         assert "last checkpoint: run/checkpoints/step-00000006\n" in out
+        assert json.loads(Path("run/recipe.json").read_text())["train"]["steps"] == 6
 
         noise("talk.wav")
         assert call(cli.encode_main, "talk.wav", "--model", "run", "--device", "cpu")[0] == 0
@@ -471,6 +472,14 @@ class TestTrain:
         one_line_at_end(result, f"codec-train: {model / 'model.safetensors'} is of another architecture")
         assert not Path("run").exists()
 
+    def test_resume_starts_a_run_that_is_not_there(self, call: Call) -> None:
+        words = [*TINY_RUN, "--train.steps", "2", "--resume"]
+        code, out, _ = call(cli.train_main, *words)
+        assert (code, out.splitlines()[0]) == (0, "last checkpoint: run/checkpoints/step-00000002")
+        code, _, err = call(cli.train_main, *words)
+        assert code == 2
+        assert "--resume keeps the recipe of the run: only train.steps and train.max_minutes can be given" in err
+
     @pytest.mark.parametrize(
         ("words", "reason"),
         [
@@ -479,8 +488,6 @@ class TestTrain:
             (["bad.toml"], "bad.toml: unknown key 'train.batchsize'; did you mean 'train.batch_size'?"),
             (["range.toml"], "range.toml: train.steps: Input should be greater than 0, not -1"),
             (["nope"], "no recipe 'nope': give a .toml file or one of "),
-            (["quickstart", "--resume"], "no run to resume at runs/quickstart"),
-            (["quickstart", "--resume", "--seed", "3"], "--resume keeps the recipe of the run: only train.steps and"),
             (["quickstart", "--resume", "--init-from", "x"], "a resumed run has its own weights"),
             (["quickstart", "--data.root", "nowhere"], "no data at nowhere/MANIFEST.tsv"),
         ],

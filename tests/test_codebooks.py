@@ -229,17 +229,24 @@ def test_update_replaces_nothing_when_all_codewords_live():
     assert not codebooks.update(statistics_of(codebooks, vectors), seeded(0)).any()
 
 
-def test_the_threshold_is_relative_to_uniform_use():
-    """The same codewords are dead, whether a step has a hundred vectors or ten times as many."""
+@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
+def test_the_threshold_is_relative_to_uniform_use(scale):
+    """Mean use is 2, so that half of uniform use is 1."""
+    codebooks = make_codebooks(num_quantizers=2, codebook_size=4, dead_threshold=0.5)
+    codebooks.counts.copy_(scale * torch.tensor([[0.0, 0.9, 1.1, 6.0], [2.0, 2.0, 2.0, 2.0]]))
+    assert codebooks.dead().tolist() == [[True, True, False, False], 4 * [False]]
+
+
+def test_the_same_codewords_are_dead_whatever_the_batch_size():
     dead = []
     for repeats in (1, 10):
         codebooks = make_codebooks("gradient", codebook_size=16, decay=0.8, dead_threshold=0.0)
         for step in range(60):
             codebooks.update(statistics_of(codebooks, noise(100, 3, seed=step).repeat(repeats, 1)), seeded(0))
-        codebooks.dead_threshold = 0.4
+        codebooks.dead_threshold = 0.9
         dead.append(codebooks.dead())
     assert torch.equal(*dead)
-    assert 0 < dead[0].sum() < 16
+    assert (codebooks.counts[dead[1]] > 1.0).any()
 
 
 def test_an_optimizer_forgets_the_moments_of_revived_rows_only():

@@ -241,7 +241,7 @@ def test_silence_constants_and_clipping_give_finite_audio(codec):
     [
         (torch.zeros(100), "float32 .B, 1, T., not torch.float32 .100."),
         (torch.zeros(1, 100), "not torch.float32 .1, 100."),
-        (torch.zeros(1, 2, 100), "code channels as items of the batch"),
+        (torch.zeros(1, 2, 100), "1, 2, 100.; channels"),
         (torch.zeros(1, 1, 100, dtype=torch.float64), "not torch.float64"),
         (torch.zeros(1, 1, 100, dtype=torch.int16), "not torch.int16"),
         (torch.zeros(1, 1, 0), "no samples"),

@@ -202,6 +202,17 @@ def test_a_new_file_appears_complete_or_not_at_all(tmp_path):
     assert files_in(path.parent) == ["a.codec"]
 
 
+def test_a_new_file_replaces_the_old_one_at_once(tmp_path):
+    """Who has the old file open goes on reading it."""
+    path = tmp_path / "a.codec"
+    path.write_bytes(b"old")
+    with path.open("rb") as old:
+        with new_file(path, overwrite=True) as file:
+            file.write(b"new")
+        assert old.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
 def test_codes_of_another_model_are_refused(codec, tmp_path):
     other = tiny_codec(seed=1)
     bitstream = compress(other, loud(1, 500))
@@ -229,10 +240,10 @@ def test_the_header_of_codes_from_elsewhere(codec):
 
 def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, tmp_path, monkeypatch):
     """Three chunks and a bit, the second damaged; the model forgets within a few frames."""
-    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.5)
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.45)
     save_audio(tmp_path / "in.wav", loud(2, 25_001), 16_000)
     header = compress_file(codec, tmp_path / "in.wav", tmp_path / "in.codec")
-    assert (header.num_chunks, header.frames_per_chunk) == (4, 400)
+    assert (header.num_chunks, header.frames_per_chunk) == (4, 360)
     intact = Bitstream.from_bytes((tmp_path / "in.codec").read_bytes())
     data = bytearray((tmp_path / "in.codec").read_bytes())
     data[chunk_ends(header)[0] + 30] ^= 1
@@ -242,12 +253,12 @@ def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, 
         decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav")
     assert not (tmp_path / "out.wav").exists()
     reader = decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav", salvage=True)
-    assert reader.lost == ((400, 800),)
+    assert reader.lost == ((360, 720),)
 
     decompress_codes(codec, intact, tmp_path / "expected.wav")
     found, expected = load_audio(tmp_path / "out.wav"), load_audio(tmp_path / "expected.wav")
     assert found.shape == expected.shape == (1, 2, 25_001)
-    start, stop = (frame * HOP - codec.delay for frame in (400, 800))
+    start, stop = (frame * HOP - codec.delay for frame in (360, 720))
     assert torch.equal(found[..., :start], expected[..., :start])
     assert not found[..., start:stop].any()
     assert found[..., stop : stop + HOP].any()

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from codec.audio import find_audio_files, read_info, read_segment
 from codec.config import DataConfig, shipped
-from codec.errors import AudioError, CodecError, ConfigError
+from codec.errors import AudioError, ConfigError
 from codec.resampling import resample
 
 SHIPPED_CLIPS = "shipped:clips"
@@ -34,11 +34,21 @@ class Item(NamedTuple):
     seconds: float | None
 
 
+class Segment(NamedTuple):
+    """A part of a file."""
+
+    audio: Tensor
+    """float32 `[1, T]`, zeros behind the end of a file that is shorter than T."""
+    length: int
+    """Real samples."""
+    number: int
+
+
 class Batch(NamedTuple):
     """Segments of one step."""
 
     audio: Tensor
-    """float32 `[B, 1, T]`, zeros behind the end of a file that is shorter than T."""
+    """float32 `[B, 1, T]`."""
     lengths: Tensor
     """Real samples of each segment, int64 `[B]`."""
     number: Tensor
@@ -105,7 +115,7 @@ def _item(manifest: Path, row: dict[str, str]) -> Item:
     return Item(manifest.parent / row["path"], row.get("speaker") or "", seconds)
 
 
-class Segments(Dataset[tuple[Tensor, int, int]]):
+class Segments(Dataset[Segment]):
     """Random segments by number: item `index` is the same whenever and wherever it is asked for.
 
     A speaker is drawn with probability proportional to the square root of the speaker's seconds, so that few long
@@ -142,8 +152,8 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
         other.seed = seed
         return other
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
-        """Segment number `index`: audio `[1, T]`, its real length, its number."""
+    def __getitem__(self, index: int) -> Segment:
+        """Draw segment number `index`."""
         rng = np.random.default_rng((*self.seed, index))
         path = self.paths[min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), len(self.paths) - 1)]
         position, gain_db = rng.random(), rng.uniform(*self.gain_db)
@@ -152,7 +162,7 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
         audio *= min(10.0 ** (gain_db / 20), 1.0 / max(peak, 1e-9))
         padded = torch.zeros(1, self.segment_samples)
         padded[:, : audio.shape[-1]] = torch.from_numpy(audio)
-        return padded, audio.shape[-1], index
+        return Segment(padded, audio.shape[-1], index)
 
     def _read(self, path: Path, position: float) -> npt.NDArray[np.float32]:
         info = read_info(path)
@@ -160,8 +170,6 @@ class Segments(Dataset[tuple[Tensor, int, int]]):
         start = int(position * (max(info.num_samples - wanted, 0) + 1))
         channels = read_segment(path, start, min(wanted, info.num_samples))
         audio: npt.NDArray[np.float32] = channels.mean(axis=0, keepdims=True)
-        if not np.isfinite(audio).all():
-            raise AudioError(f"{path} has NaN or Inf samples: remove it from the training data")
         if info.sample_rate != self.sample_rate:
             audio = resample(torch.from_numpy(audio), info.sample_rate, self.sample_rate).numpy()
         return audio[:, : self.segment_samples].copy()
@@ -232,24 +240,41 @@ def batches(
     if batch_size % world_size:
         raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
     loader = DataLoader(
-        segments,
+        _ErrorsAsValues(segments),
         batch_sampler=_StepBatches(first_step, last_step, batch_size, rank, world_size),
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
         collate_fn=_collate,
     )
-    return _iterate(loader)
+    return _raise_errors(loader)
 
 
-def _iterate(loader: Iterable[Batch]) -> Iterator[Batch]:
-    try:
-        yield from loader
-    except CodecError as error:
-        # From a worker the message comes wrapped in its traceback, whose last line is "module.Class: message".
-        message = str(error).rstrip()
-        raise type(error)(message.rpartition("\n")[2].partition(": ")[2] if "\n" in message else message) from error
+class _ErrorsAsValues(Dataset[Segment | AudioError]):
+    """A worker that raises would wrap the message in its traceback and keep the run waiting before it ends."""
+
+    def __init__(self, segments: Segments) -> None:
+        self.segments = segments
+
+    def __getitem__(self, index: int) -> Segment | AudioError:
+        try:
+            return self.segments[index]
+        except AudioError as error:
+            return error
 
 
-def _collate(items: list[tuple[Tensor, int, int]]) -> Batch:
-    audio, lengths, index = zip(*items, strict=True)
-    return Batch(torch.stack(audio), torch.tensor(lengths), torch.tensor(index))
+def _collate(items: list[Segment | AudioError]) -> Batch | AudioError:
+    audio, lengths, numbers = [], [], []
+    for item in items:
+        if isinstance(item, AudioError):
+            return item
+        audio.append(item.audio)
+        lengths.append(item.length)
+        numbers.append(item.number)
+    return Batch(torch.stack(audio), torch.tensor(lengths), torch.tensor(numbers))
+
+
+def _raise_errors(loader: Iterable[Batch | AudioError]) -> Iterator[Batch]:
+    for batch in loader:
+        if isinstance(batch, AudioError):
+            raise batch
+        yield batch

@@ -38,7 +38,7 @@ def check_new(run_dir: Path) -> None:
         ConfigError: The directory holds a run that has saved a checkpoint.
     """
     if holds_run(run_dir):
-        raise ConfigError(f"{run_dir} already holds a run: continue it with --resume, or give another folder with --out")
+        raise ConfigError(f"{run_dir} already holds a run: continue it with --resume, or choose another --out")
 
 
 def record_run(run_dir: Path, recipe: Recipe) -> None:
@@ -83,11 +83,7 @@ def describe_environment() -> dict[str, Any]:
 
 def open_trackers(run_dir: Path, step: int) -> list[Tracker]:
     """Trackers of a run that starts, or goes on, at `step`."""
-    purge_step = step + 1 if step else None
-    return [
-        TensorboardTracker(run_dir / "tensorboard", purge_step),
-        HistoryTracker(run_dir / "history.jsonl", step),
-    ]
+    return [TensorboardTracker(run_dir / "tensorboard", step), HistoryTracker(run_dir / "history.jsonl", step)]
 
 
 def _version(package: str) -> str | None:

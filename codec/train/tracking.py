@@ -31,10 +31,10 @@ class Tracker(Protocol):
 
 
 class TensorboardTracker:
-    """Event files that `tensorboard --logdir` shows."""
+    """Event files that `tensorboard --logdir` shows; what is there of steps after `last_step` is not shown any more."""
 
-    def __init__(self, folder: Path, purge_step: int | None = None) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+    def __init__(self, folder: Path, last_step: int = 0) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers by name, `group/name`."""
@@ -55,11 +55,14 @@ class TensorboardTracker:
 
 
 class HistoryTracker:
-    """Numbers as JSON lines in one file: the learning curve without any viewer. It keeps no audio and no pictures."""
+    """Numbers as JSON lines in one file: the learning curve without any viewer. It keeps no audio and no pictures.
+
+    Lines of steps after `last_step` are dropped: a resumed run repeats them.
+    """
 
     def __init__(self, path: Path, last_step: int = 0) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line + "\n" for line in lines if _step_of(line) <= last_step]  # a resumed run repeats what came later
+        kept = [line + "\n" for line in lines if _step_of(line) <= last_step]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(kept), encoding="utf-8")
         partial.replace(path)
@@ -97,7 +100,8 @@ def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Fig
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, 1, sharex=True, sharey=True)
     for axis, signal, title in zip(axes, (audio, decoded), ("original", "decoded"), strict=True):
-        axis.specgram(signal.numpy() + dither, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
+        samples = signal.numpy() + dither
+        axis.specgram(samples, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
         axis.set(title=title, ylabel="frequency (Hz)")
     axes[1].set_xlabel("time (s)")
     return figure

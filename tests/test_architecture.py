@@ -1,0 +1,204 @@
+"""The import rules: which part may know which, and who alone knows a library."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import codec
+
+ROOT = Path(codec.__file__).parent
+MAX_LINES = 350
+
+# What a part may import of ours, besides itself. A new module needs its line here.
+BASE = {"codec.errors"}
+SIGNAL = {*BASE, "codec.precision", "codec.spectral"}
+INFERENCE = {
+    "codec.errors": set(),
+    "codec.config": BASE,
+    "codec.precision": set(),
+    "codec.spectral": {*BASE, "codec.precision"},
+    "codec.bitstream": BASE,
+    "codec.containers": BASE,
+    "codec.resampling": BASE,
+    "codec.audio": {*BASE, "codec.containers", "codec.resampling"},
+    "codec.model": {*SIGNAL, "codec.config"},
+    "codec.pretrained": {*BASE, "codec.config", "codec.model"},
+    "codec.streaming": {*BASE, "codec.model"},
+    "codec.compress": {
+        *BASE,
+        "codec.audio",
+        "codec.bitstream",
+        "codec.config",
+        "codec.model",
+        "codec.pretrained",
+        "codec.resampling",
+        "codec.streaming",
+    },
+    "codec.corpus": {*BASE, "codec.audio", "codec.bitstream", "codec.compress", "codec.model", "codec.pretrained"},
+    "codec.export": {*SIGNAL, "codec.config", "codec.model", "codec.pretrained", "codec.streaming"},
+}
+EVAL = {*SIGNAL, *(part for part in INFERENCE if part not in ("codec.corpus", "codec.export")), "codec.train.mel"}
+ALLOWED = INFERENCE | {
+    "codec.eval": EVAL,
+    "codec.train": EVAL | {"codec.eval"},
+    "codec.jobs": BASE,
+    "codec.options": {*BASE, "codec.config"},
+    "codec.cli": {*INFERENCE, "codec.eval", "codec.train", "codec.jobs", "codec.options"},
+}
+
+# A library, and the only parts that may import it; any part may import what is not named here.
+KNOWN_BY = {
+    "torch": {
+        *(set(INFERENCE) - {"codec.errors", "codec.config", "codec.bitstream", "codec.containers"}),
+        "codec.eval",
+        "codec.train",
+        "codec.cli",
+    },
+    "numpy": {*(set(INFERENCE) - {"codec.errors", "codec.config", "codec.model"}), "codec.eval", "codec.train"},
+    "einops": {"codec.model"},
+    "soundfile": {"codec.audio", "codec.containers"},
+    "soxr": {"codec.resampling"},
+    "pydantic": {"codec.config", "codec.options"},
+    "tyro": {"codec.options"},
+    "safetensors": {"codec.pretrained", "codec.train.checkpoint"},
+    "torchaudio": {"codec.train", "codec.eval"},
+    "lightning_fabric": {"codec.train.trainer"},
+    "tensorboard": {"codec.train.tracking"},
+    "matplotlib": {"codec.train.tracking", "codec.eval"},
+    "sklearn": {"codec.train", "codec.eval"},
+    "wandb": {"codec.train.tracking"},
+    "ray": {"codec.corpus"},
+    "onnx": {"codec.export"},
+    "onnxruntime": {"codec.export"},
+    "pickle": set(),
+}
+
+
+def modules():
+    """Every module by its dotted name, with its syntax tree."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text(encoding="utf-8"))
+
+
+MODULES = dict(modules())
+
+
+def imported(node):
+    """Dotted names that an import statement, anywhere in the tree, may load."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def imports(tree):
+    return [name for node in ast.walk(tree) for name in imported(node)]
+
+
+def within(name, part):
+    return name == part or name.startswith(f"{part}.")
+
+
+def part_of(name):
+    """The longest prefix of a module's name that has a line in the table."""
+    return max((part for part in ALLOWED if within(name, part)), key=len, default=None)
+
+
+OURS = [name for name in MODULES if name != "codec"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_module_imports_only_what_is_below_it(name):
+    part = part_of(name)
+    assert part, f"{name} has no line in the table of imports"
+    for other in imports(MODULES[name]):
+        if other in MODULES:
+            assert any(within(other, allowed) for allowed in {part, *ALLOWED[part]}), f"{name} imports {other}"
+
+
+def test_the_table_names_nothing_upwards():
+    order = graphlib.TopologicalSorter(
+        {part: {part_of(other) for other in others} - {part} for part, others in INFERENCE.items()}
+    )
+    assert set(order.static_order()) == set(INFERENCE)  # raises CycleError
+    for part, others in INFERENCE.items():
+        assert not any(
+            within(other, side) for other in others for side in ("codec.train", "codec.eval", "codec.cli")
+        ), part
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graph = {
+        name: {other for other in imports(tree) if other in MODULES and other != name} for name, tree in MODULES.items()
+    }
+    del graph["codec"]  # its names are looked up on first use
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_nobody_imports_the_command_line():
+    for name, tree in MODULES.items():
+        assert not any(within(other, "codec.cli") for other in imports(tree)), name
+
+
+@pytest.mark.parametrize("library", KNOWN_BY)
+def test_a_library_is_known_by_few(library):
+    for name, tree in MODULES.items():
+        if any(within(other, library) for other in imports(tree)):
+            assert any(within(name, part) for part in KNOWN_BY[library]), f"{name} imports {library}"
+
+
+def test_the_inference_side_loads_nothing_of_training():
+    statement = "import " + ", ".join(sorted(name for name in OURS if part_of(name) in INFERENCE))
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT.parent)}, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.split())
+    assert "torch" in loaded and "codec.compress" in loaded
+    unwanted = {"torchaudio", "lightning_fabric", "tensorboard", "matplotlib", "sklearn", "ray", "onnx", "onnxruntime"}
+    assert not loaded & unwanted
+    assert not any(within(name, side) for name in loaded for side in ("codec.train", "codec.eval", "codec.cli"))
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "codec.cli"])  # it says why in its docstring
+def test_an_import_within_a_function_says_why(name):
+    path = Path(sys.modules[name].__file__) if name in sys.modules else ROOT.parent / (name.replace(".", "/") + ".py")
+    path = path if path.exists() else path.with_suffix("") / "__init__.py"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    functions = [node for node in ast.walk(MODULES[name]) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    for function in functions:
+        for node in ast.walk(function):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                explained = "#" in lines[node.lineno - 1] or " late" in (ast.get_docstring(function) or "")
+                assert explained, f"{name}, line {node.lineno}: a comment must say why"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_holds_one_concept(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MAX_LINES
+    assert ast.get_docstring(ast.parse(text)), "a module says what it is"
+    names = {part.removesuffix(".py") for part in path.relative_to(ROOT).parts}
+    assert not names & {"utils", "util", "helpers", "common", "misc", "tools", "base"}
+
+
+def test_no_function_is_long():
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                length = node.end_lineno - body[0].lineno + 1 if body else 0
+                assert length <= 45, f"{name}.{node.name} has {length} lines"
+
+
+def test_only_commands_print():
+    for name, tree in MODULES.items():
+        calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert "print" not in calls or part_of(name) in ("codec.cli", "codec.jobs", "codec.options"), name

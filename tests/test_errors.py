@@ -1,0 +1,45 @@
+import importlib
+import inspect
+
+import pytest
+
+import codec.errors as errors_module
+from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, require
+
+
+def test_every_error_is_a_codec_error():
+    classes = [value for _, value in inspect.getmembers(errors_module, inspect.isclass) if issubclass(value, Exception)]
+    assert set(classes) == {CodecError, ConfigError, AudioError, BitstreamError, ModelError}
+    assert all(issubclass(error, CodecError) for error in classes)
+    assert all(error.__name__ in errors_module.__doc__ and error.__doc__ for error in classes)
+
+
+@pytest.mark.parametrize("error", [ConfigError, AudioError, BitstreamError])
+def test_a_wrong_argument_is_a_value_error(error):
+    assert issubclass(error, ValueError)
+    assert not issubclass(ModelError, ValueError) and issubclass(ModelError, RuntimeError)
+
+
+def test_require_returns_the_module():
+    assert require("json", "eval") is importlib.import_module("json")
+    assert require("importlib.metadata", "eval").version
+
+
+def test_require_says_how_to_install():
+    with pytest.raises(ConfigError) as error:
+        require("no_such_package_here", "eval")
+    assert str(error.value) == (
+        "no_such_package_here is not installed (extra 'eval'): run  pip install no_such_package_here"
+    )
+    with pytest.raises(ConfigError, match="no_such_package_here"):
+        require("no_such_package_here.inner", "eval")
+
+
+@pytest.mark.parametrize("content", ["import no_such_dependency", "raise ImportError('broken library')"])
+def test_require_hides_no_other_failure(tmp_path, monkeypatch, content):
+    """A package that is there but broken must not be reported as missing."""
+    (tmp_path / "half_installed.py").write_text(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ImportError) as error:
+        require("half_installed", "eval")
+    assert not isinstance(error.value, CodecError)

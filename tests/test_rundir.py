@@ -1,0 +1,136 @@
+import json
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import torch
+from runs import tiny_recipe
+
+import codec.train.rundir as rundir_module
+from codec.errors import ConfigError
+from codec.train.rundir import check_new, describe_environment, holds_run, open_trackers, read_run, record_run
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    return tiny_recipe(tmp_path / "clips", codec__decoder={"kind": "upsample", "strides": [5, 4], "channels": 16})
+
+
+def one_line(error):
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def save_something(run_dir):
+    (run_dir / "checkpoints").mkdir()
+    (run_dir / "checkpoints/index.json").write_text("{}")
+
+
+def test_a_recorded_recipe_comes_back(tmp_path, recipe):
+    record_run(tmp_path / "deep/run", recipe)
+    assert read_run(tmp_path / "deep/run") == recipe
+    written = json.loads((tmp_path / "deep/run/recipe.json").read_text())
+    assert written["loss"]["stft"] == 10.0  # a default
+
+
+def test_a_directory_takes_one_run(tmp_path, recipe):
+    run_dir = tmp_path / "run"
+    check_new(run_dir)
+    record_run(run_dir, recipe)
+    assert not holds_run(run_dir)
+    check_new(run_dir)  # nothing was saved yet: it may start again
+    save_something(run_dir)
+    assert holds_run(run_dir)
+    with pytest.raises(ConfigError, match=r"run already holds a run: .*--resume.*--out") as error:
+        check_new(run_dir)
+    assert one_line(error).startswith(str(run_dir))
+
+
+def test_a_folder_with_other_things_is_no_run(tmp_path):
+    save_something(tmp_path)
+    assert not holds_run(tmp_path)
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path, recipe):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="can't write to") as error:
+        record_run(tmp_path / "file" / "run", recipe)
+    one_line(error)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "\x00"])
+def test_nothing_to_resume(tmp_path, content):
+    if content is not None:
+        (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(ConfigError, match=f"no run to resume at {tmp_path}") as error:
+        read_run(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"name": "x", "modell": {}}', '{"seed": 1}'])
+def test_a_recipe_of_another_version_is_named(tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"recipe\.json: ") as error:
+        read_run(tmp_path)
+    one_line(error)
+
+
+def test_versions_name_what_a_number_depends_on(tmp_path, recipe):
+    record_run(tmp_path, recipe)
+    versions = json.loads((tmp_path / "versions.json").read_text())
+    assert versions == json.loads(json.dumps(describe_environment()))
+    assert versions["packages"]["torch"] == metadata.version("torch")
+    assert {"numpy", "soundfile", "soxr", "lightning-fabric", "safetensors"} <= versions["packages"].keys()
+    assert versions["threads"] == torch.get_num_threads()
+
+
+def git(folder, *arguments):
+    facts = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
+    return subprocess.run(
+        ["git", *facts, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def checkout(folder, monkeypatch, package):
+    """A git repository with one commit, and this package pretended to lie in its folder `package`."""
+    module = folder / package / "train/rundir.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "x", "--no-verify")
+    monkeypatch.setattr(rundir_module, "__file__", str(module))
+    return git(folder, "rev-parse", "HEAD"), module
+
+
+def test_the_commit_of_a_checkout_and_whether_it_was_changed(tmp_path, monkeypatch):
+    commit, module = checkout(tmp_path, monkeypatch, "codec")
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    assert describe_environment()["git_commit"] == commit
+    git(tmp_path, "tag", "v1")
+    assert describe_environment()["git_commit"] == commit
+    module.write_text("# changed")
+    assert describe_environment()["git_commit"] == f"{commit}-dirty"
+
+
+def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
+    """Not even inside the checkout of something else."""
+    checkout(tmp_path, monkeypatch, ".venv/site-packages/codec")
+    assert describe_environment()["git_commit"] is None
+
+
+def test_no_git_no_commit(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert describe_environment()["git_commit"] is None
+
+
+def test_trackers_of_a_run(tmp_path):
+    trackers = open_trackers(tmp_path, 0)
+    for tracker in trackers:
+        tracker.scalars({"loss/total": 1.0}, 1)
+        tracker.close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert json.loads((tmp_path / "history.jsonl").read_text()) == {"step": 1, "loss/total": 1.0}
+    assert Path(rundir_module.__file__).name == "rundir.py"

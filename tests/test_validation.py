@@ -1,0 +1,103 @@
+import pytest
+import torch
+from models import tiny_codec
+from runs import tiny_recipe, write_clips
+
+import codec.train.validation as validation_module
+from codec.errors import ConfigError
+from codec.eval.evaluate import evaluate
+from codec.train.validation import Validator
+
+
+class Recorder:
+    """A tracker that keeps everything."""
+
+    def __init__(self):
+        self.values, self.sounds, self.figures = {}, {}, {}
+
+    def scalars(self, values, step):
+        self.values[step] = self.values.get(step, {}) | values
+
+    def audio(self, name, audio, sample_rate, step):
+        self.sounds[name] = audio, sample_rate, step
+
+    def figure(self, name, figure, step):
+        self.figures[name] = figure, step
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture
+def only_mel(monkeypatch):
+    monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel", "snr"))
+
+
+def validator(clips, **changes):
+    return Validator.of_recipe(tiny_recipe(clips, data__valid=".", **changes))
+
+
+@pytest.mark.parametrize(
+    ("num_files", "max_files", "chosen"),
+    [
+        (10, None, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (10, 10, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (10, 99, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (10, 5, [0, 2, 4, 6, 8]),
+        (10, 4, [0, 2, 5, 7]),
+        (10, 7, [0, 1, 2, 4, 5, 7, 8]),  # not the first seven
+        (10, 1, [0]),
+    ],
+)
+def test_files_are_spread_evenly(tmp_path, num_files, max_files, chosen):
+    rows = ["path\tsplit", *(f"{number}.wav\tvalid" for number in range(num_files)), "x.wav\ttrain"]
+    (tmp_path / "MANIFEST.tsv").write_text("\n".join(rows) + "\n")
+    recipe = tiny_recipe(tmp_path, data__valid="MANIFEST.tsv", validation__max_files=max_files)
+    assert [int(path.stem) for path in Validator.of_recipe(recipe).paths] == chosen
+
+
+def test_levels_are_those_of_the_bitrates(clips):
+    # 16 kHz / 20 samples x 4 bit: 3200 bit/s a level, three levels
+    assert validator(clips, validation__bitrates=[3200, 6399, 9600, 1e6]).num_quantizers == [1, 3]
+    with pytest.raises(ConfigError, match="bitrate 3000 bit/s is below the lowest of this model, 3200 bit/s"):
+        validator(clips, validation__bitrates=[3000])
+
+
+def test_no_held_out_files_no_validation(clips):
+    assert Validator.of_recipe(tiny_recipe(clips)) is None
+
+
+def test_scores_go_to_every_tracker(clips, only_mel):
+    codec, recorders = tiny_codec(), [Recorder(), Recorder()]
+    judge = Validator(sorted(clips.iterdir()), num_quantizers=[1, 4], num_samples_logged=0)
+    score = judge.run(codec, recorders, 7)
+    expected = evaluate(codec, judge.paths, num_quantizers=[1, 4], metrics=("mel", "snr"), progress=False)
+    assert score == (expected.means[0]["mel"] + expected.means[1]["mel"]) / 2
+    for recorder in recorders:
+        (values,) = recorder.values.values()
+        assert list(recorder.values) == [7]
+        for mean, rate in zip(expected.means, ("3.2kbps", "12.8kbps"), strict=True):
+            assert values[f"valid/mel_{rate}"] == mean["mel"] and values[f"valid/snr_{rate}"] == mean["snr"]
+        assert [values[f"valid_usage/level_{level}"] for level in (1, 2, 3, 4)] == expected.health.usage.tolist()
+        assert values["valid/entropy_bitrate"] == pytest.approx(float(expected.health.entropy.sum()) * 800)
+        assert not recorder.sounds and not recorder.figures
+
+
+def test_samples_are_decoded_files(clips, only_mel):
+    codec, recorder = tiny_codec(), Recorder()
+    judge = Validator(sorted(clips.iterdir()), num_quantizers=[1], num_samples_logged=2)
+    judge.run(codec, [recorder], 7)
+    assert set(recorder.sounds) == {f"sample_{number}/{kind}" for number in (0, 1) for kind in ("original", "decoded")}
+    assert set(recorder.figures) == {"sample_0", "sample_1"}
+    for number, num_samples in enumerate((4800, 6400)):
+        original, rate, step = recorder.sounds[f"sample_{number}/original"]
+        decoded, *_ = recorder.sounds[f"sample_{number}/decoded"]
+        assert (rate, step) == (16_000, 7)
+        assert original.shape == decoded.shape == (num_samples,)
+        expected = codec.decode(codec.encode(original[None, None]), num_samples)[0, 0]
+        assert torch.equal(decoded, expected)
