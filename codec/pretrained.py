@@ -44,11 +44,18 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
 
 
 def save_codec(codec: Codec, folder: str | Path) -> None:
-    """Write `config.json` and `model.safetensors` into `folder`, which is created."""
+    """Write `config.json` and `model.safetensors` into `folder`, which is created.
+
+    Raises:
+        ModelError: The folder can't be written (a full disk, say).
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
-    save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
+        save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"can't write the model to {folder}: {_one_line(error)}") from error
 
 
 def load_weights(codec: Codec, path: Path) -> None:

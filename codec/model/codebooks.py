@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from codec.model.collective import gather_rows, sum_over_ranks
+from codec.model.collective import broadcast_from_first, gather_rows, sum_over_ranks
 from codec.precision import full_precision
 
 
@@ -30,6 +30,8 @@ class Statistics(NamedTuple):
 
 def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Tensor:
     """Index of the nearest codeword of each vector; the lowest index wins a tie.
+
+    Two equal codewords may round differently inside the matrix product: to choose either is a near-tie, not an error.
 
     Args:
         vectors: `[M, d]`.
@@ -55,7 +57,7 @@ def kmeans(
     Args:
         vectors: `[M, d]`, M >= 1; with fewer vectors than clusters some clusters stay empty.
         num_clusters: N.
-        iterations: Rounds of assignment and averaging.
+        iterations: Rounds of assignment and averaging, at least 1.
         generator: CPU generator that decides every draw.
         normalize: Assign by direction, see `nearest`.
 
@@ -115,7 +117,7 @@ class _Codebooks(nn.Module):
     def initialize(self, level: int, vectors: Tensor, *, iterations: int, generator: torch.Generator) -> None:
         """Set one level to the k-means centroids of `vectors` `[M, d]`, the vectors of this rank.
 
-        Counts are scaled to a mean of one, so that the first updates weigh as much as later ones.
+        Counts are scaled to a mean of one, about what a step uses a codeword when its batch has N frames.
         """
         vectors = gather_rows(vectors.float())
         centroids, counts = kmeans(
@@ -125,6 +127,7 @@ class _Codebooks(nn.Module):
             generator=generator,
             normalize=self.normalize,
         )
+        broadcast_from_first(centroids, counts)  # ranks may add up in another order
         self._write(level, torch.arange(len(centroids), device=vectors.device), centroids, counts / counts.mean())
 
     @torch.no_grad()

@@ -20,6 +20,7 @@ from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, OverlapAddHead, Upsa
 from codec.model.encoder import Encoder
 from codec.model.layers import Cache
 from codec.model.quantizers import QuantizerOutput, ResidualQuantizer
+from codec.precision import full_precision
 
 CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks]] = {
     "ema": EMACodebooks,
@@ -114,12 +115,14 @@ class Codec(nn.Module):
 
     def encode_frames(self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
-        latents: Tensor = self.encoder(audio, cache)
-        return self.quantizer.encode(latents, num_quantizers)
+        with full_precision(audio.device):  # codes and audio must not depend on what the caller set for its own sake
+            latents: Tensor = self.encoder(audio, cache)
+            return self.quantizer.encode(latents, num_quantizers)
 
     def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache."""
-        audio: Tensor = self.decoder(self.quantizer.decode(codes), cache)
+        with full_precision(codes.device):
+            audio: Tensor = self.decoder(self.quantizer.decode(codes), cache)
         return audio
 
     def forward(

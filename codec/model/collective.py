@@ -1,4 +1,4 @@
-"""Sums and gathers over the processes of a distributed run; the identity in a single process."""
+"""Sums, gathers and broadcasts over the processes of a distributed run; the identity in a single process."""
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,13 @@ def sum_over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     dist.all_reduce(flat)
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     return tuple(part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True))
+
+
+def broadcast_from_first(*tensors: Tensor) -> None:
+    """Overwrite each tensor, in place, with that of the first rank."""
+    if _distributed():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
 
 
 def gather_rows(rows: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -52,7 +52,7 @@ def save_checkpoint(
         partial.rename(folder)
         index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
         _replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ModelError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ModelError(f"can't write the checkpoint {folder}: {' '.join(str(error).split())}") from error
     for other in folder.parent.glob("step-*"):
