@@ -136,19 +136,20 @@ class Trainer:
             for batch in loader:
                 self._step(self.fabric.to_device(batch), progress)
                 progress.update()
-                if self.step % train.validate_every == 0 or self.step == train.steps:
+                is_last = self.step == train.steps or self._out_of_time()
+                if is_last or self.step % train.validate_every == 0:
                     self._validate(progress)
                     saved_step = self.step
                 elif self.step % train.checkpoint_every == 0:
                     self._save(best=False)
                     saved_step = self.step
-                if self._out_of_time():
+                if is_last:
                     break
         finally:
             progress.close()
             for tracker in self.trackers:
                 tracker.close()
-            if self.step > saved_step:  # out of time, interrupted, or stopped by an error: what was learned is kept
+            if self.step > saved_step:  # interrupted, or stopped by an error: what was learned is kept
                 self._save(best=False)
 
     def _out_of_time(self) -> bool:
