@@ -1,4 +1,4 @@
-"""Tiny training runs: a codec of a few thousand parameters on four short recordings."""
+"""Tiny training runs: a codec of a few thousand parameters on a few short recordings."""
 
 import json
 from pathlib import Path
@@ -43,8 +43,8 @@ def buzz(seconds, hz, sample_rate=RATE):
     return 0.2 * envelope * tone + 0.01 * np.random.default_rng(round(hz)).standard_normal(len(time))
 
 
-def write_clips(folder, seconds=(0.3, 0.4, 0.06, 0.25)):
-    """Write one recording per length; one of them is shorter than a segment."""
+def write_clips(folder, seconds=(0.3, 0.2, 0.09, 0.08, 0.07, 0.06)):
+    """Write one recording per length; more than a third of what is drawn is shorter than a segment."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, duration in enumerate(seconds):
         sf.write(folder / f"clip_{number}.wav", buzz(duration, 110 + 40 * number), RATE, "FLOAT")

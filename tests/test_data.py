@@ -72,8 +72,9 @@ def test_segments_are_the_same_in_another_process(clips):
 
 def test_segments_differ(clips):
     drawn = segments(clips)
-    audio = torch.stack([drawn[index][0] for index in range(40)])
-    assert len(torch.unique(audio.flatten(1), dim=0)) == 40
+    indices = [*range(40), 1000, 2**16, 2**31, 2**32, 2**33 + 1]
+    audio = torch.stack([drawn[index].audio for index in indices])
+    assert len(torch.unique(audio.flatten(1), dim=0)) == len(indices)
 
 
 def test_segments_are_parts_of_the_files(clips):
@@ -91,7 +92,7 @@ def test_segments_are_parts_of_the_files(clips):
         ]
         assert len(places) == 1
         starts |= set(places)
-    assert len(starts) > 20
+    assert len(starts) > 15
 
 
 def test_first_and_last_sample_of_a_file_are_reached(tmp_path):
@@ -210,7 +211,7 @@ def test_durations_are_read_where_the_manifest_has_none(clips, tmp_path):
     write_manifest(tmp_path, [("path",), *((str(path),) for path in sorted(clips.iterdir()))])
     items = list_items(tmp_path, "MANIFEST.tsv", split="train")
     drawn = Segments(items, sample_rate=RATE, segment_samples=SEGMENT, gain_db=(0.0, 0.0), seed=(0,))
-    seconds = np.array([0.3, 0.4, 0.06, 0.25])
+    seconds = np.array([0.3, 0.2, 0.09, 0.08, 0.07, 0.06])
     assert np.diff(drawn.cumulative, prepend=0) == pytest.approx(seconds / seconds.sum())
 
 

@@ -94,13 +94,15 @@ def test_counts_of_a_hand_case():
     assert count_codes(codes, 4).tolist() == [[2, 0, 3, 1], [2, 4, 0, 0]]
 
 
-def test_evaluation_changes_no_weight_and_keeps_no_gradient(files):
+def test_evaluation_changes_no_weight_and_keeps_no_gradient(files, monkeypatch):
     codec = tiny_codec().requires_grad_(True)
     before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
+    judged = []
+    monkeypatch.setattr(evaluate_module, "measure", lambda decoded, *_: judged.append(decoded) or {"mel": 0.0})
     evaluate(codec, files[:1], num_quantizers=[4], metrics=["mel"], progress=False)
+    assert len(judged) == 1 and not judged[0].requires_grad
     for name, tensor in codec.state_dict().items():
         assert torch.equal(tensor, before[name]), name
-    assert all(parameter.grad is None for parameter in codec.parameters())
 
 
 def test_wrong_input_is_refused(codec, files, tmp_path):

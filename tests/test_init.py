@@ -31,6 +31,12 @@ def test_every_name_resolves(name):
     assert codec.__dict__[name] is value  # found at once from now on
 
 
+def test_no_name_is_that_of_a_module():
+    """Importing a module sets its name on the package, so that a function of that name would be hidden by chance."""
+    modules = {path.stem for path in Path(codec.__file__).parent.iterdir()}
+    assert not modules & set(codec.__all__)
+
+
 def test_dir_lists_the_names():
     assert set(codec.__all__) <= set(dir(codec))
     assert dir(codec) == sorted(dir(codec))

@@ -110,6 +110,9 @@ def test_every_parameter_changes_in_a_step(clips, tmp_path, update, bypass_steps
     for name, parameter in trainer.codec.named_parameters():
         unchanged = torch.equal(parameter, before[f"codec.{name}"])
         assert unchanged == (bypass_steps == 1 and "codebooks" in name), name
+        if "codebooks" not in name:  # decay 0.1, the first of the warm-up of the average
+            average = 0.1 * before[f"averaged.{name}"] + 0.9 * parameter
+            assert torch.allclose(trainer.averaged.state_dict()[name], average, atol=1e-7), name
 
 
 def test_total_is_the_weighted_sum_of_the_terms(clips, tmp_path):
@@ -159,6 +162,70 @@ def test_a_term_of_weight_zero_moves_nothing(clips, tmp_path, only):
 
 def trainer_table(trainer):
     return trainer.codec.quantizer.codebooks.table.detach()
+
+
+def test_quantizer_dropout_depends_on_the_number_of_an_item_alone(clips, tmp_path):
+    trainer = make_trainer(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0.4), tmp_path)
+    numbers = torch.arange(4000)
+    levels = trainer._num_active(numbers)
+    assert torch.equal(levels[[5, 1700, 3]], trainer._num_active(torch.tensor([5, 1700, 3])))
+    # 0.6 use all levels; 0.4 are spread evenly over 1 .. 3
+    for level, share in ((1, 0.4 / 3), (2, 0.4 / 3), (3, 0.6 + 0.4 / 3)):
+        count = int((levels == level).sum())
+        assert abs(count - 4000 * share) < 4 * math.sqrt(4000 * share * (1 - share))
+    other = make_trainer(tiny_recipe(clips, seed=1, codec__quantizer__quantizer_dropout=0.4), tmp_path)
+    assert not torch.equal(levels, other._num_active(numbers))
+    none = make_trainer(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0), tmp_path)
+    assert (none._num_active(numbers) == 3).all()
+
+
+def test_what_lies_behind_the_end_of_an_item_counts_nowhere(clips, tmp_path, monkeypatch):
+    trainer = start(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0, train__bypass_steps=1), tmp_path)
+    quantizer, seen = trainer.codec.quantizer, {}
+    initialize, update = quantizer.initialize, quantizer.codebooks.update
+    monkeypatch.setattr(
+        quantizer,
+        "initialize",
+        lambda *args, mask, **rest: initialize(*args, mask=seen.setdefault("mask", mask), **rest),
+    )
+    monkeypatch.setattr(
+        quantizer.codebooks,
+        "update",
+        lambda statistics, generator: update(seen.setdefault("update", statistics), generator),
+    )
+    trainer.fit()
+
+    def num_frames(lengths):
+        return sum(trainer.codec.num_frames(int(length)) for length in lengths)
+
+    options = {"first_step": 0, "last_step": 2, "batch_size": 4}
+    first, second = batches(trainer.segments.reseeded(0, 1), **options)
+    lengths = torch.cat([first.lengths, second.lengths])
+    assert lengths.min() < 1600 and int(seen["mask"].sum()) == num_frames(lengths)
+    _, second = batches(trainer.segments, **options)
+    assert seen["update"].counts.sum(dim=-1).tolist() == [num_frames(second.lengths)] * 3
+
+
+def test_decoded_audio_behind_the_end_of_an_item_enters_no_loss(clips, tmp_path):
+    trainer = make_trainer(tiny_recipe(clips), tmp_path)
+    batch = next(
+        batch
+        for batch in batches(trainer.segments, first_step=0, last_step=9, batch_size=2)
+        if batch.lengths.min() < 1600
+    )
+    item, end = int(batch.lengths.argmin()), int(batch.lengths.min())
+    output = trainer.codec(batch.audio, quantize=False)
+
+    def terms():
+        return [term.item() for _, term in trainer._terms(output, batch).values()]
+
+    before = terms()
+    with torch.no_grad():
+        output.audio[item, :, end:] += 1.0
+    assert terms() == before
+    with torch.no_grad():
+        output.audio[item, :, end - 1] += 1.0
+    assert terms() != before
 
 
 @pytest.mark.parametrize("update", UPDATES)
@@ -362,9 +429,13 @@ def test_start_from_refuses_another_architecture(clips, tmp_path):
 # ---- Stopping
 
 
-def test_out_of_time_saves(clips, tmp_path):
-    start(tiny_recipe(clips, train__max_minutes=1e-9), tmp_path).fit()
-    assert read_index(tmp_path) == {"last": "step-00000001"}
+def test_out_of_time_validates_and_saves(clips, tmp_path):
+    start(tiny_recipe(clips, train__max_minutes=1e-9), tmp_path / "a").fit()
+    assert read_index(tmp_path / "a") == {"last": "step-00000001"}
+    recipe = tiny_recipe(clips, train__max_minutes=1e-9, train__bypass_steps=0, data__valid=".")
+    start(recipe, tmp_path / "b").fit()
+    assert read_index(tmp_path / "b") == {"last": "step-00000001", "best": "step-00000001"}  # it was validated
+    assert any("valid/mel_9.6kbps" in line for line in history(tmp_path / "b"))
 
 
 def test_checkpoints_come_as_often_as_asked(clips, tmp_path, monkeypatch):

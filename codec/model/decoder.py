@@ -31,13 +31,12 @@ class OverlapAddHead(nn.Module):
         super().__init__()
         self.hop_length = hop_length
         self.frame_length = frame_length
-        self.frames = CausalConv1d(channels, frame_length, 1)
+        self.frames = CausalConv1d(channels, frame_length, 1, bias=False)
         self._start_as_transform()
 
     @torch.no_grad()
     def _start_as_transform(self) -> None:
         """Begin as the inverse of the transform that the encoder begins as, or at least with smooth frame edges."""
-        nn.init.zeros_(self.frames.bias)  # type: ignore[arg-type]
         if self.frame_length == 2 * self.hop_length:
             self.frames.weight.copy_(lapped_transform(self.frames.in_channels, self.hop_length).T[..., None])
         else:
@@ -92,7 +91,7 @@ class ConvNeXtDecoder(nn.Module):
         super().__init__()
         self.hop_length = head.hop_length
         self.delay = head.frame_length - head.hop_length
-        self.project = CausalConv1d(latent_dim, channels, 1)
+        self.project = CausalConv1d(latent_dim, channels, 1, bias=False)
         start_as_identity(self.project)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)

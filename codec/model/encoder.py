@@ -13,8 +13,8 @@ from codec.spectral import lapped_transform
 class Encoder(nn.Module):
     """Convolutional encoder; one stage a stride.
 
-    A stage divides the rate by its stride and then refines at the new rate. Nothing on the way from waveform to latents
-    is normalised, so latents scale with the audio wherever the residual branches are small.
+    A stage divides the rate by its stride and then refines at the new rate. Every layer is homogeneous, so latents scale
+    with the audio: encoder(a x) = a encoder(x).
 
     Args:
         strides: Downsampling factor of each stage; their product is the hop length (samples).
@@ -44,7 +44,7 @@ class Encoder(nn.Module):
             layers.append(Downsample(width, next_width, stride))
             layers += [ConvNeXtBlock(next_width, kernel_size=kernel_size, expansion=expansion) for _ in range(depth)]
             width = next_width
-        layers.append(CausalConv1d(width, latent_dim, 1))
+        layers.append(CausalConv1d(width, latent_dim, 1, bias=False))
         self.layers = nn.ModuleList(layers)
         self._start_as_transform()
 
@@ -59,7 +59,6 @@ class Encoder(nn.Module):
         assert isinstance(first, Downsample) and isinstance(last, CausalConv1d)
         basis = lapped_transform(first.conv.out_channels, first.stride)
         first.conv.weight.copy_(basis.view(-1, 2, first.stride).transpose(1, 2))
-        nn.init.zeros_(first.conv.bias)  # type: ignore[arg-type]
         start_as_identity(last)
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:

@@ -13,6 +13,10 @@ Cache = dict[nn.Module, Tensor]
 """Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
 
 
+SILENCE = 1e-10
+"""Mean power of a frame below which blocks no longer normalise it: -100 dB, below the steps of 16-bit audio."""
+
+
 def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | None) -> Tensor:
     """Put the last `size` inputs of `layer` in front of `x`, zeros at the start of a signal.
 
@@ -40,8 +44,6 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
 def start_as_identity(conv: nn.Conv1d) -> None:
     """Let a convolution of kernel size 1 on the way from waveform to waveform start by passing its channels on."""
     nn.init.dirac_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
 
 
 class CausalConv1d(nn.Conv1d):
@@ -59,8 +61,9 @@ class CausalConv1d(nn.Conv1d):
         stride: int = 1,
         dilation: int = 1,
         groups: int = 1,
+        bias: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups)
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation=dilation, groups=groups, bias=bias)
         self.context = (kernel_size - 1) * dilation + 1 - stride
         if self.context < 0:
             raise ValueError(f"kernel_size {kernel_size} with dilation {dilation} is shorter than the stride {stride}")
@@ -71,16 +74,16 @@ class CausalConv1d(nn.Conv1d):
 
 
 class Downsample(nn.Module):
-    """Strided causal convolution with a kernel of two strides, computed as one matrix product over frames.
+    """Strided causal convolution with a kernel of two strides and no bias, one matrix product over frames.
 
-    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride)`; folding the stride into the channels first makes
+    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`; folding the stride into the channels first makes
     the gradient of the weights of a large stride many times as fast on a CPU.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.conv = CausalConv1d(in_channels * stride, out_channels, kernel_size=2)
+        self.conv = CausalConv1d(in_channels * stride, out_channels, kernel_size=2, bias=False)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F * stride]` to `[B, C', F]`."""
@@ -112,26 +115,26 @@ class Upsample(nn.Module):
 class ConvNeXtBlock(nn.Module):
     """Depthwise causal convolution and a two-layer network per frame, added to the input.
 
-    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3).
-
-    The normalisation sits inside the residual branch only: the level of the signal travels on the residual stream, and
-    a norm on that stream would make it unknowable to the decoder. The branch starts near zero, because its output does
-    not shrink with the signal.
+    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3), but the normalisation is
+    undone at the end of the branch: the network sees a frame of level one, and its output is scaled back to the level
+    of the frame. So the block is homogeneous, block(a x) = a block(x): the level of the signal travels through it, and
+    what the branch adds to a quiet frame is as small as the frame. A branch whose output keeps one level hurts quiet
+    frames, and training switches it off.
     """
 
     def __init__(self, channels: int, *, kernel_size: int, expansion: float) -> None:
         super().__init__()
         hidden = round(channels * expansion)
-        self.depthwise = CausalConv1d(channels, channels, kernel_size, groups=channels)
-        self.norm = nn.LayerNorm(channels)
+        self.depthwise = CausalConv1d(channels, channels, kernel_size, groups=channels, bias=False)
         self.expand = nn.Linear(channels, hidden)
         self.contract = nn.Linear(hidden, channels)
-        self.scale = nn.Parameter(torch.full((channels,), 0.01))
+        self.scale = nn.Parameter(torch.full((channels,), 0.1))
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
-        branch = self.norm(self.depthwise(x, cache).transpose(1, 2))
-        branch = self.contract(F.gelu(self.expand(branch))) * self.scale
+        frames = self.depthwise(x, cache).transpose(1, 2)
+        level = (frames.float().square().mean(dim=-1, keepdim=True) + SILENCE).sqrt()
+        branch = self.contract(F.gelu(self.expand(frames / level))) * (self.scale * level)
         refined: Tensor = x + branch.transpose(1, 2)
         return refined
 

@@ -73,8 +73,8 @@ class ResidualQuantizer(nn.Module):
         self.codebooks = codebooks
         self.num_quantizers, self.codebook_size, _ = codebooks.table.shape
         projected = codebook_dim != latent_dim
-        self.project_in = nn.Conv1d(latent_dim, codebook_dim, 1) if projected else nn.Identity()
-        self.project_out = nn.Conv1d(codebook_dim, latent_dim, 1) if projected else nn.Identity()
+        self.project_in = nn.Conv1d(latent_dim, codebook_dim, 1, bias=False) if projected else nn.Identity()
+        self.project_out = nn.Conv1d(codebook_dim, latent_dim, 1, bias=False) if projected else nn.Identity()
         for projection in (self.project_in, self.project_out):
             if isinstance(projection, nn.Conv1d):
                 start_as_identity(projection)
