@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codec.audio import load_audio, save_audio
     from codec.bitstream import Bitstream
-    from codec.compress import compress, compress_file, decompress, decompress_file
+    from codec.compression import compress, compress_file, decompress, decompress_file
     from codec.config import CodecConfig
     from codec.errors import CodecError
     from codec.model.codec import Codec
@@ -42,7 +42,7 @@ __all__ = [
 _MODULES = {
     "codec.audio": ("load_audio", "save_audio"),
     "codec.bitstream": ("Bitstream",),
-    "codec.compress": ("compress", "compress_file", "decompress", "decompress_file"),
+    "codec.compression": ("compress", "compress_file", "decompress", "decompress_file"),
     "codec.config": ("CodecConfig",),
     "codec.errors": ("CodecError",),
     "codec.model.codec": ("Codec",),

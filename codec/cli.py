@@ -61,7 +61,7 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     """Run a command and exit; what a user can cause is told in one line."""
     try:
         code = command(sys.argv[1:] if argv is None else argv)
-    except CodecError as error:
+    except (CodecError, OSError) as error:  # OSError: what no module expects, such as a disk that fills up under a log
         _note(f"{prog}: {error}")
         code = 2
     except KeyboardInterrupt:
@@ -139,7 +139,7 @@ def encode(argv: Sequence[str]) -> int:
 
 def _encode_file(codec: "Codec", job: Job, levels: int | None, overwrite: bool) -> Outcome:
     from codec.bitstream import Bitstream
-    from codec.compress import compress_file
+    from codec.compression import compress_file
 
     if job.target.suffix == ".codec":
         header = compress_file(codec, job.source, job.target, num_quantizers=levels, overwrite=overwrite)
@@ -154,7 +154,7 @@ def _encode_file(codec: "Codec", job: Job, levels: int | None, overwrite: bool) 
 def _write_plain(target: Path, bitstream: "Bitstream", overwrite: bool) -> None:
     """Write .npy, .npz or .jsonl complete or not at all."""
     from codec.bitstream import write_codes
-    from codec.compress import new_file
+    from codec.compression import new_file
 
     with tempfile.TemporaryDirectory() as folder, new_file(target, overwrite=overwrite) as file:
         scratch = Path(folder, f"codes{target.suffix}")
@@ -175,7 +175,7 @@ def _cut(options: EncodeOptions) -> int:
     jobs = plan(options.inputs, options.output, [".codec"], [".codec"], mark=mark, overwrite=overwrite)
 
     def work(job: Job) -> Outcome:
-        from codec.compress import new_file
+        from codec.compression import new_file
 
         bitstream = _read_bitstream(job.source).keep_quantizers(levels)
         with new_file(job.target, overwrite=overwrite) as file:
@@ -201,7 +201,7 @@ def decode(argv: Sequence[str]) -> int:
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, describe_lost, read_codes
-    from codec.compress import decompress_codes, decompress_file, describe_codes
+    from codec.compression import decompress_codes, decompress_file, describe_codes
 
     levels, is_plain = options.num_quantizers, job.source.suffix in SUFFIXES
     if is_plain or levels:
@@ -278,7 +278,7 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
 
 
 def _write_report(options: EvalOptions, codec: "Codec", evaluation: "Evaluation") -> None:
-    from codec.compress import new_file
+    from codec.compression import new_file
     from codec.pretrained import model_identity
     from codec.train.rundir import describe_environment
 

@@ -178,6 +178,10 @@ class DataConfig:
     num_workers: Count = 1
     """Processes that read audio ahead."""
 
+    def __post_init__(self) -> None:
+        if self.gain_db[0] > self.gain_db[1]:
+            raise ValueError(f"gain_db must go from low to high, not {self.gain_db[0]:g} to {self.gain_db[1]:g}")
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class LossConfig:
@@ -230,6 +234,10 @@ class TrainConfig:
     max_bad_steps: PositiveInt = 10
     """Consecutive steps with a loss or gradient that is not finite (each is skipped) after which training stops."""
 
+    def __post_init__(self) -> None:
+        if self.bypass_steps >= self.steps:
+            raise ValueError(f"bypass_steps {self.bypass_steps} must be below steps, {self.steps}")
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ValidationConfig:
@@ -270,12 +278,10 @@ def find_recipe(name: str) -> Path:
     Raises:
         ConfigError: No such recipe; the message lists the shipped ones.
     """
-    if Path(name).is_file():
-        return Path(name)
     folder = shipped("recipes")
-    path = folder / f"{name}.toml"
-    if path.is_file():
-        return path
+    for path in (Path(name), folder / f"{name}.toml"):
+        if path.is_file():
+            return path
     known = sorted(recipe.relative_to(folder).with_suffix("").as_posix() for recipe in folder.rglob("*.toml"))
     raise ConfigError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
 
@@ -314,8 +320,7 @@ def from_dict(config: type[T], values: Mapping[str, Any], *, source: str) -> T:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain JSON values of a configuration, every default written out."""
-    values: dict[str, Any] = json.loads(TypeAdapter(type(config)).dump_json(config))
-    return values
+    return dict(json.loads(TypeAdapter(type(config)).dump_json(config)))
 
 
 def unknown_key(key: str, config: type) -> str:
@@ -335,14 +340,11 @@ def keys(config: type, prefix: str = "") -> Iterator[str]:
     """Dotted names of every value of a configuration class."""
     for field in dataclasses.fields(config):
         for choice in _choices(field.type):
-            if isinstance(choice, type) and dataclasses.is_dataclass(choice):
-                yield from keys(choice, f"{prefix}{field.name}.")
-            else:
-                yield prefix + field.name
+            is_section = isinstance(choice, type) and dataclasses.is_dataclass(choice)
+            yield from keys(choice, f"{prefix}{field.name}.") if is_section else [prefix + field.name]
 
 
 def _choices(annotation: Any) -> Sequence[Any]:
     choices: Sequence[Any] = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     choices = [get_args(choice)[0] if get_origin(choice) is Annotated else choice for choice in choices]
-    nested = [choice for choice in choices if dataclasses.is_dataclass(choice)]
-    return nested or [annotation]
+    return [choice for choice in choices if dataclasses.is_dataclass(choice)] or [annotation]

@@ -38,12 +38,8 @@ class Sentence(NamedTuple):
 
 
 SENTENCES = (
-    Sentence(
-        "train", "en-us", 45, 160, "The harbor lights went out one by one, and nobody on the pier noticed."
-    ),
-    Sentence(
-        "train", "en-us+f3", 60, 175, "Please leave the green folder on my desk before you go to lunch."
-    ),
+    Sentence("train", "en-us", 45, 160, "The harbor lights went out one by one, and nobody on the pier noticed."),
+    Sentence("train", "en-us+f3", 60, 175, "Please leave the green folder on my desk before you go to lunch."),
     Sentence("train", "de+m3", 35, 150, "Am Morgen lag der erste Schnee auf den Dächern der kleinen Stadt."),
     Sentence(
         "train",
@@ -140,8 +136,7 @@ def music() -> dict[str, tuple[torch.Tensor, int]]:
         "music_band": chords_and_drums(48_000, 4.0, seed=2),
     }
     clips = {
-        name: (resample(torch.from_numpy(track)[None, None], 48_000, 16_000), 16_000)
-        for name, track in mono.items()
+        name: (resample(torch.from_numpy(track)[None, None], 48_000, 16_000), 16_000) for name, track in mono.items()
     }
     clips["music_stereo"] = (torch.from_numpy(stereo_mix(44_100, 4.0, seed=3))[None], 44_100)
     return clips

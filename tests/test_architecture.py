@@ -28,7 +28,7 @@ INFERENCE = {
     "codec.model": {*SIGNAL, "codec.config"},
     "codec.pretrained": {*BASE, "codec.config", "codec.model"},
     "codec.streaming": {*BASE, "codec.model"},
-    "codec.compress": {
+    "codec.compression": {
         *BASE,
         "codec.audio",
         "codec.bitstream",
@@ -38,7 +38,7 @@ INFERENCE = {
         "codec.resampling",
         "codec.streaming",
     },
-    "codec.corpus": {*BASE, "codec.audio", "codec.bitstream", "codec.compress", "codec.model", "codec.pretrained"},
+    "codec.corpus": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.model", "codec.pretrained"},
     "codec.export": {*SIGNAL, "codec.config", "codec.model", "codec.pretrained", "codec.streaming"},
 }
 EVAL = {*SIGNAL, *(part for part in INFERENCE if part not in ("codec.corpus", "codec.export")), "codec.train.mel"}
@@ -161,7 +161,7 @@ def test_the_inference_side_loads_nothing_of_training():
         [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT.parent)}, capture_output=True, text=True, check=True
     )
     loaded = set(result.stdout.split())
-    assert "torch" in loaded and "codec.compress" in loaded
+    assert "torch" in loaded and "codec.compression" in loaded
     unwanted = {"torchaudio", "lightning_fabric", "tensorboard", "matplotlib", "sklearn", "ray", "onnx", "onnxruntime"}
     assert not loaded & unwanted
     assert not any(within(name, side) for name in loaded for side in ("codec.train", "codec.eval", "codec.cli"))

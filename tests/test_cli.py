@@ -15,7 +15,7 @@ import torch
 from codec import cli
 from codec.audio import load_audio
 from codec.bitstream import Bitstream
-from codec.compress import compress
+from codec.compression import compress
 from codec.config import CodecConfig, from_dict
 from codec.model.codec import build_codec
 from codec.pretrained import load_codec, model_identity, save_codec

@@ -89,6 +89,6 @@ def _rate(codec: Codec, levels: int) -> dict[str, float]:
 def _means(rows: Sequence[dict[str, Any]], levels: int, metrics: Sequence[str]) -> dict[str, float]:
     means = {}
     for metric in metrics:
-        values = [row[metric] for row in rows if row["num_quantizers"] == levels and math.isfinite(row[metric])]
+        values = [row[metric] for row in rows if row["num_quantizers"] == levels and not math.isnan(row[metric])]
         means[metric] = sum(values) / len(values) if values else math.nan
     return means

@@ -13,8 +13,8 @@ from codec.spectral import lapped_transform
 class Encoder(nn.Module):
     """Convolutional encoder; one stage a stride.
 
-    A stage divides the rate by its stride and then refines at the new rate. Every layer is homogeneous, so latents scale
-    with the audio: encoder(a x) = a encoder(x).
+    A stage divides the rate by its stride and then refines at the new rate. Every layer is homogeneous, so latents
+    scale with the audio: encoder(a x) = a encoder(x).
 
     Args:
         strides: Downsampling factor of each stage; their product is the hop length (samples).

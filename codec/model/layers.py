@@ -76,8 +76,8 @@ class CausalConv1d(nn.Conv1d):
 class Downsample(nn.Module):
     """Strided causal convolution with a kernel of two strides and no bias, one matrix product over frames.
 
-    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`; folding the stride into the channels first makes
-    the gradient of the weights of a large stride many times as fast on a CPU.
+    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`. Folding the stride into the channels
+    first makes the gradient of the weights of a large stride many times as fast on a CPU.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -115,11 +115,11 @@ class Upsample(nn.Module):
 class ConvNeXtBlock(nn.Module):
     """Depthwise causal convolution and a two-layer network per frame, added to the input.
 
-    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3), but the normalisation is
-    undone at the end of the branch: the network sees a frame of level one, and its output is scaled back to the level
-    of the frame. So the block is homogeneous, block(a x) = a block(x): the level of the signal travels through it, and
-    what the branch adds to a quiet frame is as small as the frame. A branch whose output keeps one level hurts quiet
-    frames, and training switches it off.
+    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3), but the normalisation
+    is undone at the end of the branch: the network sees a frame of level one, and its output is scaled back to the
+    level of the frame. So the block is homogeneous, block(a x) = a block(x): the level of the signal travels through
+    it, and what the branch adds to a quiet frame is as small as the frame. A branch whose output keeps one level hurts
+    quiet frames, and training switches it off.
     """
 
     def __init__(self, channels: int, *, kernel_size: int, expansion: float) -> None:

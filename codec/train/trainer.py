@@ -21,6 +21,7 @@ from tqdm import tqdm
 from codec.config import Recipe
 from codec.errors import ModelError
 from codec.model.codec import CodecOutput, build_codec
+from codec.model.collective import sum_over_ranks
 from codec.model.quantizers import codebook_health
 from codec.pretrained import WEIGHTS_FILE, find_model, load_weights
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
@@ -262,14 +263,16 @@ class Trainer:
         seconds = num_segments * self.segments.segment_samples / self.recipe.codec.sample_rate
         speed = seconds / max(time.monotonic() - self.started_at, 1e-9)
         lr = self.optimizer.param_groups[0]["lr"]
-        values = {f"loss/{name}": term.item() for name, (_, term) in terms.items()}
-        values |= {"loss/total": loss.item(), "train/grad_norm": float(norm), "train/lr": lr}
+        (summed,) = sum_over_ranks(torch.stack([loss, *(term for _, term in terms.values())]).detach())
+        total, *averages = (summed / self.fabric.world_size).tolist()
+        values = dict(zip((f"loss/{name}" for name in terms), averages, strict=True))
+        values |= {"loss/total": total, "train/grad_norm": float(norm), "train/lr": lr}
         values |= {"train/audio_seconds_per_second": speed, "train/skipped_steps": float(self.skipped_steps)}
         if output.quantizer.statistics is not None:
-            values |= self._health(output.quantizer.statistics.counts)
+            values |= self._health(*sum_over_ranks(output.quantizer.statistics.counts))
         for tracker in self.trackers:
             tracker.scalars(values, self.step)
-        progress.set_postfix_str(f"loss {loss.item():.3f}, {speed:.1f} audio s/s")
+        progress.set_postfix_str(f"loss {total:.3f}, {speed:.1f} audio s/s")
 
     def _health(self, counts: Tensor) -> dict[str, float]:
         """Codebook health of one step by level."""

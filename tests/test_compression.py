@@ -9,7 +9,7 @@ from models import HOP, assert_codes_equal, noise, tiny_codec
 
 from codec.audio import load_audio, read_info, save_audio
 from codec.bitstream import Bitstream
-from codec.compress import (
+from codec.compression import (
     compress,
     compress_file,
     decompress,
@@ -31,7 +31,7 @@ def codec():
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
     """Blocks of a quarter of a second, so that short signals take several."""
-    monkeypatch.setattr("codec.compress.BLOCK_S", 0.25)
+    monkeypatch.setattr("codec.compression.BLOCK_S", 0.25)
 
 
 def codes_of(bitstream):
