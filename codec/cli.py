@@ -78,6 +78,11 @@ def train(argv: Sequence[str]) -> int:
     from codec.train.rundir import check_new, holds_run, record_run
     from codec.train.trainer import Trainer, build_fabric
 
+    bypass, steps = recipe.train.bypass_steps, recipe.train.steps
+    if bypass >= steps and not options.init_from:
+        raise ConfigError(
+            f"train.bypass_steps {bypass} must be below train.steps, {steps}: no codebook would be trained"
+        )
     resumes = options.resume and holds_run(run_dir)
     if not resumes:
         check_new(run_dir)

@@ -234,10 +234,6 @@ class TrainConfig:
     max_bad_steps: PositiveInt = 10
     """Consecutive steps with a loss or gradient that is not finite (each is skipped) after which training stops."""
 
-    def __post_init__(self) -> None:
-        if self.bypass_steps >= self.steps:
-            raise ValueError(f"bypass_steps {self.bypass_steps} must be below steps, {self.steps}")
-
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ValidationConfig:

@@ -333,7 +333,7 @@ def test_another_architecture_is_refused(tmp_path, decoder, latent_dim):
 
 def test_a_trainer_refuses_the_run_of_another_architecture(tmp_path):
     clips = write_clips(tmp_path / "clips")
-    start(tiny_recipe(clips, train__steps=1), tmp_path / "run").fit()
+    start(tiny_recipe(clips, train__steps=3), tmp_path / "run").fit()
     other = make_trainer(tiny_recipe(clips, codec__latent_dim=10), tmp_path / "run")
     with pytest.raises(ModelError, match="can't resume from"):
         other.resume()

@@ -489,6 +489,10 @@ class TestTrain:
             (["range.toml"], "range.toml: train.steps: Input should be greater than 0, not -1"),
             (["nope"], "no recipe 'nope': give a .toml file or one of "),
             (["quickstart", "--resume", "--init-from", "x"], "a resumed run has its own weights"),
+            (
+                ["quickstart", "--train.steps", "10"],
+                "train.bypass_steps 10 must be below train.steps, 10: no codebook would be set",
+            ),
             (["quickstart", "--data.root", "nowhere"], "no data at nowhere/MANIFEST.tsv"),
         ],
     )

@@ -305,3 +305,12 @@ def test_a_quantizer_without_projection_normalised_or_not(update):
         output = codec(noise(1, 1, 333))
         assert torch.equal(output.quantizer.codes, codec.encode(noise(1, 1, 333)))
         codec.quantizer.codebooks.update(output.quantizer.statistics, seeded(0))
+
+
+def test_without_the_quantizer_the_level_goes_through():
+    """Encoder and convnext decoder are homogeneous: scaling the input scales the output."""
+    codec = tiny_codec()
+    audio = noise(2, 1, 400)
+    quiet, loud = codec(0.1 * audio, quantize=False).audio, codec(audio, quantize=False).audio
+    torch.testing.assert_close(quiet / 0.1, loud, rtol=1e-3, atol=1e-5)
+    assert loud.square().mean() > 1e-3 * audio.square().mean()

@@ -365,3 +365,14 @@ def test_shipped_reads_the_package_of_a_wheel(monkeypatch, tmp_path):
     monkeypatch.setattr(config_module, "__file__", str(tmp_path / "codec/config.py"))
     for kind in ("recipes", "clips", "weights"):
         assert shipped(kind) == tmp_path / "codec" / kind
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"data": {"gain_db": [3.0, -3.0]}}, "gain_db must go from low to high, not 3 to -3"),
+    ],
+)
+def test_values_that_contradict_each_other_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        from_dict(Recipe, {"name": "x", **values}, source="x.toml")

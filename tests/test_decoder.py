@@ -61,7 +61,6 @@ def test_overlap_add_head_worked_by_hand():
     """Frame of 4, hop of 2: (1 2 3 4) x 1, then x 10, then x 0 make 1 2, 3 + 10, 4 + 20, 30 40."""
     head = OverlapAddHead(1, frame_length=4, hop_length=2).requires_grad_(False)
     head.frames.weight.copy_(torch.tensor([1.0, 2, 3, 4])[:, None, None])
-    head.frames.bias.zero_()
     assert head(torch.tensor([[[1.0, 10, 0]]])).tolist() == [[[1, 2, 13, 24, 30, 40]]]
 
 

@@ -292,7 +292,7 @@ def test_a_codec_learns_one_clip(tmp_path):
     start(recipe, tmp_path / "run").fit()
     first, last = history(tmp_path / "run")[1], history(tmp_path / "run")[-1]  # both through the quantizer
     assert last["loss/mel"] < first["loss/mel"] / 2
-    assert last["loss/waveform"] < first["loss/waveform"] - 0.15  # 1.5 dB
+    assert last["loss/waveform"] < first["loss/waveform"] - 0.1  # 1 dB; the start, a transform codec, has 21 already
 
 
 # ---- Resuming
