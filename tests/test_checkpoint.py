@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from models import tiny_codec
-from runs import make_trainer, resume, start, tiny_recipe, write_clips
 from safetensors import SafetensorError
+from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
 
 import codec.pretrained as pretrained_module
 import codec.train.checkpoint as checkpoint_module

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from runs import RATE, buzz, write_clips
+from tiny_runs import RATE, buzz, write_clips
 from torch.utils.data import DataLoader
 
 from codec.audio import load_audio

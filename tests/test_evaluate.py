@@ -5,7 +5,7 @@ import pytest
 import soundfile as sf
 import torch
 from models import tiny_codec
-from runs import buzz
+from tiny_runs import buzz
 
 import codec.eval.evaluate as evaluate_module
 from codec.audio import load_audio

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import tiny_recipe
+from tiny_runs import tiny_recipe
 
 import codec.train.rundir as rundir_module
 from codec.errors import ConfigError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from runs import distributed_recipe, history, make_trainer, resume, start, tiny_recipe, write_clips
 from safetensors.torch import load_file
+from tiny_runs import distributed_recipe, history, make_trainer, resume, start, tiny_recipe, write_clips
 
 import codec.train.trainer as trainer_module
 import codec.train.validation as validation_module

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from models import tiny_codec
-from runs import tiny_recipe, write_clips
+from tiny_runs import tiny_recipe, write_clips
 
 import codec.train.validation as validation_module
 from codec.errors import ConfigError

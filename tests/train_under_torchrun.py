@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from runs import distributed_recipe, make_trainer
+from tiny_runs import distributed_recipe, make_trainer
 
 if __name__ == "__main__":
     clips, runs = map(Path, sys.argv[1:])
