@@ -80,9 +80,7 @@ def train(argv: Sequence[str]) -> int:
 
     bypass, steps = recipe.train.bypass_steps, recipe.train.steps
     if bypass >= steps and not options.init_from:
-        raise ConfigError(
-            f"train.bypass_steps {bypass} must be below train.steps, {steps}: no codebook would be trained"
-        )
+        raise ConfigError(f"train.bypass_steps {bypass} must be below train.steps, {steps}: no codebook would be set")
     resumes = options.resume and holds_run(run_dir)
     if not resumes:
         check_new(run_dir)

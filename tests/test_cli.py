@@ -573,7 +573,7 @@ class TestEval:
             ([], "nothing to do: give files or folders"),
             (["a.wav", "--metrics", "beauty"], "unknown metric 'beauty': choose from mel"),
             (["a.wav", "--bitrates", "800"], "bitrate 800 bit/s is below the lowest of this model"),
-            (["text.wav", "a.wav"], "text.wav is not audio"),
+            (["text.wav", "a.wav", "--metrics", "mel"], "text.wav is not audio"),
         ],
     )
     def test_refused(self, call: Call, words: list[str], reason: str) -> None:

@@ -51,7 +51,9 @@ def test_tensorboard_has_scalars_audio_and_image(tmp_path):
     assert (image.width, image.height) == (1000, 600)
 
 
-def test_a_resumed_run_replaces_later_steps_in_tensorboard(tmp_path):
+def test_a_resumed_run_replaces_later_steps_in_tensorboard(tmp_path, monkeypatch):
+    # Files are read in the order of their names: second, then this counter, whose 10 would come before its 9.
+    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", 0)
     for last_step, value in ((0, 1.0), (3, 2.0), (0, 3.0)):
         tracker = TensorboardTracker(tmp_path, last_step)
         for step in range(last_step + 1, last_step + 6):
