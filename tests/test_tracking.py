@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from codec.train.tracking import HistoryTracker, TensorboardTracker, spectrogram_figure
 
@@ -53,7 +54,7 @@ def test_tensorboard_has_scalars_audio_and_image(tmp_path):
 
 def test_a_resumed_run_replaces_later_steps_in_tensorboard(tmp_path, monkeypatch):
     # Files are read in the order of their names: second, then this counter, whose 10 would come before its 9.
-    monkeypatch.setattr("tensorboard.summary.writer.event_file_writer._global_uid", 0)
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     for last_step, value in ((0, 1.0), (3, 2.0), (0, 3.0)):
         tracker = TensorboardTracker(tmp_path, last_step)
         for step in range(last_step + 1, last_step + 6):
