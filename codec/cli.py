@@ -85,7 +85,6 @@ def train(argv: Sequence[str]) -> int:
     if not resumes:
         check_new(run_dir)
     fabric = build_fabric(recipe.train.precision, _device(options.device))
-    fabric.launch()
     trainer = Trainer(recipe, run_dir, fabric)  # finds bad data before there is a run directory
     if options.init_from:
         trainer.start_from(options.init_from)
