@@ -1,14 +1,13 @@
-"""Configuration of models and recipes: frozen dataclasses that hold every default.
+"""Configuration of a model: frozen dataclasses that hold every default, and how configurations are read and written.
 
-A recipe is a TOML file that lists only what differs from the defaults here; the command line overrides both. An unknown
-key is an error that names the nearest known one. Reads no torch.
+A configuration file lists only what differs from the defaults here. An unknown key is an error that names the nearest
+known one. Recipes, which hold a model's configuration and how to train it, are in `codec.recipe`. Reads no torch.
 """
 
 import dataclasses
 import difflib
 import json
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -20,18 +19,35 @@ from pydantic.dataclasses import dataclass
 
 from codec.errors import ConfigError
 
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+_kinds: set[str] = set()
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+def by_kind(*kinds: str) -> Discriminator:
+    """Choose between configuration classes, each tagged with its kind, by their key `kind`; the first is the default.
+
+    Raises:
+        pydantic.ValidationError: While validating a kind that is none of these; the message lists them.
+    """
+    _kinds.update(kinds)
+
+    def kind_of(value: Any) -> str:
+        return str(value.get("kind", kinds[0]) if isinstance(value, Mapping) else getattr(value, "kind", value))
+
+    listed = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+    return Discriminator(kind_of, custom_error_type="kind", custom_error_message=f"kind must be {listed}")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class EncoderConfig:
     """Strided convolutional encoder; one stage a stride."""
 
+    kind: Literal["conv"] = "conv"
     strides: tuple[PositiveInt, ...] = (320,)
     """Downsampling factor of each stage; their product is the hop length (samples)."""
     channels: tuple[PositiveInt, ...] = (256,)
@@ -48,7 +64,14 @@ class EncoderConfig:
             raise ValueError("strides, channels and num_blocks need one entry a stage each")
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class IdentityEncoderConfig:
+    """No encoder: the signal is cut into vectors of `latent_dim` samples, the hop length."""
+
+    kind: Literal["identity"] = "identity"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ConvNeXtDecoderConfig:
     """ConvNeXt blocks at the frame rate and a synthesis head."""
 
@@ -63,7 +86,7 @@ class ConvNeXtDecoderConfig:
     expansion: PositiveFloat = 2.0
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class UpsampleDecoderConfig:
     """Strided upsampling vocoder with Snake activations."""
 
@@ -78,16 +101,28 @@ class UpsampleDecoderConfig:
             raise ValueError(f"channels {self.channels} must be divisible by 2 to the number of strides")
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class QuantizerConfig:
-    """Residual vector quantizer."""
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class IdentityDecoderConfig:
+    """No decoder: the quantized vectors are the signal."""
 
-    update: Literal["ema", "gradient"] = "ema"
-    """How codebooks learn: by an exponential moving average, or as parameters through the codebook loss."""
+    kind: Literal["identity"] = "identity"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class QuantizerConfig:
+    """Vector quantizer of one or more levels."""
+
+    kind: Literal["vector"] = "vector"
+    structure: Literal["residual", "product"] = "residual"
+    """A level quantizes what the levels before it left over, or its own part of the vector."""
+    update: Literal["ema", "gradient", "simvq"] = "ema"
+    """How codebooks learn: as moving averages, as parameters, or by one linear map of a fixed codebook."""
+    estimator: Literal["straight_through", "rotation"] = "straight_through"
+    """How the gradient passes the quantizer."""
     num_quantizers: Annotated[int, Field(ge=1, le=64)] = 12
     codebook_size: Annotated[int, Field(ge=2, le=65536)] = 1024
-    codebook_dim: PositiveInt | None = 64
-    """Size of a codeword; None means the latent dimension, with no projection."""
+    codebook_dim: PositiveInt | None = None
+    """Size of a codeword (of all parts, in a product) after a learned projection; without it latents are quantized."""
     normalize: bool = False
     """Search by direction (cosine similarity); codewords keep their gain."""
     decay: Decay = 0.99
@@ -97,17 +132,47 @@ class QuantizerConfig:
     quantizer_dropout: Share = 0.5
     """Share of training items that use only a random number of levels."""
 
+    def __post_init__(self) -> None:
+        if self.update == "simvq" and self.dead_threshold > 0:
+            raise ValueError("simvq moves all codewords at once and can't replace one: set dead_threshold to 0")
+        if self.codebook_dim is not None:
+            self.check_parts(self.codebook_dim)
 
-def _decoder_kind(value: Any) -> str:
-    return str(value.get("kind", "convnext") if isinstance(value, Mapping) else getattr(value, "kind", value))
+    def check_parts(self, codebook_dim: int) -> None:
+        """Raise ValueError if a vector of `codebook_dim` elements has no equal parts for the levels of a product."""
+        if self.structure == "product" and codebook_dim % self.num_quantizers:
+            raise ValueError(f"{codebook_dim} elements can't be split into {self.num_quantizers} equal parts")
 
 
-_BY_KIND = Discriminator(
-    _decoder_kind, custom_error_type="kind", custom_error_message="kind must be convnext or upsample"
-)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FSQConfig:
+    """Finite scalar quantizer: a few projected values, each rounded to a few levels; one code a vector."""
+
+    kind: Literal["fsq"] = "fsq"
+    levels: tuple[Annotated[int, Field(ge=2)], ...] = (4, 4, 4, 4, 4)
+    """Steps of each value; their product is the codebook size."""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.codebook_size <= 65536:
+            raise ValueError(f"levels make {self.codebook_size} codes: 2 to 65536 are possible")
+
+    @property
+    def num_quantizers(self) -> int:
+        """One: a vector has one code."""
+        return 1
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes N."""
+        return math.prod(self.levels)
+
+    @property
+    def quantizer_dropout(self) -> float:
+        """None: there are no levels to leave out."""
+        return 0.0
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class CodecConfig:
     """Everything that defines a model; stored beside its weights as config.json."""
 
@@ -117,24 +182,37 @@ class CodecConfig:
     """Channels of the latents."""
     lookahead: Count = 0
     """Samples that the decoder may wait beyond its own delay; raises quality and latency."""
-    encoder: EncoderConfig = EncoderConfig()
-    quantizer: QuantizerConfig = QuantizerConfig()
-    decoder: Annotated[ConvNeXtDecoderConfig, Tag("convnext")] | Annotated[UpsampleDecoderConfig, Tag("upsample")] = (
-        Field(default=ConvNeXtDecoderConfig(), discriminator=_BY_KIND)
+    encoder: Annotated[EncoderConfig, Tag("conv")] | Annotated[IdentityEncoderConfig, Tag("identity")] = Field(
+        default=EncoderConfig(), discriminator=by_kind("conv", "identity")
     )
+    quantizer: Annotated[QuantizerConfig, Tag("vector")] | Annotated[FSQConfig, Tag("fsq")] = Field(
+        default=QuantizerConfig(), discriminator=by_kind("vector", "fsq")
+    )
+    decoder: (
+        Annotated[ConvNeXtDecoderConfig, Tag("convnext")]
+        | Annotated[UpsampleDecoderConfig, Tag("upsample")]
+        | Annotated[IdentityDecoderConfig, Tag("identity")]
+    ) = Field(default=ConvNeXtDecoderConfig(), discriminator=by_kind("convnext", "upsample", "identity"))
 
     def __post_init__(self) -> None:
         decoder, hop = self.decoder, self.hop_length
         if isinstance(decoder, UpsampleDecoderConfig):
             if math.prod(decoder.strides) != hop:
                 raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, encoder strides to {hop}")
+        elif isinstance(decoder, IdentityDecoderConfig):
+            if self.latent_dim != hop:
+                raise ValueError(
+                    f"an identity decoder makes {self.latent_dim} samples a frame, the encoder takes {hop}"
+                )
         elif decoder.frame_length % hop:
             raise ValueError(f"frame_length {decoder.frame_length} must be a multiple of the hop length {hop}")
+        if isinstance(self.quantizer, QuantizerConfig):
+            self.quantizer.check_parts(self.quantizer.codebook_dim or self.latent_dim)
 
     @property
     def hop_length(self) -> int:
         """Samples per frame."""
-        return math.prod(self.encoder.strides)
+        return math.prod(self.encoder.strides) if isinstance(self.encoder, EncoderConfig) else self.latent_dim
 
     @property
     def frame_rate(self) -> float:
@@ -145,6 +223,11 @@ class CodecConfig:
     def bits_per_level(self) -> float:
         """Nominal bit/s that one level of one channel costs."""
         return self.frame_rate * math.log2(self.quantizer.codebook_size)
+
+    @property
+    def bits_per_frame(self) -> float:
+        """Bits of a frame of one channel with all levels, without entropy coding."""
+        return self.quantizer.num_quantizers * math.log2(self.quantizer.codebook_size)
 
     def num_quantizers_for(self, bitrate: float) -> int:
         """Most levels whose bitrate does not exceed `bitrate` (bit/s).
@@ -160,140 +243,11 @@ class CodecConfig:
         return levels
 
 
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class DataConfig:
-    """Where audio comes from and how segments are drawn."""
-
-    root: Path = Path()
-    """Folder that `train` and `valid` are relative to; "shipped:clips" is the clips that come with the package."""
-    train: Path = Path("MANIFEST.tsv")
-    """A folder of audio files, or a TSV manifest: `path`, and `split`, `kind`, `speaker`, `seconds` if it has them."""
-    valid: Path | None = None
-    """Held-out files, likewise; rows whose `split` is valid. None trains without validation."""
-    kinds: tuple[str, ...] = ()
-    """Keep only manifest rows of these kinds; all by default."""
-    segment_seconds: PositiveFloat = 1.0
-    gain_db: tuple[float, float] = (-12.0, 3.0)
-    """Range of the random gain of a segment (dB); it is lowered where a segment would clip."""
-    num_workers: Count = 1
-    """Processes that read audio ahead."""
-
-    def __post_init__(self) -> None:
-        if self.gain_db[0] > self.gain_db[1]:
-            raise ValueError(f"gain_db must go from low to high, not {self.gain_db[0]:g} to {self.gain_db[1]:g}")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class LossConfig:
-    """Weights of the terms of the loss; 0 switches a term off."""
-
-    waveform: Weight = 1.0
-    """Log waveform error."""
-    stft: Weight = 10.0
-    """Multi-resolution compressed spectra."""
-    mel: Weight = 1.0
-    """Multi-resolution log-mel distance."""
-    commitment: Weight = 0.25
-    codebook: Weight = 1.0
-    """Only gradient codebooks have it."""
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class OptimizerConfig:
-    """AdamW with linear warm-up and cosine decay."""
-
-    lr: PositiveFloat = 1e-3
-    final_lr: Weight = 2e-5
-    betas: tuple[Decay, Decay] = (0.9, 0.98)
-    weight_decay: Weight = 0.01
-    warmup_steps: Count = 200
-    max_grad_norm: PositiveFloat = 1.0
-    ema_decay: Decay = 0.998
-    """Of the averaged weights that validation and the saved model use."""
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class TrainConfig:
-    """The loop."""
-
-    steps: PositiveInt = 100_000
-    max_minutes: PositiveFloat | None = None
-    """Stop and save after this long, however many steps are done."""
-    batch_size: PositiveInt = 32
-    """Segments per optimizer step, over all processes."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """auto is bf16-mixed where the device has fast bfloat16."""
-    bypass_steps: Count = 500
-    """First steps without the quantizer; its codebooks are then initialised by k-means on live latents."""
-    init_batches: PositiveInt = 16
-    """Batches whose latents the k-means sees."""
-    kmeans_iterations: PositiveInt = 10
-    log_every: PositiveInt = 20
-    validate_every: PositiveInt = 1000
-    checkpoint_every: PositiveInt = 500
-    max_bad_steps: PositiveInt = 10
-    """Consecutive steps with a loss or gradient that is not finite (each is skipped) after which training stops."""
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class ValidationConfig:
-    """What is measured on the held-out files."""
-
-    bitrates: tuple[PositiveFloat, ...] = (1500.0, 3000.0, 6000.0)
-    """bit/s; the most levels that do not exceed each."""
-    max_files: PositiveInt | None = None
-    """Use only so many files, evenly spread over the list."""
-    num_samples_logged: Count = 2
-    """Files whose audio and spectrogram go to tensorboard."""
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Recipe:
-    """A training run."""
-
-    name: str
-    seed: Count = 0
-    codec: CodecConfig = CodecConfig()
-    data: DataConfig = DataConfig()
-    loss: LossConfig = LossConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    train: TrainConfig = TrainConfig()
-    validation: ValidationConfig = ValidationConfig()
-
-
 def shipped(kind: Literal["recipes", "clips", "weights"]) -> Path:
     """Folder of what ships with the package: inside it in a wheel, at the root in a checkout."""
     package = Path(__file__).parent
     checkout = {"recipes": package.parent / "recipes", "clips": package.parent / "data" / "clips"}
     return package / kind if (package / kind).is_dir() or kind not in checkout else checkout[kind]
-
-
-def find_recipe(name: str) -> Path:
-    """Path of a recipe given by file or by the name of a shipped one.
-
-    Raises:
-        ConfigError: No such recipe; the message lists the shipped ones.
-    """
-    folder = shipped("recipes")
-    for path in (Path(name), folder / f"{name}.toml"):
-        if path.is_file():
-            return path
-    known = sorted(recipe.relative_to(folder).with_suffix("").as_posix() for recipe in folder.rglob("*.toml"))
-    raise ConfigError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
-
-
-def load_recipe(name: str) -> Recipe:
-    """Read a recipe by file name or shipped name.
-
-    Raises:
-        ConfigError: It does not exist, is not TOML, has an unknown key or a value out of range.
-    """
-    path = find_recipe(name)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return from_dict(Recipe, {"name": path.stem, **values}, source=str(path))
 
 
 def from_dict(config: type[T], values: Mapping[str, Any], *, source: str) -> T:
@@ -306,7 +260,7 @@ def from_dict(config: type[T], values: Mapping[str, Any], *, source: str) -> T:
         return TypeAdapter(config).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("convnext", "upsample"))
+        key = ".".join(str(part) for part in first["loc"] if part not in _kinds)
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
             raise ConfigError(f"{source}: {unknown_key(key, config)}") from error
         message = first["msg"].removeprefix("Value error, ")
@@ -321,7 +275,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def unknown_key(key: str, config: type) -> str:
     """Message for an unknown dotted key, naming the nearest known one."""
-    known = list(dict.fromkeys(keys(config)))  # both kinds of decoder have channels
+    known = list(dict.fromkeys(keys(config)))  # two kinds of decoder have channels
     if key in known:
         owner = key.rpartition(".")[0]
         return f"{key!r} is a key of another kind of {owner}: set {owner}.kind"

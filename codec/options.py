@@ -14,8 +14,9 @@ import pydantic
 import tyro
 from tyro.conf import Positional, arg
 
-from codec.config import Recipe, keys, load_recipe, shipped, unknown_key
+from codec.config import keys, shipped, unknown_key
 from codec.errors import ConfigError
+from codec.recipe import Recipe, load_recipe
 
 
 def _shown(metavar: str, *aliases: str) -> Any:

@@ -29,6 +29,9 @@ def full_precision(device: torch.device) -> Iterator[None]:
     settings = _CUDA if device.type == "cuda" else _CPU
     # Not `allow_tf32`, the older name of the same: it raises once anyone has used this one.
     before = [setting.fp32_precision for setting in settings]
+    if not torch.is_autocast_enabled(device.type) and all(precision == "ieee" for precision in before):
+        yield  # within such a block already: to set it all again would take as long as a small matrix product
+        return
     with torch.autocast(device.type, enabled=False):
         try:
             for setting in settings:

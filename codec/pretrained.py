@@ -77,7 +77,7 @@ def load_weights(codec: Codec, path: Path) -> None:
                 f"{path} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
             )
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
-    codec.quantizer.codebooks.restart_statistics()
+    codec.quantizer.restart_statistics()
 
 
 def find_model(name: str | Path) -> Path:

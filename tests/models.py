@@ -12,7 +12,8 @@ from codec.config import (
 )
 from codec.model.codebooks import EMACodebooks, GradientCodebooks
 from codec.model.codec import build_codec
-from codec.model.quantizers import ResidualQuantizer
+from codec.model.initialization import Initialization
+from codec.model.vector_quantizers import ResidualQuantizer
 
 HOP = 20
 DECODERS = {
@@ -50,7 +51,7 @@ def tiny_codec(name="overlap_add", /, *, seed=0, **changes):
         codec = build_codec(tiny_config(name, **changes)).eval()
     with torch.no_grad():
         latents = codec.encoder(noise(4, 1, 100 * codec.hop_length, seed=seed))
-        codec.quantizer.initialize(latents, iterations=5, generator=seeded(seed))
+        codec.quantizer.initialize(latents, initialization=Initialization(iterations=5), generator=seeded(seed))
     return codec.requires_grad_(False)
 
 
@@ -75,7 +76,9 @@ def make_quantizer(kind="ema", *, num_quantizers=4, latent_dim=10, codebook_dim=
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return ResidualQuantizer(codebooks, latent_dim=latent_dim, codebook_dim=codebook_dim)
+        return ResidualQuantizer(
+            codebooks, latent_dim=latent_dim, codebook_dim=None if codebook_dim == latent_dim else codebook_dim
+        )
 
 
 def state_of(module):

@@ -43,11 +43,12 @@ INFERENCE = {
 }
 EVAL = {*SIGNAL, *(part for part in INFERENCE if part not in ("codec.corpus", "codec.export")), "codec.train.mel"}
 ALLOWED = INFERENCE | {
+    "codec.recipe": {*BASE, "codec.config"},
     "codec.eval": EVAL,
-    "codec.train": EVAL | {"codec.eval"},
+    "codec.train": EVAL | {"codec.eval", "codec.recipe"},
     "codec.jobs": BASE,
-    "codec.options": {*BASE, "codec.config"},
-    "codec.cli": {*INFERENCE, "codec.eval", "codec.train", "codec.jobs", "codec.options"},
+    "codec.options": {*BASE, "codec.config", "codec.recipe"},
+    "codec.cli": {*INFERENCE, "codec.eval", "codec.train", "codec.jobs", "codec.options", "codec.recipe"},
 }
 
 # A library, and the only parts that may import it; any part may import what is not named here.
@@ -59,16 +60,16 @@ KNOWN_BY = {
         "codec.cli",
     },
     "numpy": {*(set(INFERENCE) - {"codec.errors", "codec.config", "codec.model"}), "codec.eval", "codec.train"},
-    "einops": {"codec.model"},
+    "einops": {"codec.model", "codec.train"},
     "soundfile": {"codec.audio", "codec.containers"},
     "soxr": {"codec.resampling"},
-    "pydantic": {"codec.config", "codec.options"},
+    "pydantic": {"codec.config", "codec.recipe", "codec.options"},
     "tyro": {"codec.options"},
     "safetensors": {"codec.pretrained", "codec.train.checkpoint"},
     "torchaudio": {"codec.train", "codec.eval"},
-    "lightning_fabric": {"codec.train.trainer"},
+    "lightning_fabric": {"codec.train.engine", "codec.train.trainer"},
     "tensorboard": {"codec.train.tracking"},
-    "matplotlib": {"codec.train.tracking", "codec.eval"},
+    "matplotlib": {"codec.train", "codec.eval"},
     "sklearn": {"codec.train", "codec.eval"},
     "wandb": {"codec.train.tracking"},
     "ray": {"codec.corpus"},
@@ -144,7 +145,8 @@ def test_no_module_imports_itself_in_a_circle():
 
 def test_nobody_imports_the_command_line():
     for name, tree in MODULES.items():
-        assert not any(within(other, "codec.cli") for other in imports(tree)), name
+        if not within(name, "codec.cli"):
+            assert not any(within(other, "codec.cli") for other in imports(tree)), name
 
 
 @pytest.mark.parametrize("library", KNOWN_BY)
@@ -167,7 +169,8 @@ def test_the_inference_side_loads_nothing_of_training():
     assert not any(within(name, side) for name in loaded for side in ("codec.train", "codec.eval", "codec.cli"))
 
 
-@pytest.mark.parametrize("name", [name for name in OURS if name != "codec.cli"])  # it says why in its docstring
+# The docstring of codec.cli says why for all its modules.
+@pytest.mark.parametrize("name", [name for name in OURS if not within(name, "codec.cli")])
 def test_an_import_within_a_function_says_why(name):
     path = Path(sys.modules[name].__file__) if name in sys.modules else ROOT.parent / (name.replace(".", "/") + ".py")
     path = path if path.exists() else path.with_suffix("") / "__init__.py"

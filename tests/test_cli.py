@@ -22,7 +22,7 @@ from codec.pretrained import load_codec, model_identity, save_codec
 
 Main = Callable[[list[str]], None]
 Call = Callable[..., tuple[int, str, str]]
-ROOT = Path(cli.__file__).parents[1]
+ROOT = Path(cli.__file__).parents[2]
 
 
 def save_model(folder: Path, *, seed: int = 0, channels: int = 8) -> Path:
@@ -407,7 +407,7 @@ class TestModel:
     def test_without_model(self, call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """None ships: it has to be named. One ships: it is taken."""
         noise("a.wav")
-        monkeypatch.setattr("codec.cli.shipped", lambda kind: tmp_path / kind)
+        monkeypatch.setattr("codec.cli.loading.shipped", lambda kind: tmp_path / kind)
         monkeypatch.setattr("sys.argv", ["codec-encode", "a.wav", "--device", "cpu"])
         with pytest.raises(SystemExit, match="2"):
             cli.encode_main()
@@ -478,7 +478,10 @@ class TestTrain:
         assert (code, out.splitlines()[0]) == (0, "last checkpoint: run/checkpoints/step-00000002")
         code, _, err = call(cli.train_main, *words)
         assert code == 2
-        assert "--resume keeps the recipe of the run: only train.steps and train.max_minutes can be given" in err
+        assert (
+            "--resume keeps the recipe of the run: only train.steps, train.epochs and train.max_minutes can be given"
+            in err
+        )
 
     @pytest.mark.parametrize(
         ("words", "reason"),
@@ -615,6 +618,21 @@ assert not heavy, heavy
         assert "quickstart " in done.stdout
         assert "--train.max-minutes" in done.stdout
         assert len(done.stderr.splitlines()) == 4, "one line for each mistake"
+
+    def test_a_command_loads_no_other(self, tmp_path: Path) -> None:
+        code = """
+import sys
+from codec import cli
+for main in (cli.train_main, cli.encode_main, cli.decode_main, cli.eval_main):
+    before = set(sys.modules)
+    try:
+        main(["--no-such-option"])
+    except SystemExit:
+        pass
+    print(*(name for name in set(sys.modules) - before if name.startswith("codec.cli.") and "loading" not in name))
+"""
+        done = python(code, cwd=tmp_path)
+        assert done.stdout.splitlines() == [f"codec.cli.{name}" for name in ("train", "encode", "decode", "evaluate")]
 
     def test_encode(self, tmp_path: Path, model: Path) -> None:
         noise(tmp_path / "talk.wav")

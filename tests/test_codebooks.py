@@ -10,8 +10,15 @@ import torch.multiprocessing as mp
 from models import KINDS, make_codebooks, make_quantizer, noise, seeded, state_of
 from safetensors.torch import load_file, save_file
 
-from codec.model.codebooks import Statistics, count_and_sum, kmeans, nearest
+from codec.model.codebooks import Statistics
+from codec.model.initialization import Initialization, kmeans
+from codec.model.search import count_and_sum, nearest
 from codec.train.optimizer import forget_moments
+
+
+def found(codebooks, vectors, level=0):
+    """Indices of the codewords that a level's search finds."""
+    return nearest(vectors, codebooks.table[level], normalize=codebooks.normalize)
 
 
 def statistics_of(codebooks, vectors, valid=None):
@@ -19,14 +26,14 @@ def statistics_of(codebooks, vectors, valid=None):
     valid = torch.ones(len(vectors), dtype=torch.bool) if valid is None else valid
     levels, size = codebooks.counts.shape
     counts, sums = zip(
-        *(count_and_sum(vectors[valid], codebooks.search(k, vectors[valid]), size) for k in range(levels)),
+        *(count_and_sum(vectors[valid], found(codebooks, vectors[valid], k), size) for k in range(levels)),
         strict=True,
     )
     return Statistics(torch.stack(counts), torch.stack(sums), vectors.expand(levels, -1, -1), valid.expand(levels, -1))
 
 
 def distortion(codebooks, vectors, level=0):
-    return (vectors - codebooks.table[level, codebooks.search(level, vectors)]).square().mean().item()
+    return (vectors - codebooks.table[level, found(codebooks, vectors, level)]).square().mean().item()
 
 
 # ---- The search
@@ -102,7 +109,7 @@ def test_initialisation_survives_the_first_update(kind, normalize):
     codebooks = make_codebooks(kind, num_quantizers=2, codebook_size=16, normalize=normalize, dead_threshold=0.0)
     vectors = 5 + noise(640, 3)
     before = state_of(codebooks)
-    codebooks.initialize(1, vectors, iterations=10, generator=seeded(0))
+    codebooks.initialize(1, vectors, initialization=Initialization(), generator=seeded(0))
     assert torch.equal(codebooks.table[0], before["table"][0])
     torch.testing.assert_close(codebooks.counts[1].mean(), torch.tensor(1.0))
     initial = distortion(codebooks, vectors, level=1)
@@ -113,7 +120,7 @@ def test_initialisation_survives_the_first_update(kind, normalize):
 
 def test_a_written_codeword_is_its_sum_over_its_count():
     codebooks = make_codebooks(codebook_size=16)
-    codebooks.initialize(0, noise(640, 3), iterations=10, generator=seeded(0))
+    codebooks.initialize(0, noise(640, 3), initialization=Initialization(), generator=seeded(0))
     torch.testing.assert_close(codebooks.sums / codebooks.counts[..., None], codebooks.table, rtol=1e-6, atol=0)
     codebooks.update(statistics_of(codebooks, noise(640, 3)), seeded(0))
     assert torch.equal(codebooks.sums / codebooks.counts[..., None], codebooks.table)
@@ -182,7 +189,7 @@ def test_dead_codewords_come_to_life(kind):
     codebooks = with_far_codewords(kind, 12)
     for step in range(40):
         codebooks.update(statistics_of(codebooks, noise(200, 3, seed=step)), seeded(step))
-    used = torch.bincount(codebooks.search(0, noise(1000, 3, seed=99)), minlength=16)
+    used = torch.bincount(found(codebooks, noise(1000, 3, seed=99)), minlength=16)
     assert (used > 0).all()
     assert codebooks.table.abs().max() < 10
 
@@ -225,7 +232,7 @@ def test_threshold_zero_revives_nothing():
 def test_update_replaces_nothing_when_all_codewords_live():
     codebooks = make_codebooks("ema", codebook_size=4, dead_threshold=0.05)
     vectors = noise(400, 3)
-    codebooks.initialize(0, vectors, iterations=5, generator=seeded(0))
+    codebooks.initialize(0, vectors, initialization=Initialization(iterations=5), generator=seeded(0))
     assert not codebooks.update(statistics_of(codebooks, vectors), seeded(0)).any()
 
 
@@ -286,7 +293,9 @@ def train_a_quantizer(kind, rank=0, world_size=1):
     quantizer = make_quantizer(kind, num_quantizers=3, decay=0.7, dead_threshold=0.2)
     part = slice(rank * 4 // world_size, (rank + 1) * 4 // world_size)
     mask = torch.arange(30) < torch.tensor([4, 30, 11, 19])[:, None]
-    quantizer.initialize(noise(4, 10, 30)[part], mask=mask[part], iterations=4, generator=seeded(0))
+    quantizer.initialize(
+        noise(4, 10, 30)[part], mask=mask[part], initialization=Initialization(iterations=4), generator=seeded(0)
+    )
     with torch.no_grad():
         quantizer.codebooks.table[:, 8:11] += 100.0
         quantizer.codebooks.counts[:, 8:11] = 0.0

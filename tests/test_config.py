@@ -8,22 +8,18 @@ import codec.config as config_module
 from codec.config import (
     CodecConfig,
     ConvNeXtDecoderConfig,
-    DataConfig,
     EncoderConfig,
-    OptimizerConfig,
+    FSQConfig,
     QuantizerConfig,
-    Recipe,
-    TrainConfig,
     UpsampleDecoderConfig,
-    find_recipe,
     from_dict,
     keys,
-    load_recipe,
     shipped,
     to_dict,
     unknown_key,
 )
 from codec.errors import ConfigError
+from codec.recipe import DataConfig, GaussianConfig, OptimizerConfig, Recipe, TrainConfig, find_recipe, load_recipe
 
 
 def nested(path, value):
@@ -99,7 +95,8 @@ def test_keys_are_those_of_a_written_recipe():
             yield from paths(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
 
     upsample = Recipe(name="x", codec=CodecConfig(decoder=UpsampleDecoderConfig()))
-    written = {*paths(to_dict(Recipe(name="x"))), *paths(to_dict(upsample))}
+    other = Recipe(name="x", codec=CodecConfig(quantizer=FSQConfig()), data=GaussianConfig())
+    written = {*paths(to_dict(Recipe(name="x"))), *paths(to_dict(upsample)), *paths(to_dict(other))}
     assert set(keys(Recipe)) == written
     assert unknown_key("train.step", Recipe) == "unknown key 'train.step'; did you mean 'train.steps'?"
 
@@ -212,7 +209,7 @@ def test_parts_that_do_not_fit_are_explained(codec, expected):
 @pytest.mark.parametrize("decoder", [{"kind": "wavenet"}, {"kind": 1}, 3, "wavenet", None, []])
 def test_an_unknown_decoder_lists_the_kinds(decoder):
     text = message(nested("codec.decoder", decoder))
-    assert text == f"codec.decoder: kind must be convnext or upsample, not {decoder!r}"
+    assert text == f"codec.decoder: kind must be convnext, upsample or identity, not {decoder!r}"
 
 
 def test_decoder_kinds():

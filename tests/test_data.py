@@ -9,8 +9,9 @@ from tiny_runs import RATE, buzz, write_clips
 from torch.utils.data import DataLoader
 
 from codec.audio import load_audio
-from codec.config import DataConfig, shipped
+from codec.config import shipped
 from codec.errors import AudioError, ConfigError
+from codec.recipe import DataConfig
 from codec.train.data import Batch, Item, Segments, batches, data_root, list_items
 
 SEGMENT = 1600

@@ -5,8 +5,8 @@ import torch
 from models import make_codebooks, tiny_codec
 from torch import nn
 
-from codec.config import OptimizerConfig
-from codec.train.optimizer import average_weights, build_optimizer, forget_moments, learning_rate
+from codec.recipe import OptimizerConfig
+from codec.train.optimizer import average_weights, build_optimizer, copy_buffers, forget_moments, learning_rate
 
 CONFIG = OptimizerConfig(lr=1e-3, final_lr=1e-5, warmup_steps=4)
 
@@ -71,6 +71,7 @@ def test_average_is_the_recursion():
             model.running_mean.fill_(update)
             model.num_batches_tracked.fill_(update)
         average_weights(averaged, model, decay=0.7, num_updates=update)
+        copy_buffers(averaged, model)
         decay = min(0.7, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * weight
         assert averaged.weight.detach().double() == pytest.approx(expected, rel=1e-5)

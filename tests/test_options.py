@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from codec.audio import WRITE_FORMATS
-from codec.config import load_recipe
 from codec.errors import ConfigError
 from codec.options import (
     DecodeOptions,
@@ -17,6 +16,7 @@ from codec.options import (
     parse_bitrate,
     parse_training,
 )
+from codec.recipe import load_recipe
 
 
 class TestOptions:

@@ -7,7 +7,9 @@ import torch
 from einops import rearrange
 from models import KINDS, assert_same_state, make_quantizer, noise, seeded, state_of
 
-from codec.model.quantizers import codebook_health, straight_through
+from codec.model.estimators import straight_through
+from codec.model.initialization import Initialization
+from codec.model.quantizers import codebook_health
 
 
 @pytest.fixture(params=KINDS)
@@ -19,7 +21,7 @@ def fitted(kind="ema", *, batch=3, num_frames=40, **facts):
     """A quantizer initialised on latents `[batch, D, F]`, and those latents, which require a gradient."""
     quantizer = make_quantizer(kind, **facts)
     latents = noise(batch, facts.get("latent_dim", 10), num_frames)
-    quantizer.initialize(latents, iterations=5, generator=seeded(0))
+    quantizer.initialize(latents, initialization=Initialization(iterations=5), generator=seeded(0))
     return quantizer, latents.requires_grad_()
 
 
@@ -108,7 +110,7 @@ def test_scaling_the_input_scales_the_output(kind, normalize, scale):
     for factor in (1.0, scale):
         quantizer = make_quantizer(kind, latent_dim=6, normalize=normalize)
         latents = factor * noise(3, 6, 40)
-        quantizer.initialize(latents, iterations=5, generator=seeded(0))
+        quantizer.initialize(latents, initialization=Initialization(iterations=5), generator=seeded(0))
         results.append(quantizer(latents))
     assert torch.equal(results[1].codes, results[0].codes)
     assert torch.equal(results[1].quantized, scale * results[0].quantized)
@@ -242,7 +244,7 @@ def test_padded_frames_enter_no_initialisation(kind):
     for garbage in (0.0, 1000.0):
         quantizer = make_quantizer(kind)
         padded = torch.where(mask[:, None], noise(3, 10, 40), garbage * noise(3, 10, 40, seed=7))
-        quantizer.initialize(padded, mask=mask, iterations=5, generator=seeded(0))
+        quantizer.initialize(padded, mask=mask, initialization=Initialization(iterations=5), generator=seeded(0))
         states.append(state_of(quantizer))
     assert_same_state(quantizer, states[0])
 

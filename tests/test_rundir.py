@@ -126,8 +126,8 @@ def test_no_git_no_commit(monkeypatch):
     assert describe_environment()["git_commit"] is None
 
 
-def test_trackers_of_a_run(tmp_path):
-    trackers = open_trackers(tmp_path, 0)
+def test_trackers_of_a_run(tmp_path, recipe):
+    trackers = open_trackers(tmp_path, recipe, 0)
     for tracker in trackers:
         tracker.scalars({"loss/total": 1.0}, 1)
         tracker.close()

@@ -1,6 +1,9 @@
 import io
 import json
 import math
+import os
+import struct
+import sys
 import wave
 
 import numpy as np
@@ -10,7 +13,8 @@ from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from codec.train.tracking import HistoryTracker, TensorboardTracker, spectrogram_figure
+from codec.errors import ConfigError
+from codec.train.tracking import HistoryTracker, TensorboardTracker, WandbTracker
 
 
 def events(folder):
@@ -21,6 +25,13 @@ def events(folder):
 
 def points(accumulator, name):
     return [(event.step, event.value) for event in accumulator.Scalars(name)]
+
+
+def pcm(file):
+    """Samples of a WAV file of 16 bit and one channel, and its rate."""
+    with wave.open(file) as opened:
+        assert (opened.getnchannels(), opened.getsampwidth()) == (1, 2)
+        return np.frombuffer(opened.readframes(opened.getnframes()), np.int16), opened.getframerate()
 
 
 def tone(num_samples=8000):
@@ -35,16 +46,15 @@ def test_tensorboard_has_scalars_audio_and_image(tmp_path):
     tracker.scalars({"loss/total": 0.5, "loss/mel": 2.0}, 3)
     tracker.scalars({"loss/total": 0.25}, 4)
     tracker.audio("sample_0/decoded", 2.5 * tone(), 16_000, 4)
-    tracker.figure("sample_0", spectrogram_figure(tone(), 0.1 * tone(), 16_000), 4)
+    tracker.figure("sample_0", Figure(figsize=(10, 6)), 4)
     tracker.close()
     recorded = events(tmp_path)
     assert points(recorded, "loss/total") == [(3, 0.5), (4, 0.25)]
     assert points(recorded, "loss/mel") == [(3, 2.0)]
     (audio,) = recorded.Audio("sample_0/decoded")
     assert audio.step == 4
-    with wave.open(io.BytesIO(audio.encoded_audio_string)) as file:
-        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16_000, 1, 8000)
-        samples = np.frombuffer(file.readframes(8000), np.int16)
+    samples, sample_rate = pcm(io.BytesIO(audio.encoded_audio_string))
+    assert (sample_rate, len(samples)) == (16_000, 8000)
     assert samples.max() == 32767  # clamped, not wrapped around
     assert np.abs(samples / 32767 - (2.5 * tone()).clamp(-1, 1).numpy()).max() < 1e-3
     (image,) = recorded.Images("sample_0")
@@ -117,23 +127,156 @@ def test_a_crash_while_history_is_cut_loses_nothing(tmp_path, monkeypatch):
     assert lines(path) == [{"step": 1, "loss": 0.5}]
 
 
-# ---- Pictures
+# ---- Weights & Biases
 
 
-def test_spectrogram_figure_shows_both_on_one_scale():
-    figure = spectrogram_figure(tone(), 0.01 * tone(), 16_000)
-    original, decoded = figure.axes
-    assert (original.get_title(), decoded.get_title()) == ("original", "decoded")
-    pictures = [axis.get_images()[0] for axis in (original, decoded)]
-    assert pictures[0].get_clim() == pictures[1].get_clim()
-    levels = [np.asarray(picture.get_array())[::-1] for picture in pictures]  # rows from 0 Hz up
-    for level in levels:
-        assert abs(int(level.mean(axis=1).argmax()) - 32) <= 1  # 1000 Hz of 16 kHz / 512
-    assert levels[0].max() - levels[1].max() == pytest.approx(40, abs=0.5)  # dB
+@pytest.fixture
+def wandb(monkeypatch, tmp_path_factory):
+    """The package, of a user who has no account, and set to offline; it starts anew in every test."""
+    package = pytest.importorskip("wandb")
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody is there
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
+    yield package
+    package.teardown()  # ends its process
 
 
-@pytest.mark.parametrize("num_samples", [600, 8000])
-def test_silence_can_be_drawn(num_samples):
-    figure = spectrogram_figure(torch.zeros(num_samples), torch.zeros(num_samples), 16_000)
-    for axis in figure.axes:
-        assert np.isfinite(np.asarray(axis.get_images()[0].get_array())).all()
+def wandb_records(folder):
+    """Records of the only run in a folder of wandb, as it wrote them: protobuf messages in a log of LevelDB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    (path,) = folder.glob("*.wandb")
+    data = path.read_bytes()
+    assert data[:4] == b":W&B"
+    position, message, records = 7, b"", []
+    while position + 7 <= len(data):
+        if (left := -position % 32_768) and left < 7:  # a header is never cut by the end of a block
+            position += left
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, position)
+        message += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            records.append(Record.FromString(message))
+            message = b""
+    return records
+
+
+def only(records, kind):
+    return [getattr(record, kind) for record in records if record.WhichOneof("record_type") == kind]
+
+
+def wandb_history(records):
+    """What was logged, line by line, without what wandb adds; a part of a value has the name NAME/PART."""
+    rows = [
+        {"/".join(item.nested_key) or item.key: item.value_json for item in row.item}
+        for row in only(records, "history")
+    ]
+    return [{name: json.loads(value) for name, value in row.items() if name[0] != "_"} for row in rows]
+
+
+def offline_runs(run_dir):
+    return sorted((run_dir / "wandb").glob("offline-run-*"))
+
+
+def start(run_dir, name="run"):
+    return WandbTracker(run_dir, name=name, config={"seed": 3, "model": {"size": 8}})
+
+
+def test_wandb_has_scalars_audio_and_image(tmp_path, wandb):
+    tracker = start(tmp_path, "first try")
+    tracker.scalars({"loss/total": 0.5, "loss/mel": 2.0}, 3)
+    tracker.scalars({"loss/total": math.nan, "norm": math.inf}, 4)
+    tracker.audio("sample_0/decoded", 2.5 * tone(), 16_000, 4)
+    tracker.figure("sample_0", Figure(figsize=(10, 6)), 4)
+    tracker.close()
+    (folder,) = offline_runs(tmp_path)
+    records = wandb_records(folder)
+    first, second, audio, image = wandb_history(records)
+    assert first == {"step": 3, "loss/total": 0.5, "loss/mel": 2.0}
+    assert second == {"step": 4, "loss/total": pytest.approx(math.nan, nan_ok=True), "norm": math.inf}
+    assert audio["step"] == image["step"] == 4
+    samples, sample_rate = pcm(str(folder / "files" / audio["sample_0/decoded/path"]))
+    assert (sample_rate, len(samples)) == (16_000, 8000)
+    assert samples.max() == 32767  # clamped, not wrapped around
+    assert np.abs(samples / 32767 - (2.5 * tone()).clamp(-1, 1).numpy()).max() < 1e-3
+    assert (folder / "files" / image["sample_0/path"]).read_bytes().startswith(b"\x89PNG")
+    assert (image["sample_0/width"], image["sample_0/height"]) == (1000, 600)
+
+
+def test_wandb_gets_what_the_run_is_and_nothing_of_the_machine(tmp_path, wandb):
+    tracker = start(tmp_path, "first try")
+    print("console")
+    tracker.scalars({"loss": 1.0}, 1)
+    tracker.close()
+    (folder,) = offline_runs(tmp_path)
+    records = wandb_records(folder)
+    run = only(records, "run")[0]
+    assert (run.project, run.display_name) == ("codec", "first try")
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["seed"] == 3 and config["model"] == {"size": 8}
+    assert ("*", "step") in [(metric.glob_name, metric.step_metric) for metric in only(records, "metric")]
+    kinds = {record.WhichOneof("record_type") for record in records}
+    assert not kinds & {"stats", "output", "output_raw"}
+    assert not any(environment.HasField("git") for environment in only(records, "environment"))
+    assert not list(folder.rglob("*.py")) and not list(folder.rglob("*.patch"))
+    assert wandb.run is None  # nothing global
+
+
+def test_a_resumed_run_continues_its_wandb_run(tmp_path, wandb):
+    for steps in ((1, 2, 3), (2, 3)):
+        tracker = start(tmp_path)
+        for step in steps:
+            tracker.scalars({"loss": step / 4}, step)
+        tracker.close()
+        wandb.teardown()  # as in a new process
+    logged = [wandb_records(folder) for folder in offline_runs(tmp_path)]
+    assert {only(records, "run")[0].run_id for records in logged} == {(tmp_path / "wandb_id").read_text().strip()}
+    assert [[row["step"] for row in wandb_history(records)] for records in logged] == [[1, 2, 3], [2, 3]]
+
+
+def test_two_runs_of_one_process_are_two_wandb_runs(tmp_path, wandb):
+    folders = [tmp_path / "a", tmp_path / "b"]
+    trackers = []
+    for folder in folders:
+        folder.mkdir()
+        trackers.append(start(folder))
+    for tracker, value in zip(trackers, (0.5, 0.25), strict=True):
+        tracker.scalars({"loss": value}, 1)
+    for tracker in trackers:
+        tracker.close()
+    logged = [wandb_records(*offline_runs(folder)) for folder in folders]
+    assert [wandb_history(records) for records in logged] == [[{"step": 1, "loss": value}] for value in (0.5, 0.25)]
+    assert len({(folder / "wandb_id").read_text() for folder in folders}) == 2
+
+
+def test_wandb_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"^wandb is not installed .*: run  pip install wandb$"):
+        start(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"), [("online", "No API key configured"), ("ofline", "1 validation error .* 'offline'")]
+)
+def test_wandb_that_cannot_start_is_one_line(tmp_path, wandb, monkeypatch, mode, reason):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(
+        ConfigError, match=rf"^wandb can't start: {reason}.*: run `wandb login`, or set WANDB_MODE=offline$"
+    ):
+        start(tmp_path)
+    assert not (tmp_path / "wandb_id").exists()
+
+
+def test_a_server_that_cannot_be_reached_is_one_line(tmp_path, wandb, monkeypatch):
+    def unreachable(**_):
+        raise wandb.errors.CommError("context deadline exceeded\nwhile retrying: connection refused.")
+
+    monkeypatch.setattr(wandb, "init", unreachable)
+    expected = "wandb can't start: context deadline exceeded while retrying: connection refused: run `wandb login`, .*"
+    with pytest.raises(ConfigError, match=f"^{expected}$"):
+        start(tmp_path)

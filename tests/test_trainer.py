@@ -19,7 +19,8 @@ from codec.errors import AudioError, ConfigError, ModelError
 from codec.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
 from codec.train.data import batches
-from codec.train.trainer import build_fabric
+from codec.train.engine import build_fabric
+from codec.train.optimizer import copy_buffers
 
 UPDATES = ["ema", "gradient"]
 
@@ -126,8 +127,8 @@ def test_total_is_the_weighted_sum_of_the_terms(clips, tmp_path):
     )
     start(recipe, tmp_path).fit()
     for line in history(tmp_path)[:2]:
-        assert line["loss/stft"] > 0
-        expected = sum(weight * line[f"loss/{name}"] for name, weight in weights.items())
+        assert "loss/stft" not in line  # its weight is zero: it is not computed
+        expected = sum(weight * line[f"loss/{name}"] for name, weight in weights.items() if weight)
         assert line["loss/total"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -176,7 +177,7 @@ def test_quantizer_dropout_depends_on_the_number_of_an_item_alone(clips, tmp_pat
     other = make_trainer(tiny_recipe(clips, seed=1, codec__quantizer__quantizer_dropout=0.4), tmp_path)
     assert not torch.equal(levels, other._num_active(numbers))
     none = make_trainer(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0), tmp_path)
-    assert (none._num_active(numbers) == 3).all()
+    assert none._num_active(numbers) is None  # all of them
 
 
 def test_what_lies_behind_the_end_of_an_item_counts_nowhere(clips, tmp_path, monkeypatch):
@@ -199,10 +200,10 @@ def test_what_lies_behind_the_end_of_an_item_counts_nowhere(clips, tmp_path, mon
         return sum(trainer.codec.num_frames(int(length)) for length in lengths)
 
     options = {"first_step": 0, "last_step": 2, "batch_size": 4}
-    first, second = batches(trainer.segments.reseeded(0, 1), **options)
+    first, second = batches(trainer.source.segments.reseeded(0, 1), **options)
     lengths = torch.cat([first.lengths, second.lengths])
     assert lengths.min() < 1600 and int(seen["mask"].sum()) == num_frames(lengths)
-    _, second = batches(trainer.segments, **options)
+    _, second = batches(trainer.source.segments, **options)
     assert seen["update"].counts.sum(dim=-1).tolist() == [num_frames(second.lengths)] * 3
 
 
@@ -210,14 +211,14 @@ def test_decoded_audio_behind_the_end_of_an_item_enters_no_loss(clips, tmp_path)
     trainer = make_trainer(tiny_recipe(clips), tmp_path)
     batch = next(
         batch
-        for batch in batches(trainer.segments, first_step=0, last_step=9, batch_size=2)
+        for batch in batches(trainer.source.segments, first_step=0, last_step=9, batch_size=2)
         if batch.lengths.min() < 1600
     )
     item, end = int(batch.lengths.argmin()), int(batch.lengths.min())
     output = trainer.codec(batch.audio, quantize=False)
 
     def terms():
-        return [term.item() for _, term in trainer._terms(output, batch).values()]
+        return [term.value.item() for term in trainer.objective(output, batch).values()]
 
     before = terms()
     with torch.no_grad():
@@ -236,6 +237,7 @@ def test_codebooks_change_once_a_step_and_only_there(clips, tmp_path, monkeypatc
     validate, states = trainer._validate, []
 
     def watched(progress):
+        copy_buffers(trainer.averaged, trainer.codec)  # what has no average is brought up to date when it is needed
         before = copy_of(trainer)
         validate(progress)
         states.append((before, copy_of(trainer)))
@@ -394,7 +396,7 @@ def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
     recipe = tiny_recipe(clips, data__valid=".", train__steps=4, train__bypass_steps=0, train__validate_every=1)
     trainer = start(recipe, tmp_path)
     scores = iter([3.0, 1.0, 2.0, 1.5])
-    monkeypatch.setattr(trainer.validator, "run", lambda *_: next(scores))
+    monkeypatch.setattr(trainer.judge, "validate", lambda *_: next(scores))
     trainer.fit()
     assert read_index(tmp_path) == {"last": "step-00000004", "best": "step-00000002"}
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == ["step-00000002", "step-00000004"]
@@ -453,7 +455,7 @@ def test_trackers_are_closed_when_saving_fails(clips, tmp_path, monkeypatch):
     trainer = start(tiny_recipe(clips, train__steps=1), tmp_path)
     with pytest.raises(ModelError, match="disk is full"):
         trainer.fit()
-    assert trainer.trackers[1].file.closed
+    assert trainer.reporter.trackers[0].file.closed
 
 
 # ---- Steps that are not finite
@@ -548,7 +550,7 @@ def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, upda
 def test_every_process_needs_an_equal_share(clips, tmp_path):
     trainer = make_trainer(tiny_recipe(clips), tmp_path)
     with pytest.raises(ConfigError, match="batch_size 4 must be divisible by the number of processes, 3"):
-        batches(trainer.segments, first_step=0, last_step=1, batch_size=4, world_size=3)
+        batches(trainer.source.segments, first_step=0, last_step=1, batch_size=4, world_size=3)
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(False, "32-true"), (True, "bf16-mixed")])

@@ -75,7 +75,7 @@ def test_no_held_out_files_no_validation(clips):
 def test_scores_go_to_every_tracker(clips, only_mel):
     codec, recorders = tiny_codec(), [Recorder(), Recorder()]
     judge = Validator(sorted(clips.iterdir()), num_quantizers=[1, 4], num_samples_logged=0)
-    score = judge.run(codec, recorders, 7)
+    score = judge.validate(codec, recorders, 7)
     expected = evaluate(codec, judge.paths, num_quantizers=[1, 4], metrics=("mel", "snr"), progress=False)
     assert score == (expected.means[0]["mel"] + expected.means[1]["mel"]) / 2
     for recorder in recorders:
@@ -91,7 +91,7 @@ def test_scores_go_to_every_tracker(clips, only_mel):
 def test_samples_are_decoded_files(clips, only_mel):
     codec, recorder = tiny_codec().requires_grad_(True), Recorder()
     judge = Validator(sorted(clips.iterdir()), num_quantizers=[1], num_samples_logged=2)
-    judge.run(codec, [recorder], 7)
+    judge.validate(codec, [recorder], 7)
     assert set(recorder.sounds) == {f"sample_{number}/{kind}" for number in (0, 1) for kind in ("original", "decoded")}
     assert set(recorder.figures) == {"sample_0", "sample_1"}
     for number, num_samples in enumerate((4800, 3200)):

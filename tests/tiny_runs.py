@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from codec.config import Recipe, from_dict
+from codec.config import from_dict
+from codec.recipe import Recipe
+from codec.train.engine import build_fabric
 from codec.train.rundir import record_run
-from codec.train.trainer import Trainer, build_fabric
+from codec.train.trainer import Trainer
 
 RATE = 16_000
 

@@ -13,19 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.config import CodecConfig, ConvNeXtDecoderConfig
+from codec.config import CodecConfig, ConvNeXtDecoderConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.errors import AudioError, BitstreamError, ConfigError
-from codec.model.codebooks import EMACodebooks, GradientCodebooks
+from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, OverlapAddHead, UpsampleDecoder
 from codec.model.encoder import Encoder
+from codec.model.estimators import ESTIMATORS
+from codec.model.fsq import FiniteScalarQuantizer
+from codec.model.identity import IdentityDecoder, IdentityEncoder
 from codec.model.layers import Cache
-from codec.model.quantizers import QuantizerOutput, ResidualQuantizer
+from codec.model.quantizers import Quantizer, QuantizerOutput
+from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer
 from codec.precision import full_precision
 
-CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks]] = {
+CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCodebooks]] = {
     "ema": EMACodebooks,
     "gradient": GradientCodebooks,
+    "simvq": SimVQCodebooks,
 }
+STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 HEADS: dict[str, type[OverlapAddHead] | type[ISTFTHead]] = {"overlap_add": OverlapAddHead, "istft": ISTFTHead}
 
 
@@ -50,9 +56,9 @@ class Codec(nn.Module):
 
     def __init__(
         self,
-        encoder: Encoder,
-        quantizer: ResidualQuantizer,
-        decoder: ConvNeXtDecoder | UpsampleDecoder,
+        encoder: Encoder | IdentityEncoder,
+        quantizer: Quantizer,
+        decoder: ConvNeXtDecoder | UpsampleDecoder | IdentityDecoder,
         config: CodecConfig,
     ) -> None:
         super().__init__()
@@ -189,33 +195,48 @@ class Codec(nn.Module):
 
 def build_codec(config: CodecConfig) -> Codec:
     """Build an untrained model; the only code that knows both configuration and modules."""
-    encoder = Encoder(
-        strides=config.encoder.strides,
-        channels=config.encoder.channels,
-        num_blocks=config.encoder.num_blocks,
-        kernel_size=config.encoder.kernel_size,
-        expansion=config.encoder.expansion,
+    return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config)
+
+
+def _build_encoder(config: CodecConfig) -> Encoder | IdentityEncoder:
+    encoder = config.encoder
+    if isinstance(encoder, IdentityEncoderConfig):
+        return IdentityEncoder(config.hop_length)
+    return Encoder(
+        strides=encoder.strides,
+        channels=encoder.channels,
+        num_blocks=encoder.num_blocks,
+        kernel_size=encoder.kernel_size,
+        expansion=encoder.expansion,
         latent_dim=config.latent_dim,
     )
-    return Codec(encoder, _build_quantizer(config), _build_decoder(config), config)
 
 
-def _build_quantizer(config: CodecConfig) -> ResidualQuantizer:
+def _build_quantizer(config: CodecConfig) -> Quantizer:
     quantizer = config.quantizer
+    if isinstance(quantizer, FSQConfig):
+        return FiniteScalarQuantizer(quantizer.levels, latent_dim=config.latent_dim)
     codebook_dim = quantizer.codebook_dim or config.latent_dim
     codebooks = CODEBOOKS[quantizer.update](
         quantizer.num_quantizers,
         quantizer.codebook_size,
-        codebook_dim,
+        codebook_dim // quantizer.num_quantizers if quantizer.structure == "product" else codebook_dim,
         decay=quantizer.decay,
         dead_threshold=quantizer.dead_threshold,
         normalize=quantizer.normalize,
     )
-    return ResidualQuantizer(codebooks, latent_dim=config.latent_dim, codebook_dim=codebook_dim)
+    return STRUCTURES[quantizer.structure](
+        codebooks,
+        latent_dim=config.latent_dim,
+        codebook_dim=quantizer.codebook_dim,
+        estimator=ESTIMATORS[quantizer.estimator],
+    )
 
 
-def _build_decoder(config: CodecConfig) -> ConvNeXtDecoder | UpsampleDecoder:
+def _build_decoder(config: CodecConfig) -> ConvNeXtDecoder | UpsampleDecoder | IdentityDecoder:
     decoder = config.decoder
+    if isinstance(decoder, IdentityDecoderConfig):
+        return IdentityDecoder(config.hop_length)
     if not isinstance(decoder, ConvNeXtDecoderConfig):
         return UpsampleDecoder(latent_dim=config.latent_dim, strides=decoder.strides, channels=decoder.channels)
     head = HEADS[decoder.head](decoder.channels, frame_length=decoder.frame_length, hop_length=config.hop_length)

@@ -41,9 +41,10 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
     return x
 
 
-def start_as_identity(conv: nn.Conv1d) -> None:
+def start_as_identity(conv: nn.Conv1d) -> nn.Conv1d:
     """Let a convolution of kernel size 1 on the way from waveform to waveform start by passing its channels on."""
     nn.init.dirac_(conv.weight)
+    return conv
 
 
 class CausalConv1d(nn.Conv1d):

@@ -1,9 +1,8 @@
-"""The arrows latents [B, D, F] -> codes [B, K, F] -> quantized [B, D, F]: residual vector quantization.
+"""The arrows latents [B, D, F] -> codes [B, K, F] -> quantized [B, D, F], and what every quantizer has in common.
 
-Level k quantizes what levels 0 .. k-1 left over (SoundStream, arXiv:2107.03312, algorithm 1). We differ from the
-lineage of that listing in three places: straight-through acts once, around the whole loop, so that the encoder's
-gradient is the identity for any number of levels; every level has its own commitment gradient; the forward pass changes
-no state.
+A quantizer projects latents into its code space once, quantizes vectors there, and projects back once. The gradient
+passes inside that space, once, so that the encoder's is the same for any number of levels; the forward pass changes no
+state. What happens to a vector of code space is told by the kinds: `codec.model.vector_quantizers`, `codec.model.fsq`.
 """
 
 from typing import NamedTuple
@@ -12,7 +11,9 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from codec.model.codebooks import EMACodebooks, GradientCodebooks, Statistics, count_and_sum
+from codec.model.codebooks import Statistics
+from codec.model.estimators import Estimator
+from codec.model.initialization import Initialization
 from codec.model.layers import start_as_identity
 from codec.precision import full_precision
 
@@ -21,15 +22,15 @@ class QuantizerOutput(NamedTuple):
     """Result of a training pass through the quantizer."""
 
     quantized: Tensor
-    """`[B, D, F]`: forward the sum of the active levels' codewords, backward the identity."""
+    """`[B, D, F]`: forward what the codes of the active levels decode to, backward what the estimator says."""
     codes: Tensor
     """int64 `[B, K, F]`, of every level, active or not: the codes that `encode` gives."""
     commitment_loss: Tensor
     """Mean squared distance of each level's input to its codeword, which is held fixed; scalar."""
     codebook_loss: Tensor
-    """The same distance with the input held fixed; zero for EMA codebooks; scalar."""
+    """The same distance with the input held fixed; zero where no parameter is in the codewords; scalar."""
     statistics: Statistics | None
-    """For `codebooks.update`, once per optimizer step; None in a pass without quantization."""
+    """For `update`, once per optimizer step; None in a pass without quantization."""
 
 
 class CodebookHealth(NamedTuple):
@@ -51,57 +52,70 @@ def codebook_health(counts: Tensor) -> CodebookHealth:
     return CodebookHealth(entropy, entropy.exp2(), (counts > 0).double().mean(dim=-1))
 
 
-def straight_through(latents: Tensor, quantized: Tensor) -> Tensor:
-    """Return exactly `quantized`, with the gradient of `latents` (arXiv:1308.3432; arXiv:1711.00937, section 3.2).
+class Quantized(NamedTuple):
+    """Result of quantizing vectors `[M, d]` of code space."""
 
-    The bracket matters: x - x is exactly zero, (q + x) - x is not exactly q in floating point.
-    """
-    return quantized.detach() + (latents - latents.detach())
+    vectors: Tensor
+    """What the active levels' codes decode to, `[M, d]`; holds no gradient."""
+    codes: Tensor
+    """int64 `[K, M]`."""
+    commitment: Tensor
+    """Squared distance to the codeword, held fixed: mean over elements, summed over active levels; `[M]`."""
+    codebook: Tensor
+    """The same with the vector held fixed, `[M]`."""
+    statistics: Statistics
 
 
-class ResidualQuantizer(nn.Module):
-    """Projects latents into code space once, quantizes the residual level by level, projects back once.
+class Quantizer(nn.Module):
+    """A quantizer of latents; a subclass says what it does with vectors `[M, d]` of code space.
 
     Args:
-        codebooks: The K tables and their update rule.
+        num_quantizers: Levels K, one code each.
+        codebook_size: Codes N of a level.
         latent_dim: Channels D of the latents.
-        codebook_dim: Size d of a codeword; latents are projected linearly when it differs from D.
+        codebook_dim: Size d of the vectors of code space, after a learned linear projection; None takes the latents
+            as they are.
+        estimator: How the gradient passes from quantized to given vectors.
     """
 
-    def __init__(self, codebooks: EMACodebooks | GradientCodebooks, *, latent_dim: int, codebook_dim: int) -> None:
+    has_codebook_loss: bool
+    """Whether codewords depend on parameters that the codebook loss must train."""
+
+    def __init__(
+        self,
+        num_quantizers: int,
+        codebook_size: int,
+        *,
+        latent_dim: int,
+        codebook_dim: int | None,
+        estimator: Estimator,
+    ) -> None:
         super().__init__()
-        self.codebooks = codebooks
-        self.num_quantizers, self.codebook_size, _ = codebooks.table.shape
-        projected = codebook_dim != latent_dim
-        self.project_in = nn.Conv1d(latent_dim, codebook_dim, 1, bias=False) if projected else nn.Identity()
-        self.project_out = nn.Conv1d(codebook_dim, latent_dim, 1, bias=False) if projected else nn.Identity()
-        for projection in (self.project_in, self.project_out):
-            if isinstance(projection, nn.Conv1d):
-                start_as_identity(projection)
+        self.num_quantizers = num_quantizers
+        self.codebook_size = codebook_size
+        self.estimator = estimator
+        self.project_in: nn.Module = nn.Identity()
+        self.project_out: nn.Module = nn.Identity()
+        if codebook_dim is not None:
+            self.project_in = start_as_identity(nn.Conv1d(latent_dim, codebook_dim, 1, bias=False))
+            self.project_out = start_as_identity(nn.Conv1d(codebook_dim, latent_dim, 1, bias=False))
 
     def encode(self, latents: Tensor, num_quantizers: int | None = None) -> Tensor:
         """Map latents `[B, D, F]` to the codes `[B, K, F]` of the first `num_quantizers` levels (all by default)."""
-        residual = self._vectors(latents)
-        codes = []
-        for level in range(self.num_quantizers if num_quantizers is None else num_quantizers):
-            indices = self.codebooks.search(level, residual)
-            residual = residual - self.codebooks.table[level, indices]
-            codes.append(indices.view(len(latents), -1))
-        return torch.stack(codes, dim=1)
+        levels = self.num_quantizers if num_quantizers is None else num_quantizers
+        codes = self._search(self._vectors(latents), levels)
+        return rearrange(codes, "k (b f) -> b k f", b=len(latents))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Map the codes `[B, k, F]` of the first k levels to quantized latents `[B, D, F]`."""
-        table = self.codebooks.table
-        vectors = table[0, codes[:, 0]]
-        for level in range(1, codes.shape[1]):
-            vectors = vectors + table[level, codes[:, level]]
+        vectors = self._lookup(rearrange(codes, "b k f -> k b f"))
         quantized: Tensor = self.project_out(rearrange(vectors, "b f d -> b d f"))
         return quantized
 
     def forward(
         self, latents: Tensor, *, num_active: Tensor | None = None, mask: Tensor | None = None
     ) -> QuantizerOutput:
-        """Quantize for training. Changes no state: hand the statistics to `codebooks.update` after the optimizer step.
+        """Quantize for training. Changes no state: hand the statistics to `update` after the optimizer step.
 
         Losses are means over the valid frames and active levels of an item, then over items, so their weight depends on
         neither the number of levels nor how items are spread over processes.
@@ -112,43 +126,64 @@ class ResidualQuantizer(nn.Module):
             mask: True where a frame is real, bool `[B, F]`; padded frames enter no loss and no statistic.
         """
         batch, _, num_frames = latents.shape
-        if num_active is None:
-            num_active = torch.full((batch,), self.num_quantizers, device=latents.device)
-        valid = torch.ones(batch, num_frames, dtype=torch.bool, device=latents.device) if mask is None else mask
+        active = None if num_active is None else num_active.repeat_interleave(num_frames)
         with full_precision(latents.device):
             vectors = self._vectors(latents)
-            result = self._quantize(vectors, num_active.repeat_interleave(num_frames), valid.flatten())
-            share = valid / (valid.sum(dim=1, keepdim=True).clamp_min(1) * num_active[:, None] * batch)
-            quantized = rearrange(straight_through(vectors, result.vectors), "(b f) d -> b d f", b=batch)
-            commitment_loss = (result.commitment * share.flatten()).sum()
-            codebook_loss = (result.codebook * share.flatten()).sum()
+            result = self._quantize(vectors, active, None if mask is None else mask.flatten())
+            quantized = rearrange(self.estimator(vectors, result.vectors), "(b f) d -> b d f", b=batch)
+            commitment_loss, codebook_loss = (
+                self._mean(distance.view(batch, num_frames), num_active, mask)
+                for distance in (result.commitment, result.codebook)
+            )
         codes = rearrange(result.codes, "k (b f) -> b k f", b=batch)
         return QuantizerOutput(self.project_out(quantized), codes, commitment_loss, codebook_loss, result.statistics)
 
-    def bypass(self, latents: Tensor) -> QuantizerOutput:
-        """Pass latents through both projections unquantized: the warm-up before the codebooks are initialised."""
-        zero = 0.0 * self.codebooks.table.sum() if self.codebooks.has_codebook_loss else latents.new_zeros(())
-        codes = torch.zeros(len(latents), 0, latents.shape[-1], dtype=torch.int64, device=latents.device)
-        return QuantizerOutput(self.project_out(self.project_in(latents)), codes, latents.new_zeros(()), zero, None)
+    def _mean(self, distance: Tensor, num_active: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Mean over valid frames and active levels, then over items, of distances `[B, F]` summed over levels."""
+        if mask is None:
+            per_item = distance.mean(dim=1)
+        else:
+            per_item = (distance * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+        levels = self.num_quantizers if num_active is None else num_active
+        return (per_item / levels).mean()
 
-    @torch.no_grad()
+    def bypass(self, latents: Tensor) -> QuantizerOutput:
+        """Pass latents through code space unquantized: the warm-up before the codebooks are initialised."""
+        vectors = rearrange(self._vectors(latents), "(b f) d -> b d f", b=len(latents))
+        codes = torch.zeros(len(latents), 0, latents.shape[-1], dtype=torch.int64, device=latents.device)
+        return QuantizerOutput(self.project_out(vectors), codes, latents.new_zeros(()), self._no_codebook_loss(), None)
+
     def initialize(
-        self, latents: Tensor, *, iterations: int, generator: torch.Generator, mask: Tensor | None = None
+        self,
+        latents: Tensor,
+        *,
+        initialization: Initialization,
+        generator: torch.Generator,
+        mask: Tensor | None = None,
     ) -> None:
-        """Set every level by k-means on live latents `[B, D, F]`, each on what the levels before it leave over.
+        """Set the codebooks, where there are any, from live latents `[B, D, F]`.
 
         Args:
             latents: This rank's part; the vectors of all ranks are used. Many more frames than codewords are wanted.
-            iterations: Rounds of Lloyd's algorithm.
+            initialization: Where codewords start.
             generator: CPU generator, the same on every rank.
             mask: True where a frame is real, bool `[B, F]`.
         """
-        residual = self._vectors(latents)
-        if mask is not None:
-            residual = residual[mask.flatten()]
-        for level in range(self.num_quantizers):
-            self.codebooks.initialize(level, residual, iterations=iterations, generator=generator)
-            residual = residual - self.codebooks.table[level, self.codebooks.search(level, residual)]
+
+    def update(self, statistics: Statistics, generator: torch.Generator) -> Tensor:
+        """Let the codebooks, where there are any, take in one optimizer step; see `Codebooks.update`.
+
+        Returns:
+            Revived codewords, bool `[K, N]`.
+        """
+        return torch.zeros(statistics.counts.shape, dtype=torch.bool, device=statistics.counts.device)
+
+    def restart_statistics(self) -> None:
+        """Forget how codewords were used, as when they come from elsewhere."""
+
+    def dead(self) -> Tensor:
+        """Codewords that are hardly used by now, bool `[K, N]`."""
+        return torch.zeros(self.num_quantizers, self.codebook_size, dtype=torch.bool)
 
     def _vectors(self, latents: Tensor) -> Tensor:
         """Vectors `[M, d]` of code space, float32 whatever autocast says."""
@@ -156,32 +191,21 @@ class ResidualQuantizer(nn.Module):
             projected: Tensor = self.project_in(latents.float())
             return rearrange(projected, "b d f -> (b f) d")
 
-    def _quantize(self, vectors: Tensor, num_active: Tensor, valid: Tensor) -> "_Quantized":
-        """Run the residual loop on vectors `[M, d]`; `num_active` and `valid` are `[M]`."""
-        quantized, residual = torch.zeros_like(vectors), vectors
-        commitment = codebook = vectors.new_zeros(len(vectors))
-        levels = []
-        for level in range(self.num_quantizers):
-            indices = self.codebooks.search(level, residual.detach())
-            codeword = self.codebooks.table[level, indices]
-            active = num_active > level
-            commitment = commitment + active * (residual - codeword.detach()).square().mean(dim=-1)
-            if self.codebooks.has_codebook_loss:
-                codebook = codebook + active * (residual.detach() - codeword).square().mean(dim=-1)
-            counted = active & valid
-            counts, sums = count_and_sum(residual.detach()[counted], indices[counted], self.codebook_size)
-            levels.append((indices, counts, sums, residual.detach(), counted))
-            quantized = quantized + active[:, None] * codeword.detach()
-            residual = residual - codeword.detach()
-        codes, *statistics = (torch.stack(parts) for parts in zip(*levels, strict=True))
-        return _Quantized(quantized, codes, commitment, codebook, Statistics(*statistics))
+    def _no_codebook_loss(self) -> Tensor:
+        """Zero, with a gradient of zero for the parameters of codewords: every process must have one for each."""
+        return torch.zeros(())
 
+    def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
+        """Codes `[k, M]` of vectors `[M, d]`."""
+        raise NotImplementedError
 
-class _Quantized(NamedTuple):
-    """Result of the residual loop by vector: sum of active codewords `[M, d]`, codes `[K, M]`, summed losses `[M]`."""
+    def _lookup(self, codes: Tensor) -> Tensor:
+        """Vectors `[..., d]` of codes `[k, ...]`."""
+        raise NotImplementedError
 
-    vectors: Tensor
-    codes: Tensor
-    commitment: Tensor
-    codebook: Tensor
-    statistics: Statistics
+    def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
+        """Quantize vectors `[M, d]`; `num_active` `[M]` says how many levels each uses, `valid` `[M]` which count.
+
+        Without the two, all levels and all vectors.
+        """
+        raise NotImplementedError

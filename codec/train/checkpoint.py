@@ -31,7 +31,7 @@ def save_checkpoint(
     step: int,
     averaged: Codec,
     model: nn.Module,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     counters: dict[str, Any],
     best: bool,
 ) -> Path:
@@ -62,7 +62,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run_dir: Path, *, averaged: Codec, model: nn.Module, optimizer: Optimizer, counters: Iterable[str]
+    run_dir: Path, *, averaged: Codec, model: nn.Module, optimizer: Optimizer | None, counters: Iterable[str]
 ) -> dict[str, Any]:
     """Restore the last checkpoint of a run in place and return its step and the counters asked for.
 
@@ -93,21 +93,24 @@ def read_index(run_dir: Path) -> dict[str, str]:
         raise ModelError(f"{path} is damaged: {error}") from error
 
 
-def _training_tensors(averaged: Codec, model: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+def _training_tensors(averaged: Codec, model: nn.Module, optimizer: Optimizer | None) -> dict[str, Tensor]:
     tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
     tensors |= {f"averaged.{key}": tensor for key, tensor in averaged.named_parameters()}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = value
+    if optimizer is not None:
+        for name, parameter in model.named_parameters():
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{key}.{name}"] = value
     return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
 
 
-def _restore(tensors: dict[str, Tensor], averaged: Codec, model: nn.Module, optimizer: Optimizer) -> None:
+def _restore(tensors: dict[str, Tensor], averaged: Codec, model: nn.Module, optimizer: Optimizer | None) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
     model.load_state_dict(part("model."))
     averaged.load_state_dict(model.state_dict() | part("averaged."))
+    if optimizer is None:
+        return
     for name, parameter in model.named_parameters():
         state = {
             key: tensors[f"optimizer.{key}.{name}"]

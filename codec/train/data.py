@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from codec.audio import find_audio_files, read_info, read_segment
-from codec.config import DataConfig, shipped
+from codec.config import shipped
 from codec.errors import AudioError, ConfigError
+from codec.recipe import DataConfig
 from codec.resampling import resample
 
 SHIPPED_CLIPS = "shipped:clips"
@@ -49,8 +50,8 @@ class Batch(NamedTuple):
 
     audio: Tensor
     """float32 `[B, 1, T]`."""
-    lengths: Tensor
-    """Real samples of each segment, int64 `[B]`."""
+    lengths: Tensor | None
+    """Real samples of each segment, int64 `[B]`; None where all are whole."""
     number: Tensor
     """Of each item since the start of training, int64 `[B]`; random choices depend on it alone."""
 

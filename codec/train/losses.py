@@ -23,6 +23,19 @@ COMPRESSION = 0.3  # exponent of the magnitudes in the STFT loss
 NOISE_FLOOR = 1e-8  # mean power, -80 dBFS, of the noise below which compression turns linear
 
 
+def squared_error(audio: Tensor, target: Tensor) -> Tensor:
+    """Compare waveforms by their mean squared error: the distortion of rate-distortion theory.
+
+    Args:
+        audio: Decoded audio [B, 1, T].
+        target: Original audio [B, 1, T].
+
+    Returns:
+        Scalar.
+    """
+    return (audio.float() - target.float()).square().mean()
+
+
 def waveform_loss(audio: Tensor, target: Tensor) -> Tensor:
     """Compare waveforms by log10 of the relative error energy: a tenth of minus the SNR in dB.
 

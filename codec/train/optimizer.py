@@ -6,11 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from codec.config import OptimizerConfig
+from codec.recipe import OptimizerConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
-    """AdamW with weight decay on matrices only: not on biases, norms, scales, activations or codebooks."""
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW | None:
+    """AdamW with weight decay on matrices only: not on biases, norms, scales, activations or codebooks.
+
+    None for a model without parameters: EMA codebooks alone learn without an optimizer.
+    """
     decayed = {
         name
         for name, parameter in model.named_parameters()
@@ -23,7 +26,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW:
         },
         {"params": [p for name, p in model.named_parameters() if name not in decayed], "weight_decay": 0.0},
     ]
-    return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas, foreach=True)
+    groups = [group for group in groups if group["params"]]
+    return AdamW(groups, lr=config.lr, betas=config.betas, fused=True) if groups else None
 
 
 def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -36,13 +40,20 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
 
 @torch.no_grad()
 def average_weights(averaged: nn.Module, model: nn.Module, *, decay: float, num_updates: int) -> None:
-    """Move the averaged parameters towards the model's; buffers (EMA codebooks) are copied.
+    """Move the averaged parameters towards the model's; buffers (EMA codebooks) have no average, see `copy_buffers`.
 
     The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start
     is forgotten.
     """
     decay = min(decay, (1 + num_updates) / (10 + num_updates))
-    torch._foreach_lerp_(list(averaged.parameters()), list(model.parameters()), 1 - decay)
+    parameters: list[Tensor] = list(averaged.parameters())
+    if parameters:
+        torch._foreach_lerp_(parameters, list(model.parameters()), 1 - decay)
+
+
+@torch.no_grad()
+def copy_buffers(averaged: nn.Module, model: nn.Module) -> None:
+    """Bring the buffers of the averaged model up to date, before it is used."""
     for mine, theirs in zip(averaged.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
 

@@ -4,7 +4,9 @@ RUN/recipe.json      the recipe with every default and override written out
 RUN/versions.json    Python, packages, device, git commit
 RUN/history.jsonl    every logged number
 RUN/tensorboard/     the same with pictures and audio
+RUN/wandb/           the same for wandb, where the recipe asks for it
 RUN/checkpoints/     see codec.train.checkpoint
+RUN/results.json, RUN/figures/   what Gaussian runs end with, see codec.train.judge
 """
 
 import json
@@ -16,11 +18,13 @@ from typing import Any
 
 import torch
 
-from codec.config import Recipe, from_dict, to_dict
+from codec.config import from_dict, to_dict
 from codec.errors import ConfigError
 from codec.pretrained import INDEX_FILE
-from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker
+from codec.recipe import Recipe
+from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker, WandbTracker
 
+HISTORY_FILE = "history.jsonl"
 RECIPE_FILE = "recipe.json"
 VERSIONS_FILE = "versions.json"
 _PACKAGES = ("codec", "torch", "torchaudio", "numpy", "soundfile", "soxr", "lightning-fabric", "safetensors")
@@ -81,9 +85,19 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def open_trackers(run_dir: Path, step: int) -> list[Tracker]:
-    """Trackers of a run that starts, or goes on, at `step`."""
-    return [TensorboardTracker(run_dir / "tensorboard", step), HistoryTracker(run_dir / "history.jsonl", step)]
+def open_trackers(run_dir: Path, recipe: Recipe, step: int) -> list[Tracker]:
+    """Trackers of a run that starts, or goes on, at `step`.
+
+    Raises:
+        ConfigError: wandb is asked for and not installed, or can't start.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    trackers: list[Tracker] = [HistoryTracker(run_dir / HISTORY_FILE, step)]
+    if "tensorboard" in recipe.train.trackers:
+        trackers.append(TensorboardTracker(run_dir / "tensorboard", step))
+    if "wandb" in recipe.train.trackers:
+        trackers.append(WandbTracker(run_dir, name=recipe.name, config=to_dict(recipe)))
+    return trackers
 
 
 def _version(package: str) -> str | None:

@@ -4,14 +4,25 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from codec.errors import ConfigError, require
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+WANDB_ID_FILE = "wandb_id"
+_WANDB_SETTINGS = {  # x_: settings that wandb does not promise to keep
+    "console": "off",
+    "quiet": True,
+    "save_code": False,
+    "disable_code": True,
+    "disable_git": True,
+    "x_disable_stats": True,
+}
 
 
 class Tracker(Protocol):
@@ -85,23 +96,65 @@ class HistoryTracker:
         self.file.close()
 
 
+class WandbTracker:
+    """A run of project `codec` at Weights & Biases, or its record under RUN/wandb where WANDB_MODE is offline.
+
+    The account, the server and the mode are the user's own settings (`wandb login`, WANDB_MODE and so on). wandb gets
+    no console output, code, git state or machine load. A resumed run continues the same wandb run, whose id is in
+    RUN/wandb_id. It repeats steps, which wandb's own step can't: ours is a value, `step`, that the others are drawn
+    against.
+
+    Args:
+        run_dir: Directory of the run; it exists.
+        name: What wandb calls the run.
+        config: What the run was made with, say the recipe as a dict.
+
+    Raises:
+        ConfigError: wandb is not installed or can't start: no API key, no network (found out after 90 s), or a setting
+            that it does not know.
+    """
+
+    def __init__(self, run_dir: Path, *, name: str, config: Mapping[str, Any]) -> None:
+        self.wandb = require("wandb", "wandb")
+        id_file = run_dir / WANDB_ID_FILE
+        run_id = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else ""
+        try:
+            self.run = self.wandb.init(
+                project="codec",
+                name=name,
+                config=dict(config),
+                dir=str(run_dir),
+                id=run_id or None,
+                resume="allow",
+                reinit="create_new",  # never the run of another tracker
+                settings=_WANDB_SETTINGS,
+            )
+        except (self.wandb.Error, ValueError, OSError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ConfigError(f"wandb can't start: {reason}: run `wandb login`, or set WANDB_MODE=offline") from error
+        self.run.define_metric("step")
+        self.run.define_metric("*", step_metric="step")
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Record numbers by name, `group/name`; wandb shows those that are not finite as such."""
+        self.run.log({"step": step, **values})
+
+    def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
+        """Record audio `[T]` in [-1, 1]."""
+        samples = audio.detach().clamp(-1, 1).cpu().numpy()
+        self.run.log({"step": step, name: self.wandb.Audio(samples, sample_rate)})
+
+    def figure(self, name: str, figure: "Figure", step: int) -> None:
+        """Record a matplotlib figure."""
+        self.run.log({"step": step, name: self.wandb.Image(figure)})
+
+    def close(self) -> None:
+        """Write, or send, what is buffered, and end the run."""
+        self.run.finish()
+
+
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # the last line of a run that was killed may be torn
         return math.inf
-
-
-def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Figure":
-    """Picture of original above decoded audio, both `[T]`: power spectrograms in dB over the same range."""
-    from matplotlib.figure import Figure  # slow to import, and only validation draws
-
-    dither = 1e-7 * np.random.default_rng(0).standard_normal(len(audio))  # silence has no logarithm
-    figure = Figure(figsize=(10, 6), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    for axis, signal, title in zip(axes, (audio, decoded), ("original", "decoded"), strict=True):
-        samples = signal.numpy() + dither
-        axis.specgram(samples, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
-        axis.set(title=title, ylabel="frequency (Hz)")
-    axes[1].set_xlabel("time (s)")
-    return figure

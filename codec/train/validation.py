@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 
 from codec.audio import load_audio
-from codec.config import Recipe
 from codec.eval.evaluate import evaluate
+from codec.eval.figures import spectrogram_figure
 from codec.eval.metrics import available_metrics
 from codec.model.codec import Codec
+from codec.recipe import DataConfig, Recipe
 from codec.train.data import data_root, list_items
-from codec.train.tracking import Tracker, spectrogram_figure
+from codec.train.tracking import Tracker
 
 
 class Validator:
@@ -31,7 +32,7 @@ class Validator:
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Validator | None":
         """The validation that a recipe asks for; None if it has no held-out files."""
-        if recipe.data.valid is None:
+        if not isinstance(recipe.data, DataConfig) or recipe.data.valid is None:
             return None
         items = list_items(data_root(recipe.data), recipe.data.valid, split="valid", kinds=recipe.data.kinds)
         number = min(recipe.validation.max_files or len(items), len(items))
@@ -39,7 +40,7 @@ class Validator:
         levels = sorted({recipe.codec.num_quantizers_for(bitrate) for bitrate in recipe.validation.bitrates})
         return cls(paths, num_quantizers=levels, num_samples_logged=recipe.validation.num_samples_logged)
 
-    def run(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
+    def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
         """Judge `codec`, report to the trackers, and return the score: mean mel distance, lower is better."""
         evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=available_metrics())
         values: dict[str, float] = {}
@@ -53,6 +54,9 @@ class Validator:
             tracker.scalars(values, step)
         self._log_samples(codec, trackers, step)
         return sum(mean["mel"] for mean in evaluation.means) / len(evaluation.means)
+
+    def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
+        """Nothing: the last validation says it all."""
 
     @torch.no_grad()
     def _log_samples(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:

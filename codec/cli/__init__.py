@@ -1,0 +1,54 @@
+"""The commands: codec-train, codec-encode, codec-decode and codec-eval.
+
+Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files,
+which are named; 2 not done, and why is said in one line; 130 interrupted. Each command is a module, which only its own
+entry point loads, and modules that need torch are imported where they are used, so that --help and a mistyped option
+are answered at once.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from codec.errors import CodecError
+
+
+def train_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-train."""
+    from codec.cli.train import train
+
+    _run("codec-train", train, argv)
+
+
+def encode_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-encode."""
+    from codec.cli.encode import encode
+
+    _run("codec-encode", encode, argv)
+
+
+def decode_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-decode."""
+    from codec.cli.decode import decode
+
+    _run("codec-decode", decode, argv)
+
+
+def eval_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-eval."""
+    from codec.cli.evaluate import evaluate
+
+    _run("codec-eval", evaluate, argv)
+
+
+def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:
+    """Run a command and exit; what a user can cause is told in one line."""
+    try:
+        code = command(sys.argv[1:] if argv is None else argv)
+    except (CodecError, OSError) as error:  # OSError: what no module expects, such as a disk that fills up under a log
+        print(f"{prog}: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -1,0 +1,99 @@
+"""codec-eval: judge a model on files."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codec.cli.loading import load_model
+from codec.config import to_dict
+from codec.jobs import check_inputs, check_outputs
+from codec.options import EvalOptions, parse, parse_bitrate
+
+if TYPE_CHECKING:
+    from codec.eval.evaluate import Evaluation
+    from codec.model.codec import Codec
+
+
+def evaluate(argv: Sequence[str]) -> int:
+    """Judge a model on files."""
+    options: EvalOptions = parse(EvalOptions, argv, "codec-eval")
+    check_inputs(options.inputs)
+    bitrates = [parse_bitrate(text) for text in options.bitrates]
+    if options.output is not None:
+        check_outputs([options.output], options.overwrite)
+    from codec.eval.evaluate import evaluate as judge
+    from codec.eval.evaluate import format_table
+
+    paths = _eval_paths(options)
+    codec = load_model(options)
+    every = codec.quantizer.num_quantizers
+    default = {-(-every // 4), -(-every // 2), every}
+    levels = {codec.config.num_quantizers_for(bitrate) for bitrate in bitrates} or default
+    evaluation = judge(codec, paths, num_quantizers=sorted(levels), metrics=options.metrics or _installed_metrics())
+    print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio\n\n{format_table(evaluation)}\n")
+    print(_describe_health(codec, evaluation))
+    if options.output is not None:
+        _write_report(options, codec, evaluation)
+    return 0
+
+
+def _eval_paths(options: EvalOptions) -> list[Path]:
+    """Files, those of folders, and the chosen rows of manifests, each once."""
+    from codec.audio import find_audio_files
+    from codec.train.data import list_items
+
+    paths: list[Path] = []
+    for path in options.inputs:
+        if path.is_dir():
+            paths += find_audio_files(path)
+        elif path.suffix == ".tsv":
+            paths += [item.path for item in list_items(Path(), path, split=options.split, kinds=options.kinds)]
+        else:
+            paths.append(path)
+    return list(dict.fromkeys(paths))
+
+
+def _installed_metrics() -> tuple[str, ...]:
+    from codec.eval.metrics import METRICS, OPTIONAL_PACKAGES, available_metrics
+
+    available = available_metrics()
+    for name in METRICS:
+        if name not in available:
+            print(
+                f"codec-eval: without {name}: to have it, run  pip install {OPTIONAL_PACKAGES[name]}", file=sys.stderr
+            )
+    return available
+
+
+def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
+    """Usage of every level as a table, and what entropy coding could save."""
+    lines = ["level   usage  perplexity  entropy (bit)"]
+    for level, (entropy, perplexity, usage) in enumerate(zip(*evaluation.health, strict=True), start=1):
+        lines.append(f"{level:5}  {usage:6.1%}  {perplexity:10.1f}  {entropy:13.2f}")
+    ideal = float(evaluation.health.entropy.sum()) * codec.config.frame_rate / 1000
+    nominal = codec.quantizer.num_quantizers * codec.config.bits_per_level / 1000
+    return "\n".join([*lines, f"ideal entropy coding of all levels: {ideal:.2f} of {nominal:.2f} kbit/s"])
+
+
+def _write_report(options: EvalOptions, codec: "Codec", evaluation: "Evaluation") -> None:
+    from codec.compression import new_file
+    from codec.pretrained import model_identity
+    from codec.train.rundir import describe_environment
+
+    def finite(row: dict[str, Any]) -> dict[str, Any]:  # JSON has no infinity: null
+        return {key: None if value in (math.inf, -math.inf) or value != value else value for key, value in row.items()}
+
+    report = {
+        "model": {"identity": model_identity(codec).hex(), "config": to_dict(codec.config)},
+        "versions": describe_environment(),
+        "seconds": evaluation.seconds,
+        "means": [finite(row) for row in evaluation.means],
+        "files": [finite(row) for row in evaluation.rows],
+        "levels": {name: values.tolist() for name, values in evaluation.health._asdict().items()},
+    }
+    assert options.output is not None
+    with new_file(options.output, overwrite=options.overwrite) as file:
+        file.write(json.dumps(report, indent=1, allow_nan=False).encode() + b"\n")

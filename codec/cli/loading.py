@@ -1,0 +1,55 @@
+"""What the commands load: the model asked for, onto the device asked for, and .codec files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from codec.config import shipped
+from codec.errors import BitstreamError, ConfigError
+from codec.options import ModelOptions
+
+if TYPE_CHECKING:
+    from codec.bitstream import Bitstream
+    from codec.model.codec import Codec
+
+
+def load_model(options: ModelOptions) -> "Codec":
+    """The model asked for, or the only one that ships.
+
+    Raises:
+        ConfigError: None is asked for, and not just one ships.
+    """
+    shipped_models = sorted(path.parent for path in shipped("weights").glob("*/model.safetensors"))
+    if options.model is None and len(shipped_models) != 1:
+        raise ConfigError(
+            "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
+        )
+    from codec.pretrained import load_codec
+
+    return load_codec(options.model or shipped_models[0], device=find_device(options.device))
+
+
+def find_device(name: str) -> str:
+    """What torch calls the device.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("there is no CUDA device here: give --device cpu")
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def read_bitstream(path: Path, *, salvage: bool = False) -> "Bitstream":
+    """A .codec file in memory; with `salvage`, what is left of a damaged one.
+
+    Raises:
+        BitstreamError: It can't be read, or is damaged.
+    """
+    from codec.bitstream import Bitstream
+
+    try:
+        return Bitstream.from_bytes(path.read_bytes(), strict=not salvage)
+    except OSError as error:
+        raise BitstreamError(f"can't read {path}: {error.strerror}") from error

@@ -1,0 +1,31 @@
+"""No encoder and no decoder: the signal itself, cut into vectors. A quantizer can be studied on its own behind them."""
+
+from einops import rearrange
+from torch import Tensor, nn
+
+from codec.model.layers import Cache
+
+
+class IdentityEncoder(nn.Module):
+    """The arrow `audio -> latents` as nothing but a change of layout: a frame's samples are its channels."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+
+    def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map audio `[B, 1, F * hop_length]` to latents `[B, hop_length, F]`."""
+        return rearrange(audio, "b 1 (f d) -> b d f", d=self.hop_length)
+
+
+class IdentityDecoder(nn.Module):
+    """The arrow `quantized -> audio` likewise; its delay is zero."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+        self.delay = 0
+
+    def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map quantized latents `[B, hop_length, F]` to audio `[B, 1, F * hop_length]`."""
+        return rearrange(quantized, "b d f -> b 1 (f d)")

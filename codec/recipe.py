@@ -1,0 +1,182 @@
+"""Recipes: what to train, on what and how, in frozen dataclasses that hold every default.
+
+A recipe is a TOML file that lists only what differs from the defaults; the command line overrides both. Reads no torch.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, Tag
+from pydantic.dataclasses import dataclass
+
+from codec.config import STRICT, CodecConfig, Count, Decay, Weight, by_kind, from_dict, shipped
+from codec.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataConfig:
+    """Audio: where it comes from and how segments are drawn."""
+
+    kind: Literal["audio"] = "audio"
+    root: Path = Path()
+    """Folder that `train` and `valid` are relative to; "shipped:clips" is the clips that come with the package."""
+    train: Path = Path("MANIFEST.tsv")
+    """A folder of audio files, or a TSV manifest: `path`, and `split`, `kind`, `speaker`, `seconds` if it has them."""
+    valid: Path | None = None
+    """Held-out files, likewise; rows whose `split` is valid. None trains without validation."""
+    kinds: tuple[str, ...] = ()
+    """Keep only manifest rows of these kinds; all by default."""
+    segment_seconds: PositiveFloat = 1.0
+    gain_db: tuple[float, float] = (-12.0, 3.0)
+    """Range of the random gain of a segment (dB); it is lowered where a segment would clip."""
+    num_workers: Count = 1
+    """Processes that read audio ahead."""
+
+    def __post_init__(self) -> None:
+        if self.gain_db[0] > self.gain_db[1]:
+            raise ValueError(f"gain_db must go from low to high, not {self.gain_db[0]:g} to {self.gain_db[1]:g}")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GaussianConfig:
+    """Random Gaussian vectors of the codec's `latent_dim`, each element of variance one."""
+
+    kind: Literal["gaussian"] = "gaussian"
+    num_vectors: PositiveInt = 10_000
+    """Vectors of an epoch."""
+    fresh: bool = False
+    """Draw new vectors in every epoch, instead of going through one set again and again."""
+    correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.0
+    """Elements i and j have covariance correlation^|i - j|."""
+    num_held_out: PositiveInt = 1_000_000
+    """Vectors that the result is measured on, after training; the same in every run."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LossConfig:
+    """Weights of the terms of the loss; 0 switches a term off."""
+
+    kind: Literal["weighted"] = "weighted"
+    reconstruction: Weight = 0.0
+    """Mean squared error; what vectors are judged by."""
+    waveform: Weight = 1.0
+    """Log waveform error."""
+    stft: Weight = 10.0
+    """Multi-resolution compressed spectra."""
+    mel: Weight = 1.0
+    """Multi-resolution log-mel distance."""
+    commitment: Weight = 0.25
+    codebook: Weight = 1.0
+    """Only codebooks that are parameters have it."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PublishedLossConfig:
+    """The loss of the published listing of the Gaussian experiment, its faults kept."""
+
+    kind: Literal["as_published"] = "as_published"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    lr: PositiveFloat = 1e-3
+    final_lr: Weight = 2e-5
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
+    weight_decay: Weight = 0.01
+    warmup_steps: Count = 200
+    max_grad_norm: PositiveFloat = 1.0
+    ema_decay: Decay = 0.998
+    """Of the averaged weights that validation and the saved model use."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig:
+    """The loop."""
+
+    steps: PositiveInt = 100_000
+    epochs: PositiveInt | None = None
+    """Instead of steps, where the data has epochs."""
+    max_minutes: PositiveFloat | None = None
+    """Stop and save after this long, however many steps are done."""
+    batch_size: PositiveInt = 32
+    """Segments per optimizer step, over all processes."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """auto is bf16-mixed where the device has fast bfloat16."""
+    bypass_steps: Count = 500
+    """First steps without the quantizer; its codebooks are then initialised from live latents."""
+    init: Literal["kmeans", "data", "normal"] = "kmeans"
+    """Codebooks start at the k-means centroids of latents, at latents, or at standard normal vectors."""
+    init_scale: PositiveFloat = 1.0
+    """Codewords start at this share of their size."""
+    init_batches: PositiveInt = 16
+    """Batches whose latents the initialisation sees."""
+    kmeans_iterations: PositiveInt = 10
+    log_every: PositiveInt = 20
+    """Steps; data with epochs is logged once an epoch."""
+    validate_every: PositiveInt = 1000
+    checkpoint_every: PositiveInt = 500
+    max_bad_steps: PositiveInt = 10
+    """Consecutive steps with a loss or gradient that is not finite (each is skipped) after which training stops."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
+    """Where numbers and pictures go besides history.jsonl; wandb needs the extra of that name."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ValidationConfig:
+    """What is measured on the held-out files."""
+
+    bitrates: tuple[PositiveFloat, ...] = (1500.0, 3000.0, 6000.0)
+    """bit/s; the most levels that do not exceed each."""
+    max_files: PositiveInt | None = None
+    """Use only so many files, evenly spread over the list."""
+    num_samples_logged: Count = 2
+    """Files whose audio and spectrogram go to tensorboard."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """A training run."""
+
+    name: str
+    seed: Count = 0
+    codec: CodecConfig = CodecConfig()
+    data: Annotated[DataConfig, Tag("audio")] | Annotated[GaussianConfig, Tag("gaussian")] = Field(
+        default=DataConfig(), discriminator=by_kind("audio", "gaussian")
+    )
+    loss: Annotated[LossConfig, Tag("weighted")] | Annotated[PublishedLossConfig, Tag("as_published")] = Field(
+        default=LossConfig(), discriminator=by_kind("weighted", "as_published")
+    )
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+
+def find_recipe(name: str) -> Path:
+    """Path of a recipe given by file or by the name of a shipped one.
+
+    Raises:
+        ConfigError: No such recipe; the message lists the shipped ones.
+    """
+    folder = shipped("recipes")
+    for path in (Path(name), folder / f"{name}.toml"):
+        if path.is_file():
+            return path
+    known = sorted(recipe.relative_to(folder).with_suffix("").as_posix() for recipe in folder.rglob("*.toml"))
+    raise ConfigError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe by file name or shipped name.
+
+    Raises:
+        ConfigError: It does not exist, is not TOML, has an unknown key or a value out of range.
+    """
+    path = find_recipe(name)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return from_dict(Recipe, {"name": path.stem, **values}, source=str(path))

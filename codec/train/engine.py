@@ -1,0 +1,34 @@
+"""The engine of a run, Lightning Fabric: device, precision, and one process or those that torchrun started."""
+
+import os
+
+import torch
+from lightning_fabric import Fabric
+
+
+def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
+    """One process, or one of those that torchrun started, ready to talk to the others."""
+    num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // num_local
+    if precision == "auto":
+        precision = "bf16-mixed" if _has_fast_bfloat16(accelerator) else "32-true"
+    strategy = "ddp" if num_local * num_nodes > 1 else "auto"
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=num_local,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    if fabric.device.type == "cpu":
+        # Lightning sets this on import; where there is no CUDA, every optimizer step then loads the driver's library in
+        # vain to ask for devices, half a millisecond each time.
+        os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    return fabric
+
+
+def _has_fast_bfloat16(accelerator: str) -> bool:
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,96 @@
+"""What a run minimises: named terms with their weights, of the output of a training pass."""
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from codec.errors import ConfigError
+from codec.model.codec import Codec, CodecOutput
+from codec.model.vector_quantizers import VectorQuantizer
+from codec.recipe import LossConfig, PublishedLossConfig
+from codec.train.data import Batch
+from codec.train.losses import SpectralLosses, squared_error, waveform_loss
+from codec.train.published import published_loss
+
+
+class Term(NamedTuple):
+    """A part of the loss."""
+
+    weight: float
+    value: Tensor
+    """Scalar."""
+
+
+class Objective(Protocol):
+    """The loss is the sum of weight x value over the terms."""
+
+    def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
+        """Terms by name, those of weight zero left out."""
+
+
+class WeightedObjective:
+    """Distances of decoded audio and of codewords, weighted as the recipe says.
+
+    Args:
+        weights: A term of weight zero is not computed.
+        codec: The model that is trained.
+        device: Where batches are.
+    """
+
+    def __init__(self, weights: LossConfig, codec: Codec, device: torch.device) -> None:
+        self.weights = weights
+        self.has_codebook_loss = codec.quantizer.has_codebook_loss
+        spectral = weights.stft > 0 or weights.mel > 0
+        self.spectral = SpectralLosses(codec.sample_rate).to(device) if spectral else None
+
+    def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
+        """Terms by name; samples behind the end of an item count as matched."""
+        weights, audio = self.weights, output.audio.float()
+        if batch.lengths is not None:
+            audio = audio * (torch.arange(audio.shape[-1], device=audio.device) < batch.lengths[:, None, None])
+        terms = {}
+        if weights.reconstruction:
+            terms["reconstruction"] = Term(weights.reconstruction, squared_error(audio, batch.audio))
+        if weights.waveform:
+            terms["waveform"] = Term(weights.waveform, waveform_loss(audio, batch.audio))
+        if self.spectral is not None:
+            distance = self.spectral(audio, batch.audio)
+            terms["stft"] = Term(weights.stft, distance.stft)
+            terms["mel"] = Term(weights.mel, distance.mel)
+        terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
+        if self.has_codebook_loss:
+            terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
+        return {name: term for name, term in terms.items() if term.weight}
+
+
+class PublishedObjective:
+    """The loss of the published listing, on the codewords that the model's own quantizer chose.
+
+    Raises:
+        ConfigError: The model is not the listing's: one codebook of parameters on the vectors themselves.
+    """
+
+    def __init__(self, codec: Codec) -> None:
+        quantizer = codec.quantizer
+        parameters = [name for name, _ in codec.named_parameters()]
+        if not isinstance(quantizer, VectorQuantizer) or parameters != ["quantizer.codebooks.table"]:
+            raise ConfigError("loss.kind as_published needs a gradient codebook and no encoder, decoder or projection")
+        if quantizer.num_quantizers != 1:
+            raise ConfigError(f"loss.kind as_published needs one quantizer, not {quantizer.num_quantizers}")
+        self.codebooks = quantizer.codebooks
+
+    def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
+        """The two terms of the listing, with its names."""
+        codewords = self.codebooks.table[0, output.quantizer.codes[:, 0]]
+        loss = published_loss(rearrange(batch.audio, "b 1 d -> b d"), codewords)
+        return {"commitment": Term(1.0, loss.commitment), "reconstruction": Term(1.0, loss.reconstruction)}
+
+
+def build_objective(loss: LossConfig | PublishedLossConfig, codec: Codec, device: torch.device) -> Objective:
+    """The objective of a recipe."""
+    if isinstance(loss, PublishedLossConfig):
+        return PublishedObjective(codec)
+    return WeightedObjective(loss, codec, device)

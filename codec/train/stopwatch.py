@@ -1,0 +1,35 @@
+"""How long training itself took, without what is judged and saved in between."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Stands still until it is started.
+
+    Args:
+        seconds: What it shows at first.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._shown = seconds
+        self._started_at: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """What it shows now."""
+        return self._shown + (0.0 if self._started_at is None else time.monotonic() - self._started_at)
+
+    def start(self) -> None:
+        """Go on counting."""
+        self._started_at = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Stand still while a block runs."""
+        self._shown, self._started_at = self.seconds, None
+        try:
+            yield
+        finally:
+            self.start()
