@@ -115,6 +115,18 @@ class EvalOptions(ModelOptions):
     """Keep only rows of these kinds."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Put runs of Gaussian recipes beside each other, Shannon's bound, scikit-learn's k-means and Lloyd-Max."""
+
+    inputs: Positional[Annotated[tuple[Path, ...], _shown("RUN...")]]
+    """Run directories of codec-train that hold a results.json."""
+    output: Annotated[Path | None, _shown("PNG", "-o")] = None
+    """Draw the figure into this file."""
+    overwrite: bool = False
+    """Replace a file that is there already."""
+
+
 def parse(options: Any, words: Sequence[str], prog: str, **how: Any) -> Any:
     """Read a command line into `options`, a dataclass; prints the help and exits where it is asked for.
 

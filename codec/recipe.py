@@ -107,8 +107,9 @@ class TrainConfig:
     """auto is bf16-mixed where the device has fast bfloat16."""
     bypass_steps: Count = 500
     """First steps without the quantizer; its codebooks are then initialised from live latents."""
-    init: Literal["kmeans", "data", "normal"] = "kmeans"
-    """Codebooks start at the k-means centroids of latents, at latents, or at standard normal vectors."""
+    init: Literal["kmeans", "data", "normal", "spread"] = "kmeans"
+    """Codebooks start at k-means centroids of latents, at latents, at normal vectors, or at directions that repel each
+    other, stretched like the latents."""
     init_scale: PositiveFloat = 1.0
     """Codewords start at this share of their size."""
     init_batches: PositiveInt = 16

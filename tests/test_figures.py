@@ -173,6 +173,7 @@ SAME_RATE = [
     RatePoint("scalar, 1 bit in 10 of 64", 10 / 64, 0.9006),
     RatePoint("residual 2 x 5 bit", 10 / 64, 0.8612),
 ]
+LONG_LABEL = RatePoint("a label with no room at the right", 10 / 64, 0.95)
 MANY_RATES = [RatePoint(f"{bits} bit", bits, 1.4 * shannon(bits)) for bits in (1, 1.25, 2, 2.5, 3)]
 
 
@@ -199,7 +200,7 @@ def test_distortion_is_logarithmic_where_it_spans_much(points, scale):
 
 
 @pytest.mark.parametrize("dpi", [100, 200])
-@pytest.mark.parametrize("points", [SAME_RATE, MANY_RATES, SAME_RATE[:1], 6 * SAME_RATE[:1]])
+@pytest.mark.parametrize("points", [SAME_RATE, MANY_RATES, SAME_RATE[:1], 6 * SAME_RATE[:1], [LONG_LABEL]])
 def test_labels_are_beside_their_points_and_hide_nothing(points, dpi, tmp_path):
     figure = rate_distortion_figure(points, shannon)
     figure.savefig(tmp_path / "rates.png", dpi=dpi)

@@ -1,4 +1,4 @@
-"""The commands: codec-train, codec-encode, codec-decode and codec-eval.
+"""The commands: codec-train, codec-encode, codec-decode, codec-eval and codec-compare.
 
 Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files,
 which are named; 2 not done, and why is said in one line; 130 interrupted. Each command is a module, which only its own
@@ -39,6 +39,13 @@ def eval_main(argv: Sequence[str] | None = None) -> None:
     from codec.cli.evaluate import evaluate
 
     _run("codec-eval", evaluate, argv)
+
+
+def compare_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-compare."""
+    from codec.cli.compare import compare
+
+    _run("codec-compare", compare, argv)
 
 
 def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:

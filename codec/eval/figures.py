@@ -179,8 +179,7 @@ def rate_distortion_figure(points: Sequence[RatePoint], bound: Callable[[float],
     axis.fill_between(rates, least, axis.get_ylim()[0], color=GREY, alpha=0.5, linewidth=0)
     axis.text(0.02, 0.02, "not reachable (Shannon)", transform=axis.transAxes)
     axis.set(xlabel="rate (bit per dimension)", ylabel="mean squared error per dimension", title="Rate and distortion")
-    figure.draw_without_rendering()  # lays out the axes: from here on, places in pixels are final
-    figure.set_layout_engine("none")
+    figure.draw_without_rendering()  # lays out the axes: labels need places in pixels
     _label_points(axis, points, axis.transData.transform([*places, *np.stack([rates, least], axis=1)]))
     return figure
 

@@ -140,12 +140,10 @@ class Quantizer(nn.Module):
 
     def _mean(self, distance: Tensor, num_active: Tensor | None, mask: Tensor | None) -> Tensor:
         """Mean over valid frames and active levels, then over items, of distances `[B, F]` summed over levels."""
-        if mask is None:
-            per_item = distance.mean(dim=1)
-        else:
-            per_item = (distance * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
         levels = self.num_quantizers if num_active is None else num_active
-        return (per_item / levels).mean()
+        if mask is None:
+            return (distance.mean(dim=1) / levels).mean()
+        return ((distance * mask).sum(dim=1) / (mask.sum(dim=1).clamp_min(1) * levels)).mean()
 
     def bypass(self, latents: Tensor) -> QuantizerOutput:
         """Pass latents through code space unquantized: the warm-up before the codebooks are initialised."""

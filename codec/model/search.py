@@ -36,6 +36,6 @@ def count_and_sum(vectors: Tensor, indices: Tensor, num_clusters: int) -> tuple[
 
 
 def add_up(counts: Tensor, sums: Tensor, vectors: Tensor, indices: Tensor) -> None:
-    """Add one to `counts` `[N]` for each of the `indices` `[M]` and its vector `[M, d]` to `sums` `[N, d]`, in place."""
+    """Add the `indices` `[M]` to `counts` `[N]` and their vectors `[M, d]` to `sums` `[N, d]`, in place."""
     counts += torch.bincount(indices, minlength=len(counts))
     sums.index_add_(0, indices, vectors.float())

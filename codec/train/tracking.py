@@ -1,5 +1,6 @@
 """Where a run's numbers, pictures and audio go: a small protocol, and the trackers that speak it."""
 
+import io
 import json
 import math
 from collections.abc import Mapping
@@ -15,14 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WANDB_ID_FILE = "wandb_id"
-_WANDB_SETTINGS = {  # x_: settings that wandb does not promise to keep
-    "console": "off",
-    "quiet": True,
-    "save_code": False,
-    "disable_code": True,
-    "disable_git": True,
-    "x_disable_stats": True,
-}
+_WANDB_SETTINGS = {"console": "off", "quiet": True, "save_code": False, "disable_git": True, "x_disable_stats": True}
 
 
 class Tracker(Protocol):
@@ -132,6 +126,7 @@ class WandbTracker:
         except (self.wandb.Error, ValueError, OSError) as error:
             reason = " ".join(str(error).split()).rstrip(".")
             raise ConfigError(f"wandb can't start: {reason}: run `wandb login`, or set WANDB_MODE=offline") from error
+        id_file.write_text(self.run.id + "\n", encoding="utf-8")
         self.run.define_metric("step")
         self.run.define_metric("*", step_metric="step")
 
@@ -146,7 +141,11 @@ class WandbTracker:
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
         """Record a matplotlib figure."""
-        self.run.log({"step": step, name: self.wandb.Image(figure)})
+        from PIL import Image  # comes with matplotlib, and few runs draw
+
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")  # wandb.Image(figure) fails where pyplot was never imported
+        self.run.log({"step": step, name: self.wandb.Image(Image.open(picture))})
 
     def close(self) -> None:
         """Write, or send, what is buffered, and end the run."""

@@ -1,0 +1,29 @@
+"""codec-compare: Gaussian runs beside each other, Shannon's bound, k-means and Lloyd-Max."""
+
+import io
+from collections.abc import Sequence
+
+from codec.errors import ConfigError
+from codec.jobs import check_outputs
+from codec.options import CompareOptions, parse
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Print the table of some runs, and draw the figure where an output is given."""
+    options: CompareOptions = parse(CompareOptions, argv, "codec-compare")
+    if options.output is not None:
+        if options.output.suffix != ".png":
+            raise ConfigError(f"the figure is a .png file, not {options.output}")
+        check_outputs([options.output], options.overwrite)
+    from codec.compression import new_file
+    from codec.eval.figures import comparison_figure
+    from codec.train.comparison import compare_runs, format_rows
+
+    rows = compare_runs(options.inputs)
+    print(format_rows(rows))
+    if options.output is not None:
+        picture = io.BytesIO()
+        comparison_figure([row.measured for row in rows]).savefig(picture, format="png", dpi=120)
+        with new_file(options.output, overwrite=options.overwrite) as file:
+            file.write(picture.getvalue())
+    return 0

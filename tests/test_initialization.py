@@ -1,0 +1,220 @@
+"""First codewords: what each method draws, that the generator alone decides it, and what a residual level then sees."""
+
+import pytest
+import torch
+from einops import rearrange
+from models import make_quantizer, noise, seeded
+
+from codec.model.initialization import Initialization, draw_rows, kmeans
+from codec.model.search import nearest
+
+METHODS = ["kmeans", "data", "normal"]
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return request.param
+
+
+def draw(method, vectors, num_codewords, *, seed=0, normalize=False, **facts):
+    return Initialization(method, **facts).draw(vectors, num_codewords, generator=seeded(seed), normalize=normalize)
+
+
+def rows_of(codewords, vectors):
+    """Which row of the vectors each codeword is; every codeword must be one."""
+    same = (codewords[:, None] == vectors).all(-1)
+    assert same.any(1).all()
+    return same.int().argmax(1).tolist()
+
+
+# ---- All methods
+
+
+@pytest.mark.parametrize("num_vectors", [1, 5, 8, 100])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_there_are_as_many_codewords_as_asked_for(method, num_vectors, normalize):
+    """Also with fewer vectors than codewords."""
+    codewords, counts = draw(method, noise(num_vectors, 3), 8, normalize=normalize)
+    assert codewords.shape == (8, 3)
+    assert counts.shape == (8,)
+    assert codewords.dtype == counts.dtype == torch.float32
+    assert codewords.isfinite().all()
+    assert (counts >= 0).all()
+    assert counts.sum() == (num_vectors if method == "kmeans" else 8)
+
+
+def test_the_generator_alone_decides(method):
+    vectors = noise(100, 3)
+    results = []
+    for seed, global_seed in ((0, 0), (0, 1), (1, 1)):
+        with torch.random.fork_rng():
+            torch.manual_seed(global_seed)
+            before = torch.random.get_rng_state()
+            results.append(draw(method, vectors, 8, seed=seed))
+            assert torch.equal(torch.random.get_rng_state(), before)
+    first, again, other = results
+    for ours, same in zip(first, again, strict=True):
+        assert torch.equal(ours, same)
+    assert not torch.equal(first[0], other[0])
+
+
+def test_the_vectors_stay_as_they_are(method):
+    vectors = noise(100, 3)
+    before = vectors.clone()
+    codewords, _ = draw(method, vectors, 8)
+    codewords.zero_()
+    assert torch.equal(vectors, before)
+
+
+@pytest.mark.parametrize("scale", [0.125, 1.0, 2.0])
+def test_the_scale_multiplies_codewords_and_not_their_counts(method, scale):
+    vectors = noise(100, 3)
+    codewords, counts = draw(method, vectors, 8)
+    scaled, same_counts = draw(method, vectors, 8, scale=scale)
+    assert torch.equal(scaled, scale * codewords)
+    assert torch.equal(same_counts, counts)
+
+
+def test_equal_vectors_make_no_codeword_that_is_not_finite(method):
+    codewords, _ = draw(method, torch.full((50, 3), 0.25), 8)
+    assert codewords.isfinite().all()
+    if method != "normal":
+        assert (codewords == 0.25).all()
+
+
+# ---- Live vectors
+
+
+def test_codewords_of_data_are_distinct_vectors():
+    vectors = noise(40, 3)
+    codewords, counts = draw("data", vectors, 30)
+    assert len(set(rows_of(codewords, vectors))) == 30
+    assert torch.equal(counts, torch.ones(30))
+    assert sorted(rows_of(draw("data", vectors, 40)[0], vectors)) == list(range(40))
+
+
+def test_codewords_of_data_are_drawn_from_everywhere():
+    """Over many draws of a quarter of the vectors, each is drawn about as often as any other: 50 times, give or take
+    six standard deviations of sqrt(200 * 1/4 * 3/4) = 6.1."""
+    vectors = noise(40, 3)
+    drawn = torch.zeros(40)
+    for seed in range(200):
+        drawn[rows_of(draw("data", vectors, 10, seed=seed)[0], vectors)] += 1
+    assert drawn.sum() == 2000
+    assert (drawn - 50).abs().max() < 6 * 6.1
+
+
+def test_fewer_vectors_than_codewords_are_used_equally_often():
+    vectors = noise(5, 3)
+    uses = torch.bincount(torch.tensor(rows_of(draw("data", vectors, 13)[0], vectors)), minlength=5)
+    assert sorted(uses.tolist()) == [2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("population", "number"), [(1, 1), (1, 4), (5, 3), (5, 5), (5, 13), (100, 7)])
+def test_rows_are_distinct_while_the_population_lasts(population, number):
+    rows = draw_rows(population, number, seeded(0)).tolist()
+    assert len(rows) == number
+    for first in range(0, number, population):
+        some = rows[first : first + population]
+        assert len(set(some)) == len(some)
+        assert set(some) <= set(range(population))
+
+
+# ---- Normal vectors
+
+
+def test_normal_codewords_depend_on_no_vector():
+    first, second = draw("normal", noise(100, 3), 8), draw("normal", 100 + noise(7, 3, seed=1), 8)
+    for ours, theirs in zip(first, second, strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(first[1], torch.ones(8))
+
+
+def test_normal_codewords_have_unit_covariance():
+    """Six standard deviations of a mean of 20,000 values of variance 1, and of their products, of variance up to 2."""
+    codewords, _ = draw("normal", noise(1, 4), 20_000)
+    assert codewords.mean(0).abs().max() < 6 * 20_000**-0.5
+    assert (codewords.T.cov() - torch.eye(4)).abs().max() < 6 * (2 / 20_000) ** 0.5
+
+
+# ---- k-means
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_codewords_of_kmeans_are_its_centroids_with_their_counts(normalize):
+    vectors = noise(300, 3)
+    codewords, counts = draw("kmeans", vectors, 8, iterations=7, normalize=normalize)
+    centroids, sizes = kmeans(vectors, 8, iterations=7, generator=seeded(0), normalize=normalize)
+    assert torch.equal(codewords, centroids)
+    assert torch.equal(counts, sizes)
+
+
+def test_kmeans_starts_at_live_vectors_and_every_round_brings_it_nearer():
+    vectors = noise(1000, 3)
+    start, _ = draw("data", vectors, 16)
+    rounds = [start, *(draw("kmeans", vectors, 16, iterations=iterations)[0] for iterations in (1, 2, 4, 8, 16))]
+    errors = [(vectors - codewords[nearest(vectors, codewords)]).square().mean().item() for codewords in rounds]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.8 * errors[0]
+
+
+def test_one_round_of_kmeans_is_one_round_of_means():
+    vectors = noise(300, 3)
+    start, _ = draw("data", vectors, 8)
+    members = nearest(vectors, start)
+    codewords, counts = draw("kmeans", vectors, 8, iterations=1)
+    for cluster in range(8):
+        assert counts[cluster] == (members == cluster).sum()
+        torch.testing.assert_close(codewords[cluster], vectors[members == cluster].mean(0))
+
+
+def test_kmeans_by_direction_shares_out_vectors_by_direction():
+    """Two rays with lengths from 0.1 to 10: by distance the short vectors of both are one cluster."""
+    directions = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    lengths = torch.logspace(-1, 1, 50)
+    vectors = (lengths[:, None, None] * directions).reshape(-1, 2)
+    codewords, counts = draw("kmeans", vectors, 2, normalize=True, seed=1)
+    assert counts.tolist() == [50, 50]
+    order = codewords[:, 1].argsort()
+    torch.testing.assert_close(codewords[order], lengths.mean() * directions)
+
+
+# ---- Inside a quantizer
+
+
+@pytest.mark.parametrize("kind", ["ema", "gradient"])
+def test_every_level_starts_from_what_the_scaled_levels_before_it_leave_over(kind):
+    quantizer = make_quantizer(kind, latent_dim=6, num_quantizers=3)
+    latents = noise(3, 6, 40)
+    quantizer.initialize(latents, initialization=Initialization("data", scale=0.5), generator=seeded(0))
+    rest = rearrange(latents, "b d f -> (b f) d")
+    table = quantizer.codebooks.table.detach()
+    for level in range(3):
+        assert len(set(rows_of(table[level], 0.5 * rest))) == 16
+        rest = rest - table[level, nearest(rest, table[level])]
+    assert torch.equal(quantizer.codebooks.counts, torch.ones(3, 16))
+
+
+def test_a_quantizer_starts_the_same_from_the_same_generator(method):
+    tables = []
+    for seed in (0, 0, 1):
+        quantizer = make_quantizer()
+        quantizer.initialize(noise(3, 10, 40), initialization=Initialization(method), generator=seeded(seed))
+        tables.append(quantizer.codebooks.table)
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[0], tables[2])
+
+
+def test_scaled_codewords_of_moving_averages_are_their_sums_over_their_counts(method):
+    """Else the first update would pull them back to their full size."""
+    quantizer = make_quantizer("ema", latent_dim=6)
+    initialization = Initialization(method, scale=0.25)
+    quantizer.initialize(noise(3, 6, 100), initialization=initialization, generator=seeded(0))
+    codebooks = quantizer.codebooks
+    torch.testing.assert_close(codebooks.counts.mean(-1), torch.ones(4))
+    used = codebooks.counts > 0
+    torch.testing.assert_close((codebooks.sums / codebooks.counts[..., None])[used], codebooks.table[used])
+
+
+def test_the_default_is_unscaled_kmeans():
+    assert Initialization() == Initialization(method="kmeans", iterations=10, scale=1.0)
