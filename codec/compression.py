@@ -202,7 +202,7 @@ def _block_samples(codec: Codec) -> int:
 
 def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None) -> Iterator[NDArray[np.int64]]:
     """Blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
-    device = next(codec.parameters()).device
+    device = codec.device
     encoder = StreamEncoder(codec, num_quantizers)
     for block in blocks:
         yield encoder.push(block.to(device)[:, None]).cpu().numpy()
@@ -211,7 +211,7 @@ def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int |
 
 def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
     """Codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces come out silent."""
-    device = next(codec.parameters()).device
+    device = codec.device
     decoder = StreamDecoder(codec, num_samples)
     for codes, lost in pieces:
         audio = decoder.push(torch.from_numpy(codes).to(device))[:, 0].cpu()

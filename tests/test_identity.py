@@ -224,7 +224,10 @@ def test_configurations_that_are_refused(values, message):
 
 def test_one_side_alone_can_be_the_identity():
     encoder_only = tiny_config(
-        "upsample", latent_dim=20, encoder=IdentityEncoderConfig(), decoder=UpsampleDecoderConfig(strides=(5, 4), channels=8)
+        "upsample",
+        latent_dim=20,
+        encoder=IdentityEncoderConfig(),
+        decoder=UpsampleDecoderConfig(strides=(5, 4), channels=8),
     )
     decoder_only = tiny_config(latent_dim=20, decoder=IdentityDecoderConfig())
     for config in (encoder_only, decoder_only):

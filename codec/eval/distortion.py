@@ -41,7 +41,7 @@ def measure_distortion(codec: Codec, blocks: Iterable[Tensor]) -> Distortion:
         codec: In eval mode; its hop length is d.
         blocks: Vectors `[m, d]`.
     """
-    device = next(iter(codec.state_dict().values())).device
+    device = codec.device
     levels, size = codec.quantizer.num_quantizers, codec.quantizer.codebook_size
     squares = torch.zeros(levels, dtype=torch.float64)
     counts = torch.zeros(levels, size, dtype=torch.int64)
@@ -81,6 +81,6 @@ def exact_distortion(codewords: Tensor) -> Distortion:
 
 def first_codewords(codec: Codec) -> Tensor:
     """What each code of the first level decodes to on its own, `[N, d]`."""
-    device = next(iter(codec.state_dict().values())).device
+    device = codec.device
     codes = torch.arange(codec.quantizer.codebook_size, device=device)[None, None]
     return codec.decode(codes).detach().reshape(-1, codec.hop_length).cpu()

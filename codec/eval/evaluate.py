@@ -53,7 +53,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for path in tqdm(paths, desc="evaluating", unit="file", disable=not progress, leave=False, delay=2):
         audio = load_audio(path, codec.sample_rate)
-        codes = codec.encode(audio.transpose(0, 1).to(next(codec.parameters()).device))
+        codes = codec.encode(audio.transpose(0, 1).to(codec.device))
         counts += count_codes(codes, codec.quantizer.codebook_size).cpu()
         for levels in num_quantizers:
             decoded = codec.decode(codes[:, :levels], audio.shape[-1]).transpose(0, 1).cpu()

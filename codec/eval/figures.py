@@ -224,7 +224,7 @@ def learning_curves_figure(history: Sequence[Mapping[str, float | None]], bound:
     lower.set(xlabel="optimizer step", ylabel="mean squared error\nper dimension")
     _log_if_wide(upper, factor=10)
     _log_if_wide(lower, factor=4)
-    for axis in (upper, lower) if names else (lower,):
+    for axis in (upper, lower) if upper.lines else (lower,):
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=3)
     return figure
 

@@ -7,6 +7,7 @@ Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples
 decoder's raw output lags `delay` samples behind the input; `decode` drops them.
 """
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,11 @@ class Codec(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
         self.delay = decoder.delay + config.lookahead
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; EMA codebooks are buffers, and a model may hold nothing else."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     @property
     def latency(self) -> int:

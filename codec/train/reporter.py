@@ -1,5 +1,6 @@
 """What a run tells while it trains: means of the losses, speed and codebook health, to trackers and the terminal."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,7 +38,7 @@ class Reporter:
         self.num_steps = 0
 
     def add(self, loss: Tensor, terms: Mapping[str, Term]) -> None:
-        """Take in the loss of a step on this process."""
+        """Take in the loss of a step on this process; one that was skipped, not being finite, is left out."""
         values = torch.stack([loss, *(term.value for term in terms.values())]).detach().double().cpu()
         self.sums = self.sums + values if self.num_steps else values
         self.num_steps += 1
@@ -75,10 +76,7 @@ class Reporter:
             steps_per_second: Training alone.
             progress: Bar that shows loss and speed, and a line an epoch.
         """
-        (sums,) = sum_over_ranks(self.sums)
-        total, *means = (sums / (self.num_steps * self.world_size)).tolist()
-        self.num_steps = 0
-        losses = {"total": total, **dict(zip(names, means, strict=True))}
+        losses = self._means(names)
         speed = steps_per_second * self.step_size
         numbers = {f"loss/{name}": value for name, value in losses.items()} | dict(values)
         numbers[f"train/{self.unit}_per_second"] = speed
@@ -86,10 +84,18 @@ class Reporter:
             numbers |= self._health(quantizer, *sum_over_ranks(output.statistics.counts))
         for tracker in self.trackers:
             tracker.scalars(numbers, step)
-        progress.set_postfix_str(f"loss {total:.3f}, {speed:.4g} {self.unit.replace('_', ' ')}/s")
+        progress.set_postfix_str(f"loss {losses['total']:.3f}, {speed:.4g} {self.unit.replace('_', ' ')}/s")
         if self.steps_per_epoch and self.trackers:
             listed = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
             progress.write(f"epoch {step // self.steps_per_epoch:4}  {listed}", file=progress.fp)
+
+    def _means(self, names: Sequence[str]) -> dict[str, float]:
+        """Means of the total and the terms since the last report; not a number where every step was skipped."""
+        (sums,) = sum_over_ranks(self.sums)
+        count, self.num_steps = self.num_steps * self.world_size, 0
+        if not count:
+            return dict.fromkeys(["total", *names], math.nan)
+        return dict(zip(["total", *names], (sums / count).tolist(), strict=True))
 
     def _health(self, quantizer: Quantizer, counts: Tensor) -> dict[str, float]:
         """Codebook health of one step by level."""

@@ -193,7 +193,8 @@ class Trainer:
                 self._apply(output, lr)
             if self.optimizer is not None:
                 self.optimizer.zero_grad(set_to_none=True)
-            self.reporter.add(loss, terms)
+            if finite:
+                self.reporter.add(loss, terms)
             self.step += 1
             self._count_bad(finite)
         return _Taken(output.quantizer, list(terms), float(norm), lr)

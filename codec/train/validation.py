@@ -61,7 +61,7 @@ class Validator:
     @torch.no_grad()
     def _log_samples(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:
         for number, path in enumerate(self.paths[: self.num_samples_logged]):
-            audio = load_audio(path, codec.sample_rate)[:, :1].to(next(codec.parameters()).device)
+            audio = load_audio(path, codec.sample_rate)[:, :1].to(codec.device)
             decoded = codec.decode(codec.encode(audio), audio.shape[-1])[0, 0].cpu()
             original = audio[0, 0].cpu()
             for tracker in trackers:

@@ -1,0 +1,49 @@
+"""Short runs of the Gaussian recipes: the shipped ones, with fewer and shorter vectors."""
+
+import json
+from pathlib import Path
+
+from codec.options import override
+from codec.recipe import load_recipe
+from codec.train.engine import build_fabric
+from codec.train.rundir import record_run
+from codec.train.trainer import Trainer
+
+# 16 dimensions at 6 bits: Shannon's bound is 2^(-12/16) = 0.5946
+SHORT = [
+    *("--codec.latent-dim", "16", "--codec.quantizer.codebook-size", "64"),
+    *("--data.num-vectors", "2000", "--data.num-held-out", "50000"),
+    *("--train.epochs", "15", "--train.batch-size", "100"),
+    *("--train.init-batches", "20", "--train.validate-every", "100"),
+]
+SHANNON_BOUND = 2 ** (-12 / 16)
+
+
+def short_recipe(name, *words):
+    """A shipped recipe made short; further words as on the command line."""
+    short = SHORT if load_recipe(name).codec.quantizer.kind == "vector" else [*SHORT[:2], *SHORT[4:]]
+    return override(override(load_recipe(name), short), words)
+
+
+def start(recipe, run_dir, *, pictures=False):
+    """Return the trainer of a new run in this process; pictures take longer than the training."""
+    record_run(Path(run_dir), recipe)
+    return make_trainer(recipe, run_dir, pictures=pictures)
+
+
+def make_trainer(recipe, run_dir, *, pictures=False):
+    trainer = Trainer(recipe, Path(run_dir), build_fabric(recipe.train.precision, "cpu"))
+    if not pictures:
+        trainer.judge._figures = lambda *_: iter(())
+    return trainer
+
+
+def train(recipe, run_dir, *, pictures=False):
+    """Run a recipe in this process and return its trainer."""
+    trainer = start(recipe, run_dir, pictures=pictures)
+    trainer.fit()
+    return trainer
+
+
+def results_of(run_dir):
+    return json.loads((Path(run_dir) / "results.json").read_text(encoding="utf-8"))

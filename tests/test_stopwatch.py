@@ -1,0 +1,33 @@
+import pytest
+
+import codec.train.stopwatch as stopwatch_module
+from codec.train.stopwatch import Stopwatch
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set by hand: clock[0] is now."""
+    now = [100.0]
+    monkeypatch.setattr(stopwatch_module.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_it_stands_still_until_it_is_started(clock):
+    stopwatch = Stopwatch(5.0)
+    clock[0] += 9
+    assert stopwatch.seconds == 5.0
+    stopwatch.start()
+    clock[0] += 2
+    assert stopwatch.seconds == 7.0
+
+
+def test_a_pause_does_not_count(clock):
+    stopwatch = Stopwatch()
+    stopwatch.start()
+    clock[0] += 1
+    with pytest.raises(KeyError), stopwatch.paused():
+        clock[0] += 10
+        assert stopwatch.seconds == 1.0
+        raise KeyError
+    clock[0] += 2
+    assert stopwatch.seconds == 3.0
