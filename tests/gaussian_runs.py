@@ -25,6 +25,15 @@ def short_recipe(name, *words):
     return override(override(load_recipe(name), short), words)
 
 
+DISTRIBUTED = ("gaussian_vq", "gaussian_vq_ema")
+
+
+def distributed_recipe(name):
+    """Five steps in which codewords die."""
+    few = ["--data.num-vectors", "500", "--train.epochs", "1", "--train.init-batches", "5", "--train.init", "kmeans"]
+    return short_recipe(name, *few, "--codec.quantizer.dead-threshold", "0.9", "--codec.quantizer.decay", "0.7")
+
+
 def start(recipe, run_dir, *, pictures=False):
     """Return the trainer of a new run in this process; pictures take longer than the training."""
     record_run(Path(run_dir), recipe)

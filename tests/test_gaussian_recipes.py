@@ -1,13 +1,17 @@
 """The shipped Gaussian recipes on short vectors: distortion, use of the codes, and never below Shannon's bound."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import tiny_runs
 import torch
-from gaussian_runs import SHANNON_BOUND, make_trainer, results_of, short_recipe, start, train
+from gaussian_runs import SHANNON_BOUND, SHORT, make_trainer, results_of, short_recipe, start, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from codec import cli
 from codec.compression import compress, decompress
 from codec.errors import ConfigError
 from codec.eval.rate_distortion import ar1_covariance, shannon_bound
@@ -206,3 +210,43 @@ def test_epochs_are_for_data_that_has_them(tmp_path):
     recipe = tiny_runs.tiny_recipe(tiny_runs.write_clips(tmp_path / "clips"), train__epochs=3)
     with pytest.raises(ConfigError, match=r"train\.epochs is for data that has epochs"):
         tiny_runs.make_trainer(recipe, tmp_path / "run")
+
+
+# ---- The command
+
+
+def test_the_command_tells_of_every_epoch_and_of_the_end(tmp_path, capsys):
+    words = ["gaussian_vq_ema", *SHORT, "--train.epochs", "2", "--device", "cpu", "--out", str(tmp_path)]
+    with pytest.raises(SystemExit) as stop:
+        cli.train_main(words)
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0
+    epochs = [line.split()[:3] for line in err.replace("\r", "\n").splitlines() if line.strip().startswith("epoch")]
+    assert epochs == [["epoch", "1", "total"], ["epoch", "2", "total"]]
+    results = results_of(tmp_path)
+    checkpoint, summary, where = out.splitlines()
+    assert checkpoint == f"last checkpoint: {tmp_path}/checkpoints/step-00000040"
+    assert summary.startswith(f"held-out distortion {results['held_out_distortion']:.4f} a dimension")
+    assert "Shannon's bound 0.5946" in summary
+    assert where == f"results: {tmp_path}/results.json, pictures: {tmp_path}/figures"
+
+
+def test_the_command_logs_to_wandb_offline(tmp_path):
+    pytest.importorskip("wandb")
+    words = ["gaussian_vq", *SHORT, "--train.epochs", "2", "--device", "cpu", "--out", str(tmp_path / "run")]
+    result = subprocess.run(
+        [sys.executable, "-c", "from codec.cli import train_main; train_main()", *words, "--train.trackers", "wandb"],
+        env=os.environ | {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    (folder,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    (log,) = folder.glob("*.wandb")
+    recorded = log.read_bytes()
+    for name in (b"loss/total", b"loss/commitment", b"loss/codebook", b"loss/reconstruction", b"valid/distortion"):
+        assert name in recorded
+    assert len(list(folder.glob("files/media/images/*.png"))) == 4
+    assert not (tmp_path / "run/tensorboard").exists()

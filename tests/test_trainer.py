@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gaussian_runs
 import numpy as np
 import pytest
 import soundfile as sf
@@ -545,6 +546,20 @@ def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, upda
         assert error <= 1e-5, f"{name} differs by {error:.1e}"  # sums of another order; Adam magnifies small gradients
     grad_norms = [[line["train/grad_norm"] for line in history(run)] for run in (tmp_path, two_processes / update)]
     assert grad_norms[0] == pytest.approx(grad_norms[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", gaussian_runs.DISTRIBUTED)
+def test_two_processes_are_one_on_vectors(tmp_path, two_processes, name):
+    """With EMA codebooks nothing has a gradient, and the processes only share statistics."""
+    trainer = gaussian_runs.train(gaussian_runs.distributed_recipe(name), tmp_path)
+    tensors = load_file(two_processes / name / "checkpoints/step-00000005/training.safetensors")
+    for key, tensor in trainer.codec.state_dict().items():
+        error = (tensor - tensors[f"model.{key}"]).double().norm() / tensor.double().norm()
+        assert error <= 1e-5, f"{key} differs by {error:.1e}"
+    totals = [history(run)[0]["loss/total"] for run in (tmp_path, two_processes / name)]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
+    results = [gaussian_runs.results_of(run)["held_out_distortion"] for run in (tmp_path, two_processes / name)]
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
 
 
 def test_every_process_needs_an_equal_share(clips, tmp_path):

@@ -4,13 +4,14 @@ import io
 from collections.abc import Sequence
 
 from codec.errors import ConfigError
-from codec.jobs import check_outputs
+from codec.jobs import check_inputs, check_outputs
 from codec.options import CompareOptions, parse
 
 
 def compare(argv: Sequence[str]) -> int:
     """Print the table of some runs, and draw the figure where an output is given."""
     options: CompareOptions = parse(CompareOptions, argv, "codec-compare")
+    check_inputs(options.inputs)
     if options.output is not None:
         if options.output.suffix != ".png":
             raise ConfigError(f"the figure is a .png file, not {options.output}")
