@@ -25,7 +25,9 @@ class Recorder:
 
 def reporter(trackers=(), world_size=1):
     recipe = short_recipe("gaussian_vq")
-    return Reporter(recipe, open_source(recipe), list(trackers), world_size)
+    reporter = Reporter(recipe, open_source(recipe), world_size=world_size, device=torch.device("cpu"))
+    reporter.trackers = list(trackers)
+    return reporter
 
 
 def step_of(value):

@@ -22,24 +22,24 @@ class Reporter:
     Args:
         recipe: What is trained.
         source: Its data: with epochs, a report an epoch.
-        trackers: Where numbers go; none on other processes than the first.
         world_size: Processes.
+        device: Where losses are.
     """
 
-    def __init__(self, recipe: Recipe, source: Source, trackers: Sequence[Tracker], world_size: int) -> None:
+    def __init__(self, recipe: Recipe, source: Source, *, world_size: int = 1, device: torch.device) -> None:
         self.steps_per_epoch = source.steps_per_epoch(recipe.train.batch_size)
         self.every = self.steps_per_epoch or recipe.train.log_every
         self.frame_rate = recipe.codec.frame_rate
         self.step_size = recipe.train.batch_size * source.item_size
         self.unit = source.unit
-        self.trackers = trackers
+        self.trackers: Sequence[Tracker] = []  # on the first process alone, while a run is on
         self.world_size = world_size
-        self.sums = torch.zeros(0, dtype=torch.float64)
+        self.sums = torch.zeros(0, dtype=torch.float64, device=device)
         self.num_steps = 0
 
     def add(self, loss: Tensor, terms: Mapping[str, Term]) -> None:
         """Take in the loss of a step on this process; one that was skipped, not being finite, is left out."""
-        values = torch.stack([loss, *(term.value for term in terms.values())]).detach().double().cpu()
+        values = torch.stack([loss, *(term.value for term in terms.values())]).detach().double()
         self.sums = self.sums + values if self.num_steps else values
         self.num_steps += 1
 
@@ -50,7 +50,7 @@ class Reporter:
 
     def restore(self, state: Mapping[str, Any], *, is_first: bool) -> None:
         """Go on from a state; the sums are those of all processes, so one of them takes them."""
-        sums = torch.tensor(state["loss_sums"], dtype=torch.float64)
+        sums = torch.tensor(state["loss_sums"], dtype=torch.float64, device=self.sums.device)
         self.sums = sums if is_first else torch.zeros_like(sums)
         self.num_steps = int(state["num_summed"])
 

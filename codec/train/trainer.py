@@ -61,7 +61,7 @@ class Trainer:
         self.source = open_source(recipe)
         self.num_steps = self._count_steps()
         self.judge = open_judge(recipe, self.source)
-        self.reporter = Reporter(recipe, self.source, [], fabric.world_size)
+        self.reporter = Reporter(recipe, self.source, world_size=fabric.world_size, device=fabric.device)
         self.step = 0
         self.initialized = False
         self.best_score = math.inf
