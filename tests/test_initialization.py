@@ -5,10 +5,11 @@ import torch
 from einops import rearrange
 from models import make_quantizer, noise, seeded
 
-from codec.model.initialization import Initialization, draw_rows, kmeans
+from codec.errors import ConfigError
+from codec.model.initialization import MAX_SPREAD, Initialization, draw_rows, kmeans, spread_directions
 from codec.model.search import nearest
 
-METHODS = ["kmeans", "data", "normal"]
+METHODS = ["kmeans", "data", "normal", "spread"]
 
 
 @pytest.fixture(params=METHODS)
@@ -78,7 +79,7 @@ def test_the_scale_multiplies_codewords_and_not_their_counts(method, scale):
 def test_equal_vectors_make_no_codeword_that_is_not_finite(method):
     codewords, _ = draw(method, torch.full((50, 3), 0.25), 8)
     assert codewords.isfinite().all()
-    if method != "normal":
+    if method in ("kmeans", "data"):
         assert (codewords == 0.25).all()
 
 
@@ -135,6 +136,61 @@ def test_normal_codewords_have_unit_covariance():
     codewords, _ = draw("normal", noise(1, 4), 20_000)
     assert codewords.mean(0).abs().max() < 6 * 20_000**-0.5
     assert (codewords.T.cov() - torch.eye(4)).abs().max() < 6 * (2 / 20_000) ** 0.5
+
+
+# ---- Spread over a sphere
+
+
+def cosines(directions):
+    """Of the angles between all pairs, without each direction and itself."""
+    return (directions @ directions.T)[~torch.eye(len(directions), dtype=torch.bool)]
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8])
+def test_the_best_directions_are_found_where_they_are_known(dim):
+    """d + 1 directions make a simplex, 2 d of them a cross-polytope: the unique optimum of any such energy."""
+    simplex = cosines(spread_directions(dim + 1, dim, generator=seeded(0), iterations=400))
+    torch.testing.assert_close(simplex, torch.full_like(simplex, -1 / dim), rtol=0, atol=0.02)
+    cross = cosines(spread_directions(2 * dim, dim, generator=seeded(0), iterations=400))
+    opposite = cross < -0.5
+    assert opposite.sum() == 2 * dim
+    torch.testing.assert_close(cross[opposite], torch.full((2 * dim,), -1.0), rtol=0, atol=0.02)
+    assert cross[~opposite].abs().max() < 0.05
+
+
+def test_directions_are_unit_vectors_that_keep_off_each_other():
+    directions = spread_directions(64, 4, generator=seeded(0))
+    torch.testing.assert_close(directions.norm(dim=-1), torch.ones(64))
+    assert not directions.requires_grad
+    random = torch.nn.functional.normalize(noise(64, 4), dim=-1)
+    assert cosines(directions).max() < 0.85 < 0.95 < cosines(random).max()
+
+
+def test_spread_codewords_have_the_shape_of_the_vectors():
+    """All are at the Mahalanobis distance sqrt(d) from zero, like vectors of high dimension: on an ellipsoid."""
+    vectors = noise(5000, 4, scale=1.0) @ noise(4, 4, seed=1, scale=1.0)
+    codewords, counts = draw("spread", vectors, 32)
+    inverse = torch.linalg.inv(vectors.double().T @ vectors.double() / 5000)
+    codewords = codewords.double()
+    torch.testing.assert_close(
+        torch.einsum("nd,de,ne->n", codewords, inverse, codewords), torch.full((32,), 4.0).double(), rtol=1e-4, atol=0
+    )
+    assert torch.equal(counts, torch.ones(32))
+
+
+def test_spread_codewords_are_found_while_gradients_are_off():
+    """As in a training run, which initialises without them."""
+    with torch.no_grad():
+        first, _ = draw("spread", noise(100, 3), 8)
+    assert torch.equal(first, draw("spread", noise(100, 3), 8)[0])
+    assert cosines(torch.nn.functional.normalize(first, dim=-1)).max() < 0.9
+
+
+@pytest.mark.parametrize(("number", "dim"), [(MAX_SPREAD + 1, 8), (8, 1)])
+def test_codewords_that_can_not_be_spread(number, dim):
+    with pytest.raises(ConfigError, match=f"at most 4096 codewords, not {dim}, {number}") as error:
+        draw("spread", noise(10, dim), number)
+    assert "\n" not in str(error.value)
 
 
 # ---- k-means

@@ -54,16 +54,14 @@ class Codebooks(nn.Module):
     def initialize(
         self, level: int, vectors: Tensor, *, initialization: Initialization, generator: torch.Generator
     ) -> None:
-        """Set one level from `vectors` `[M, d]`, the vectors of this rank.
-
-        Counts are scaled to a mean of one, about what a step uses a codeword when its batch has N frames.
-        """
+        """Set one level from `vectors` `[M, d]`, the vectors of this rank."""
         vectors = gather_rows(vectors.float())
         codewords, counts = initialization.draw(
             vectors, self.counts.shape[1], generator=generator, normalize=self.normalize
         )
+        counts = initialization.uses * counts / counts.mean()
         broadcast_from_first(codewords, counts)  # ranks may add up in another order
-        self._write(level, torch.arange(len(codewords), device=vectors.device), codewords, counts / counts.mean())
+        self._write(level, torch.arange(len(codewords), device=vectors.device), codewords, counts)
 
     @torch.no_grad()
     def update(self, statistics: Statistics, generator: torch.Generator) -> Tensor:

@@ -32,7 +32,7 @@ class FiniteScalarQuantizer(Quantizer):
         super().__init__(
             1, math.prod(levels), latent_dim=latent_dim, codebook_dim=len(levels), estimator=straight_through
         )
-        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("levels", torch.tensor(levels))  # saved: part of what identifies a model
         radix = [math.prod(levels[:place]) for place in range(len(levels))]
         self.register_buffer("radix", torch.tensor(radix), persistent=False)
 
@@ -48,8 +48,8 @@ class FiniteScalarQuantizer(Quantizer):
         return torch.tanh(super()._vectors(latents))
 
     def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
-        cells = ((vectors.float() + 1) / 2 * self.levels).long()  # a bounded value of exactly 1 is in the last cell
-        return self.digits_to_codes(torch.minimum(cells, self.levels - 1))[None]
+        cells = ((vectors.float() + 1) / 2 * self.levels).long().clamp_min(0)  # what is not a number is in the first
+        return self.digits_to_codes(torch.minimum(cells, self.levels - 1))[None]  # and exactly 1 in the last one
 
     def _lookup(self, codes: Tensor) -> Tensor:
         return (2 * self.codes_to_digits(codes[0]) + 1) / self.levels - 1

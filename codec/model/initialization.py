@@ -22,6 +22,9 @@ class Initialization(NamedTuple):
     scale: float = 1.0
     """Codewords start at this share of their size. In high dimensions short ones share out the vectors evenly, where
     long ones are nearest to nothing."""
+    uses: float = 1.0
+    """How often a step uses a codeword on the average. Codewords start with this count, so that in a moving average
+    their start weighs as much as the steps that will replace it: with more it would be kept for ever so long."""
 
     def draw(
         self, vectors: Tensor, num_codewords: int, *, generator: torch.Generator, normalize: bool

@@ -103,7 +103,8 @@ class Quantizer(nn.Module):
     def encode(self, latents: Tensor, num_quantizers: int | None = None) -> Tensor:
         """Map latents `[B, D, F]` to the codes `[B, K, F]` of the first `num_quantizers` levels (all by default)."""
         levels = self.num_quantizers if num_quantizers is None else num_quantizers
-        codes = self._search(self._vectors(latents), levels)
+        with full_precision(latents.device):
+            codes = self._search(self._vectors(latents), levels)
         return rearrange(codes, "k (b f) -> b k f", b=len(latents))
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -131,15 +132,17 @@ class Quantizer(nn.Module):
             vectors = self._vectors(latents)
             result = self._quantize(vectors, active, None if mask is None else mask.flatten())
             quantized = rearrange(self.estimator(vectors, result.vectors), "(b f) d -> b d f", b=batch)
-            commitment_loss, codebook_loss = (
-                self._mean(distance.view(batch, num_frames), num_active, mask)
-                for distance in (result.commitment, result.codebook)
-            )
+            commitment_loss = self._mean(result.commitment.view(batch, num_frames), num_active, mask)
+            codebook_loss = latents.new_zeros(())
+            if self.has_codebook_loss:
+                codebook_loss = self._mean(result.codebook.view(batch, num_frames), num_active, mask)
         codes = rearrange(result.codes, "k (b f) -> b k f", b=batch)
         return QuantizerOutput(self.project_out(quantized), codes, commitment_loss, codebook_loss, result.statistics)
 
     def _mean(self, distance: Tensor, num_active: Tensor | None, mask: Tensor | None) -> Tensor:
         """Mean over valid frames and active levels, then over items, of distances `[B, F]` summed over levels."""
+        if mask is None and num_active is None:
+            return distance.mean() / self.num_quantizers
         levels = self.num_quantizers if num_active is None else num_active
         if mask is None:
             return (distance.mean(dim=1) / levels).mean()
@@ -147,7 +150,8 @@ class Quantizer(nn.Module):
 
     def bypass(self, latents: Tensor) -> QuantizerOutput:
         """Pass latents through code space unquantized: the warm-up before the codebooks are initialised."""
-        vectors = rearrange(self._vectors(latents), "(b f) d -> b d f", b=len(latents))
+        with full_precision(latents.device):
+            vectors = rearrange(self._vectors(latents), "(b f) d -> b d f", b=len(latents))
         codes = torch.zeros(len(latents), 0, latents.shape[-1], dtype=torch.int64, device=latents.device)
         return QuantizerOutput(self.project_out(vectors), codes, latents.new_zeros(()), self._no_codebook_loss(), None)
 
@@ -184,10 +188,9 @@ class Quantizer(nn.Module):
         return torch.zeros(self.num_quantizers, self.codebook_size, dtype=torch.bool)
 
     def _vectors(self, latents: Tensor) -> Tensor:
-        """Vectors `[M, d]` of code space, float32 whatever autocast says."""
-        with full_precision(latents.device):
-            projected: Tensor = self.project_in(latents.float())
-            return rearrange(projected, "b d f -> (b f) d")
+        """Vectors `[M, d]` of code space; within `full_precision`, so float32 whatever autocast says."""
+        projected: Tensor = self.project_in(latents.float())
+        return rearrange(projected, "b d f -> (b f) d")
 
     def _no_codebook_loss(self) -> Tensor:
         """Zero, with a gradient of zero for the parameters of codewords: every process must have one for each."""

@@ -15,6 +15,7 @@ from codec.model.estimators import Estimator, straight_through
 from codec.model.initialization import Initialization
 from codec.model.quantizers import Quantized, Quantizer
 from codec.model.search import add_up, nearest
+from codec.precision import full_precision
 
 
 class VectorQuantizer(Quantizer):
@@ -60,7 +61,8 @@ class VectorQuantizer(Quantizer):
         mask: Tensor | None = None,
     ) -> None:
         """Set every level from live latents `[B, D, F]`, each from what it will see; see `Quantizer.initialize`."""
-        rest = self._vectors(latents)
+        with full_precision(latents.device):
+            rest = self._vectors(latents)
         if mask is not None:
             rest = rest[mask.flatten()]
         for level in range(self.num_quantizers):

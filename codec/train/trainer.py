@@ -257,10 +257,14 @@ class Trainer:
                 latents.append(self.codec.encoder(self.codec.pad(batch.audio)))
                 if batch.lengths is not None:
                     masks.append(self.codec.frame_mask(batch.lengths, latents[-1].shape[-1]))
+        found, mask = torch.cat(latents), torch.cat(masks) if masks else None
+        num_frames = found[:, 0].numel() if mask is None else int(mask.sum())
+        (totals,) = sum_over_ranks(torch.tensor([num_frames, len(found)], dtype=torch.float64, device=found.device))
+        uses = train.batch_size * float(totals[0] / totals[1]) / self.codec.quantizer.codebook_size
         self.codec.quantizer.initialize(
-            torch.cat(latents),
-            mask=torch.cat(masks) if masks else None,
-            initialization=Initialization(train.init, train.kmeans_iterations, train.init_scale),
+            found,
+            mask=mask,
+            initialization=Initialization(train.init, train.kmeans_iterations, train.init_scale, uses),
             generator=self._generator("initialize", 0),
         )
         # Codebooks that are parameters: without this their average would start from the random table.
