@@ -204,6 +204,8 @@ class CodecConfig:
                 raise ValueError(
                     f"an identity decoder makes {self.latent_dim} samples a frame, the encoder takes {hop}"
                 )
+            if self.lookahead and isinstance(self.encoder, IdentityEncoderConfig):
+                raise ValueError(f"nothing between two identities can use a lookahead of {self.lookahead}: set it to 0")
         elif decoder.frame_length % hop:
             raise ValueError(f"frame_length {decoder.frame_length} must be a multiple of the hop length {hop}")
         if isinstance(self.quantizer, QuantizerConfig):

@@ -76,6 +76,10 @@ def load_weights(codec: Codec, path: Path) -> None:
             raise ModelError(
                 f"{path} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
             )
+        if not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
+            raise ModelError(
+                f"{path} is of another architecture: {key} is {have.tolist()} in the file, {want.tolist()} in the model"
+            )
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.restart_statistics()
 

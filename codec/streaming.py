@@ -90,6 +90,7 @@ class StreamDecoder:
         self.num_samples = num_samples
         self._position = -codec.delay
         self._cache: Cache = {}
+        self._batch_size: int | None = None
 
     @torch.inference_mode()
     def push(self, codes: Tensor) -> Tensor:
@@ -105,8 +106,9 @@ class StreamDecoder:
             BitstreamError: Wrong shape or codes out of range.
         """
         self.codec.check_codes(codes)
-        if self._cache and len(next(iter(self._cache.values()))) != len(codes):
+        if self._batch_size not in (None, len(codes)):
             raise BitstreamError(f"codes of batch size {len(codes)} in a stream of another batch size")
+        self._batch_size = len(codes)
         audio = self.codec.decode_frames(codes, self._cache)
         first = max(-self._position, 0)
         last = audio.shape[-1] if self.num_samples is None else self.num_samples - self._position

@@ -254,7 +254,7 @@ def test_every_level_starts_from_what_the_scaled_levels_before_it_leave_over(kin
 def test_a_quantizer_starts_the_same_from_the_same_generator(method):
     tables = []
     for seed in (0, 0, 1):
-        quantizer = make_quantizer()
+        quantizer = make_quantizer(num_quantizers=2)
         quantizer.initialize(noise(3, 10, 40), initialization=Initialization(method), generator=seeded(seed))
         tables.append(quantizer.codebooks.table)
     assert torch.equal(tables[0], tables[1])
@@ -272,5 +272,24 @@ def test_scaled_codewords_of_moving_averages_are_their_sums_over_their_counts(me
     torch.testing.assert_close((codebooks.sums / codebooks.counts[..., None])[used], codebooks.table[used])
 
 
+@pytest.mark.parametrize("kind", ["ema", "gradient"])
+@pytest.mark.parametrize("uses", [0.25, 40.0])
+@pytest.mark.parametrize("method", ["kmeans", "data"])
+def test_codewords_start_with_the_count_that_a_step_gives_them(method, kind, uses):
+    """The codewords and which of them are dead are the same for any count."""
+    quantizers = []
+    for count in (1.0, uses):
+        quantizer = make_quantizer(kind, latent_dim=6)
+        quantizer.initialize(noise(3, 6, 40), initialization=Initialization(method, uses=count), generator=seeded(0))
+        quantizers.append(quantizer)
+    expected, found = (quantizer.codebooks for quantizer in quantizers)
+    assert torch.equal(found.table, expected.table)
+    torch.testing.assert_close(found.counts, uses * expected.counts)
+    torch.testing.assert_close(found.counts.mean(-1), torch.full((4,), uses))
+    assert torch.equal(found.dead(), expected.dead())
+    if kind == "ema":
+        torch.testing.assert_close(found.sums, found.counts[..., None] * found.table)
+
+
 def test_the_default_is_unscaled_kmeans():
-    assert Initialization() == Initialization(method="kmeans", iterations=10, scale=1.0)
+    assert Initialization() == Initialization(method="kmeans", iterations=10, scale=1.0, uses=1.0)

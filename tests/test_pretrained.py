@@ -7,7 +7,7 @@ import torch
 from models import DECODERS, assert_same_state, noise, state_of, tiny_codec, tiny_config
 from safetensors.torch import load_file, save_file
 
-from codec.config import QuantizerConfig
+from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ModelError
 from codec.model.codec import build_codec
 from codec.pretrained import find_model, inference_tensors, load_codec, model_identity, save_codec
@@ -217,3 +217,15 @@ def test_identity_never_changes():
     for tensor in inference_tensors(codec).values():  # they share the model's memory
         tensor.copy_(torch.arange(tensor.numel()).view_as(tensor) / 64)
     assert model_identity(codec).hex() == "e4ef4ff947996362cd3b16f23dbfaab38453e25409318c542d4b1eb209a4a304"
+
+
+def test_weights_of_another_grid_are_refused(tmp_path):
+    """FSQ codes depend on the steps of each value, which no shape tells."""
+    parts = {"latent_dim": 20, "encoder": IdentityEncoderConfig(), "decoder": IdentityDecoderConfig()}
+    grids = [CodecConfig(quantizer=FSQConfig(levels=levels), **parts) for levels in ((8, 2), (2, 8))]
+    save_codec(build_codec(grids[0]), tmp_path / "a")
+    save_codec(build_codec(grids[1]), tmp_path / "b")
+    (tmp_path / "a" / "model.safetensors").replace(tmp_path / "b" / "model.safetensors")
+    with pytest.raises(ModelError, match=r"quantizer\.levels is \[8, 2\] in the file, \[2, 8\] in the model") as error:
+        load_codec(tmp_path / "b")
+    message_of(error)

@@ -6,7 +6,9 @@ import pytest
 import torch
 from models import DECODERS, HOP, assert_codes_equal, noise, tiny_codec
 
+from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.codec import build_codec
 from codec.streaming import StreamDecoder, StreamEncoder
 
 FRAME_BLOCKS = [1, 2, 3, 7]
@@ -170,3 +172,11 @@ def test_a_decoder_gives_no_more_samples_than_were_asked_for():
     decoder = StreamDecoder(codec, 45)
     lengths = [decoder.push(block).shape[-1] for block in codes.split(1, dim=-1)]
     assert lengths == [0, 20, 20, 5, *[0] * (codes.shape[-1] - 4)]
+
+
+def test_a_decoder_without_context_keeps_its_batch_size_too():
+    config = CodecConfig(latent_dim=4, encoder=IdentityEncoderConfig(), decoder=IdentityDecoderConfig())
+    decoder = StreamDecoder(build_codec(config).eval())
+    decoder.push(torch.zeros(2, 1, 3, dtype=torch.int64))
+    with pytest.raises(BitstreamError, match="codes of batch size 1 in a stream of another batch size"):
+        decoder.push(torch.zeros(1, 1, 3, dtype=torch.int64))

@@ -36,7 +36,9 @@ def rotation_trick(vectors: Tensor, quantized: Tensor) -> Tensor:
         middle = source + target
         length = middle.norm(dim=-1, keepdim=True)
         middle = middle / length.clamp_min(tiny)
-        possible = (length > 1e-3) & (norm > 0) & (ratio > 0)
+        possible = (length > 1e-3) & (norm > 0) & (ratio > 0) & ratio.isfinite()
+        # What is chosen against must be finite too: in the backward pass it is multiplied by zero.
+        ratio, source, target, middle = (torch.where(possible, x, 0.0) for x in (ratio, source, target, middle))
     reflected = vectors - 2 * middle * (middle * vectors).sum(dim=-1, keepdim=True)
     turned = ratio * (reflected + 2 * target * (source * vectors).sum(dim=-1, keepdim=True))
     turned = torch.where(possible, turned, vectors)
