@@ -1,6 +1,7 @@
 """Codebooks against float64 brute force, a hand-worked moving average, and themselves on two processes."""
 
 from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_initialisation_survives_the_first_update(kind, normalize):
     torch.testing.assert_close(codebooks.counts[1].mean(), torch.tensor(1.0))
     initial = distortion(codebooks, vectors, level=1)
     assert initial < 0.5 * vectors.var(0).mean()
-    codebooks.update(statistics_of(codebooks, vectors), seeded(0))
+    codebooks.update(statistics_of(codebooks, vectors), partial(seeded, 0))
     assert distortion(codebooks, vectors, level=1) <= 1.05 * initial
 
 
@@ -122,7 +123,7 @@ def test_a_written_codeword_is_its_sum_over_its_count():
     codebooks = make_codebooks(codebook_size=16)
     codebooks.initialize(0, noise(640, 3), initialization=Initialization(), generator=seeded(0))
     torch.testing.assert_close(codebooks.sums / codebooks.counts[..., None], codebooks.table, rtol=1e-6, atol=0)
-    codebooks.update(statistics_of(codebooks, noise(640, 3)), seeded(0))
+    codebooks.update(statistics_of(codebooks, noise(640, 3)), partial(seeded, 0))
     assert torch.equal(codebooks.sums / codebooks.counts[..., None], codebooks.table)
     codebooks.restart_statistics()
     assert torch.equal(codebooks.sums, codebooks.table)
@@ -143,12 +144,12 @@ def test_moving_average_worked_by_hand():
     codebooks = make_codebooks(codebook_size=2, codebook_dim=1, decay=0.5, dead_threshold=0.0)
     codebooks.table[0] = torch.tensor([[0.0], [8.0]])
     codebooks.restart_statistics()
-    revived = codebooks.update(statistics_of(codebooks, torch.tensor([[1.0], [3.0], [10.0]])), seeded(0))
+    revived = codebooks.update(statistics_of(codebooks, torch.tensor([[1.0], [3.0], [10.0]])), partial(seeded, 0))
     assert not revived.any()
     assert codebooks.counts.tolist() == [[1.5, 1.0]]
     assert codebooks.sums.flatten().tolist() == [2.0, 9.0]
     torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([4 / 3, 9.0]))
-    codebooks.update(statistics_of(codebooks, torch.tensor([[2.0]])), seeded(0))
+    codebooks.update(statistics_of(codebooks, torch.tensor([[2.0]])), partial(seeded, 0))
     assert codebooks.counts.tolist() == [[1.25, 0.5]]
     torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([1.6, 9.0]))
 
@@ -158,7 +159,7 @@ def test_a_codeword_that_nothing_chooses_keeps_its_place():
     codebooks.table[0] = torch.tensor([[0.0], [8.0]])
     codebooks.restart_statistics()
     for _ in range(300):  # until its count underflows to zero
-        codebooks.update(statistics_of(codebooks, torch.tensor([[0.5]])), seeded(0))
+        codebooks.update(statistics_of(codebooks, torch.tensor([[0.5]])), partial(seeded, 0))
     assert codebooks.counts[0, 1] == 0
     torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([0.5, 8.0]))
 
@@ -166,7 +167,7 @@ def test_a_codeword_that_nothing_chooses_keeps_its_place():
 def test_gradient_codewords_move_by_the_optimizer_only():
     codebooks = make_codebooks("gradient", dead_threshold=0.0)
     before = state_of(codebooks)
-    codebooks.update(statistics_of(codebooks, noise(100, 3)), seeded(0))
+    codebooks.update(statistics_of(codebooks, noise(100, 3)), partial(seeded, 0))
     assert torch.equal(codebooks.table, before["table"])
     assert not torch.equal(codebooks.counts, before["counts"])
 
@@ -188,7 +189,7 @@ def with_far_codewords(kind, num_far):
 def test_dead_codewords_come_to_life(kind):
     codebooks = with_far_codewords(kind, 12)
     for step in range(40):
-        codebooks.update(statistics_of(codebooks, noise(200, 3, seed=step)), seeded(step))
+        codebooks.update(statistics_of(codebooks, noise(200, 3, seed=step)), partial(seeded, step))
     used = torch.bincount(found(codebooks, noise(1000, 3, seed=99)), minlength=16)
     assert (used > 0).all()
     assert codebooks.table.abs().max() < 10
@@ -201,7 +202,7 @@ def test_a_revived_codeword_is_a_valid_vector_with_an_average_count(kind):
     vectors = torch.cat([noise(50, 3, seed=1), 1e6 + noise(50, 3, seed=2)])
     valid = torch.arange(100) < 50
     table = codebooks.table.detach().clone()
-    revived = codebooks.update(statistics_of(codebooks, vectors, valid), seeded(0))
+    revived = codebooks.update(statistics_of(codebooks, vectors, valid), partial(seeded, 0))
     assert revived[0].tolist() == 4 * [False] + 12 * [True]
     rows = [vectors[:50].tolist().index(codeword) for codeword in codebooks.table[0, 4:].tolist()]
     assert len(set(rows)) == 12
@@ -216,7 +217,7 @@ def test_a_revived_codeword_is_a_valid_vector_with_an_average_count(kind):
 def test_no_more_codewords_are_revived_than_there_are_vectors():
     codebooks = with_far_codewords("ema", 12)
     codebooks.counts[0, 4:] = 0.0
-    revived = codebooks.update(statistics_of(codebooks, noise(5, 3)), seeded(0))
+    revived = codebooks.update(statistics_of(codebooks, noise(5, 3)), partial(seeded, 0))
     assert revived.sum() == 5
 
 
@@ -225,7 +226,7 @@ def test_threshold_zero_revives_nothing():
     codebooks.dead_threshold = 0.0
     codebooks.counts[0, 4:] = 0.0
     table = codebooks.table.clone()
-    assert not codebooks.update(statistics_of(codebooks, noise(50, 3)), seeded(0)).any()
+    assert not codebooks.update(statistics_of(codebooks, noise(50, 3)), partial(seeded, 0)).any()
     assert torch.equal(codebooks.table[0, 4:], table[0, 4:])
 
 
@@ -233,7 +234,7 @@ def test_update_replaces_nothing_when_all_codewords_live():
     codebooks = make_codebooks("ema", codebook_size=4, dead_threshold=0.05)
     vectors = noise(400, 3)
     codebooks.initialize(0, vectors, initialization=Initialization(iterations=5), generator=seeded(0))
-    assert not codebooks.update(statistics_of(codebooks, vectors), seeded(0)).any()
+    assert not codebooks.update(statistics_of(codebooks, vectors), partial(seeded, 0)).any()
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
@@ -249,7 +250,7 @@ def test_the_same_codewords_are_dead_whatever_the_batch_size():
     for repeats in (1, 10):
         codebooks = make_codebooks("gradient", codebook_size=16, decay=0.8, dead_threshold=0.0)
         for step in range(60):
-            codebooks.update(statistics_of(codebooks, noise(100, 3, seed=step).repeat(repeats, 1)), seeded(0))
+            codebooks.update(statistics_of(codebooks, noise(100, 3, seed=step).repeat(repeats, 1)), partial(seeded, 0))
         codebooks.dead_threshold = 0.9
         dead.append(codebooks.dead())
     assert torch.equal(*dead)
@@ -263,7 +264,7 @@ def test_an_optimizer_forgets_the_moments_of_revived_rows_only():
         codebooks.table.grad = torch.ones_like(codebooks.table)
         optimizer.step()
     codebooks.counts[0, 4:] = 0.0
-    revived = codebooks.update(statistics_of(codebooks, noise(50, 3)), seeded(0))
+    revived = codebooks.update(statistics_of(codebooks, noise(50, 3)), partial(seeded, 0))
     forget_moments(optimizer, codebooks.table, revived)
     table = codebooks.table.detach().clone()
     codebooks.table.grad = torch.zeros_like(codebooks.table)
@@ -279,7 +280,7 @@ def test_a_level_without_vectors_is_left_alone(kind):
     before = state_of(codebooks)
     statistics = statistics_of(codebooks, noise(50, 3))
     statistics.counts[1], statistics.sums[1] = 0.0, 0.0
-    codebooks.update(statistics._replace(valid=torch.tensor([[True], [False]]).expand(2, 50)), seeded(0))
+    codebooks.update(statistics._replace(valid=torch.tensor([[True], [False]]).expand(2, 50)), partial(seeded, 0))
     for key, tensor in codebooks.state_dict().items():
         assert torch.equal(tensor[1], before[key][1])
     assert not torch.equal(codebooks.counts[0], before["counts"][0])
@@ -304,7 +305,7 @@ def train_a_quantizer(kind, rank=0, world_size=1):
         num_active = torch.tensor([[3, 1, 2, 3], [1, 1, 2, 1]])[step % 2]
         output = quantizer(noise(4, 10, 30, seed=step)[part], num_active=num_active[part], mask=mask[part])
         losses.append(output.commitment_loss.detach())
-        num_revived += quantizer.codebooks.update(output.statistics, seeded(step)).sum()
+        num_revived += quantizer.codebooks.update(output.statistics, partial(seeded, step)).sum()
     results = {f"{kind}.{key}": tensor for key, tensor in state_of(quantizer).items()}
     return results | {f"{kind}.losses": torch.stack(losses), f"{kind}.revived": num_revived}
 

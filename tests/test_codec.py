@@ -1,6 +1,7 @@
 """The laws of the whole model: lengths, delay, equality of batch and single, and what it refuses."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -304,7 +305,7 @@ def test_a_quantizer_without_projection_normalised_or_not(update):
         assert codec.quantizer.codebooks.table.shape == (2, 16, 12)
         output = codec(noise(1, 1, 333))
         assert torch.equal(output.quantizer.codes, codec.encode(noise(1, 1, 333)))
-        codec.quantizer.codebooks.update(output.quantizer.statistics, seeded(0))
+        codec.quantizer.codebooks.update(output.quantizer.statistics, partial(seeded, 0))
 
 
 def test_without_the_quantizer_the_level_goes_through():

@@ -70,7 +70,7 @@ def test_average_is_the_recursion():
             model.weight.copy_(weight)
             model.running_mean.fill_(update)
             model.num_batches_tracked.fill_(update)
-        average_weights(averaged, model, decay=0.7, num_updates=update)
+        average_weights([*averaged.parameters()], [*model.parameters()], decay=0.7, num_updates=update)
         copy_buffers(averaged, model)
         decay = min(0.7, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * weight

@@ -1,5 +1,7 @@
 """A product quantizer is separate quantizers of the parts of a vector, by values, losses, gradients and learning."""
 
+from functools import partial
+
 import pytest
 import torch
 from einops import rearrange
@@ -251,10 +253,10 @@ def test_an_update_is_that_of_separate_quantizers(kind):
     quantizer, latents = fitted(kind, dead_threshold=0.0)
     quantizer.restart_statistics()
     singles, vectors = separate(quantizer, kind), vectors_of(quantizer, latents)
-    quantizer.update(quantizer(latents).statistics, seeded(0))
+    quantizer.update(quantizer(latents).statistics, partial(seeded, 0))
     for number, single in enumerate(singles):
         single.codebooks.dead_threshold = 0.0
-        single.update(single(part(vectors, number)).statistics, seeded(0))
+        single.update(single(part(vectors, number)).statistics, partial(seeded, 0))
         for key, tensor in single.codebooks.state_dict().items():
             torch.testing.assert_close(quantizer.codebooks.state_dict()[key][number], tensor[0])
 
@@ -266,7 +268,7 @@ def test_a_dead_codeword_comes_back_as_a_vector_of_its_part(kind):
     quantizer.restart_statistics()
     quantizer.codebooks.counts[1, 5] = 0.0
     assert quantizer.dead().nonzero().tolist() == [[1, 5]]
-    revived = quantizer.update(quantizer(latents).statistics, seeded(0))
+    revived = quantizer.update(quantizer(latents).statistics, partial(seeded, 0))
     assert revived.nonzero().tolist() == [[1, 5]]
     rows = rearrange(part(latents, 1), "b d f -> (b f) d")
     assert (rows == quantizer.codebooks.table[1, 5]).all(-1).sum() == 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 from models import noise, seeded
 
-from codec.model.search import add_up, count_and_sum, nearest
+from codec.model.search import count_and_sum, nearest
 
 
 def brute_force(vectors, codebook, *, normalize):
@@ -93,26 +93,6 @@ def test_counts_and_sums_are_those_of_a_loop(num_vectors):
     assert torch.equal(counts, expected_counts)
     torch.testing.assert_close(sums, expected_sums.float())
     assert counts.dtype == sums.dtype == torch.float32
-
-
-def test_adding_up_in_parts_is_adding_up_at_once():
-    """Small integers, whose sums are exact in any order."""
-    vectors = torch.randint(-9, 10, (100, 3), generator=seeded(0)).float()
-    indices = torch.randint(0, 5, (100,), generator=seeded(1))
-    counts, sums = torch.zeros(6), torch.zeros(6, 3)
-    for first in range(0, 100, 30):
-        add_up(counts, sums, vectors[first : first + 30], indices[first : first + 30])
-    for ours, expected in zip((counts, sums), count_and_sum(vectors, indices, 6), strict=True):
-        assert torch.equal(ours, expected)
-
-
-def test_levels_of_one_table_add_up_in_their_own_rows():
-    counts, sums = torch.zeros(3, 4), torch.zeros(3, 4, 2)
-    vectors = torch.arange(20.0).view(10, 2)
-    add_up(counts[1], sums[1], vectors, torch.arange(10) % 4)
-    assert counts.tolist() == [[0, 0, 0, 0], [3, 3, 2, 2], [0, 0, 0, 0]]
-    assert torch.equal(sums[1], torch.stack([vectors[number::4].sum(0) for number in range(4)]))
-    assert sums[[0, 2]].eq(0).all()
 
 
 def test_sums_of_half_precision_vectors_are_float32():

@@ -7,6 +7,7 @@ linear map of fixed codewords by the same loss. All hold K levels in one table `
 else ever changes a codebook.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -64,12 +65,13 @@ class Codebooks(nn.Module):
         self._write(level, torch.arange(len(codewords), device=vectors.device), codewords, counts)
 
     @torch.no_grad()
-    def update(self, statistics: Statistics, generator: torch.Generator) -> Tensor:
+    def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
         """Take in one optimizer step, summed over all ranks, then revive dead codewords.
 
         Args:
             statistics: Of this rank's part of the step.
-            generator: CPU generator, the same on every rank; it chooses the vectors that replace dead codewords.
+            generator: Makes a CPU generator, the same on every rank, that chooses the vectors which replace dead
+                codewords; called only where there are any.
 
         Returns:
             Revived codewords, bool `[K, N]`: an optimizer must forget its moments of these rows.
@@ -82,16 +84,18 @@ class Codebooks(nn.Module):
     def _follow(self, counts: Tensor, sums: Tensor, seen: Tensor) -> None:
         self.counts.lerp_(counts, (1 - self.decay) * seen[:, None].float())
 
-    def _revive(self, statistics: Statistics, seen: Tensor, generator: torch.Generator) -> Tensor:
+    def _revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
         revived = torch.zeros_like(self.counts, dtype=torch.bool)
         if self.dead_threshold == 0:
             return revived
         dead = self.dead() & seen[:, None]
-        for level in dead.any(dim=-1).nonzero().flatten().tolist():
+        levels = dead.any(dim=-1).nonzero().flatten().tolist()
+        draws = generator() if levels else None
+        for level in levels:
             valid = None if statistics.valid is None else statistics.valid[level]
             candidates = gather_rows(statistics.residuals[level], valid)
             rows = dead[level].nonzero().flatten()[: len(candidates)]
-            chosen = candidates[torch.randperm(len(candidates), generator=generator)[: len(rows)].to(rows.device)]
+            chosen = candidates[torch.randperm(len(candidates), generator=draws)[: len(rows)].to(rows.device)]
             uniform = self.counts[level].mean().expand(len(rows))
             self._write(level, rows, chosen.float(), uniform)
             revived[level, rows] = True

@@ -5,6 +5,7 @@ passes inside that space, once, so that the encoder's is the same for any number
 state. What happens to a vector of code space is told by the kinds: `codec.model.vector_quantizers`, `codec.model.fsq`.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -172,7 +173,7 @@ class Quantizer(nn.Module):
             mask: True where a frame is real, bool `[B, F]`.
         """
 
-    def update(self, statistics: Statistics, generator: torch.Generator) -> Tensor:
+    def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
         """Let the codebooks, where there are any, take in one optimizer step; see `Codebooks.update`.
 
         Returns:

@@ -29,13 +29,6 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
 
 def count_and_sum(vectors: Tensor, indices: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
     """Uses of each index `[N]` and sum of its vectors `[N, d]`, in float32."""
-    counts = vectors.new_zeros(num_clusters, dtype=torch.float32)
+    counts = torch.bincount(indices, minlength=num_clusters).float()
     sums = vectors.new_zeros(num_clusters, vectors.shape[-1], dtype=torch.float32)
-    add_up(counts, sums, vectors, indices)
-    return counts, sums
-
-
-def add_up(counts: Tensor, sums: Tensor, vectors: Tensor, indices: Tensor) -> None:
-    """Add the `indices` `[M]` to `counts` `[N]` and their vectors `[M, d]` to `sums` `[N, d]`, in place."""
-    counts += torch.bincount(indices, minlength=len(counts))
-    sums.index_add_(0, indices, vectors.float())
+    return counts, sums.index_add_(0, indices, vectors.float())

@@ -6,6 +6,8 @@ the vector (Jegou et al., "Product quantization for nearest neighbor search", 20
 first listing in that every level has its own commitment gradient, and that straight-through acts once, around the loop.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,7 +16,7 @@ from codec.model.codebooks import Codebooks, Statistics
 from codec.model.estimators import Estimator, straight_through
 from codec.model.initialization import Initialization
 from codec.model.quantizers import Quantized, Quantizer
-from codec.model.search import add_up, nearest
+from codec.model.search import count_and_sum, nearest
 from codec.precision import full_precision
 
 
@@ -71,7 +73,7 @@ class VectorQuantizer(Quantizer):
             codebook = self.codebooks.table[level]
             rest = rest - self._place(level, codebook[self._nearest(part, codebook)])
 
-    def update(self, statistics: Statistics, generator: torch.Generator) -> Tensor:
+    def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
         """Let the codebooks take in one optimizer step; returns the revived codewords, bool `[K, N]`."""
         return self.codebooks.update(statistics, generator)
 
@@ -108,35 +110,47 @@ class VectorQuantizer(Quantizer):
 
     def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
         table = self.codebooks.table
-        quantized, rest = torch.zeros_like(vectors), vectors
-        commitment = codebook = vectors.new_zeros(len(vectors))
-        counts, sums = table.new_zeros(table.shape[:2]), torch.zeros_like(table)
-        levels = []
-        for level in range(self.num_quantizers):
+        fixed = table.detach()
+        active = None if num_active is None else torch.arange(len(table), device=table.device)[:, None] < num_active
+        rest, quantized, found = vectors, torch.zeros_like(vectors), []
+        for level in range(len(table)):
             part = self._part(level, rest)
-            seen = part.detach()
-            indices = self._nearest(seen, table[level])
-            codewords = table[level, indices]
-            found = self._place(level, codewords.detach())
-            active = None if num_active is None else num_active > level
-            commitment = commitment + _kept((part - codewords.detach()).square().mean(dim=-1), active)
-            if self.has_codebook_loss:
-                codebook = codebook + _kept((seen - codewords).square().mean(dim=-1), active)
-            quantized = quantized + _kept(found, active)
-            rest = rest - found
-            counted = valid if active is None else active if valid is None else active & valid
-            some = slice(None) if counted is None else counted
-            add_up(counts[level], sums[level], seen[some], indices[some])
-            levels.append((indices, seen, counted))
-        codes, residuals, counted_ones = zip(*levels, strict=True)
-        which = None if counted_ones[0] is None else torch.stack(counted_ones)
-        statistics = Statistics(counts, sums, torch.stack(residuals), which)
-        return Quantized(quantized, torch.stack(codes), commitment, codebook, statistics)
+            indices = self._nearest(part.detach(), fixed[level])
+            codewords = fixed[level, indices]
+            placed = self._place(level, codewords)
+            rest = rest - placed
+            quantized = quantized + (placed if active is None else active[level, :, None] * placed)
+            found.append((indices, part, codewords))
+        codes, parts, chosen = (torch.stack(each) for each in zip(*found, strict=True))
+        commitment = _sum_levels((parts - chosen).square().mean(dim=-1), active)
+        codebook = torch.zeros_like(commitment)
+        if self.has_codebook_loss:
+            # All levels in one look-up: the gradient of each would be a table of its own.
+            codebook = _sum_levels((parts.detach() - self._look_up(table, codes)).square().mean(dim=-1), active)
+        counted = valid if active is None else active if valid is None else active & valid
+        return Quantized(quantized, codes, commitment, codebook, self._statistics(codes, parts.detach(), counted))
+
+    def _look_up(self, table: Tensor, codes: Tensor) -> Tensor:
+        """Codewords `[K, M, d]` of codes `[K, M]`."""
+        return table.flatten(0, 1).index_select(0, self._rows(codes).flatten()).view(*codes.shape, -1)
+
+    def _rows(self, codes: Tensor) -> Tensor:
+        """Place of codes `[K, M]` in a table whose levels lie one behind the other."""
+        return codes + torch.arange(len(codes), device=codes.device)[:, None] * self.codebook_size
+
+    def _statistics(self, codes: Tensor, parts: Tensor, counted: Tensor | None) -> Statistics:
+        """Uses and sums of codes `[K, M]` and the parts `[K, M, d]` that chose them, where `counted`."""
+        rows, levels = self._rows(codes), len(codes)
+        if counted is not None:
+            counted = counted.expand(levels, -1)
+        some = slice(None) if counted is None else counted.flatten()
+        counts, sums = count_and_sum(parts.flatten(0, 1)[some], rows.flatten()[some], levels * self.codebook_size)
+        return Statistics(counts.view(levels, -1), sums.view(levels, -1, parts.shape[-1]), parts, counted)
 
 
-def _kept(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Values `[M, ...]` with zeros where the mask `[M]` is False; without a mask all of them."""
-    return values if mask is None else values * mask.view(-1, *(1 for _ in values.shape[1:]))
+def _sum_levels(distance: Tensor, active: Tensor | None) -> Tensor:
+    """Sum over the active levels of distances `[K, M]`."""
+    return (distance if active is None else distance * active).sum(dim=0)
 
 
 class ResidualQuantizer(VectorQuantizer):

@@ -39,16 +39,15 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
 
 
 @torch.no_grad()
-def average_weights(averaged: nn.Module, model: nn.Module, *, decay: float, num_updates: int) -> None:
-    """Move the averaged parameters towards the model's; buffers (EMA codebooks) have no average, see `copy_buffers`.
+def average_weights(averaged: list[Tensor], weights: list[Tensor], *, decay: float, num_updates: int) -> None:
+    """Move averaged parameters towards those of the model; buffers (EMA codebooks) have no average, see `copy_buffers`.
 
     The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start
     is forgotten.
     """
     decay = min(decay, (1 + num_updates) / (10 + num_updates))
-    parameters: list[Tensor] = list(averaged.parameters())
-    if parameters:
-        torch._foreach_lerp_(parameters, list(model.parameters()), 1 - decay)
+    if averaged:
+        torch._foreach_lerp_(averaged, weights, 1 - decay)
 
 
 @torch.no_grad()

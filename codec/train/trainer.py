@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from codec.errors import ConfigError, ModelError
@@ -56,6 +57,9 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.codec = build_codec(recipe.codec).to(fabric.device)  # here, so that `resume` finds the device
         self.averaged = copy.deepcopy(self.codec).requires_grad_(False).eval()
+        # Lists, because to look for them takes as long as a small step.
+        self.weights: list[Tensor] = list(self.codec.parameters())
+        self.averaged_weights: list[Tensor] = list(self.averaged.parameters())
         self.optimizer = build_optimizer(self.codec, recipe.optimizer)
         self.objective = build_objective(recipe.loss, self.codec, fabric.device)
         self.source = open_source(recipe)
@@ -204,13 +208,11 @@ class Trainer:
         if self.optimizer is None:
             return sum_over_ranks(loss)[0]
         self.fabric.backward(loss)
-        norm: Any = self.fabric.clip_gradients(  # gradients are averaged over the processes, so all of them agree
-            self.model,
-            self.wrapped_optimizer,
-            max_norm=self.recipe.optimizer.max_grad_norm,
-            error_if_nonfinite=False,
-        )
-        return torch.as_tensor(norm)
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        norm = get_total_norm(gradients)  # of gradients that are averaged over the processes: all agree
+        if norm > self.recipe.optimizer.max_grad_norm:
+            clip_grads_with_norm_(self.weights, self.recipe.optimizer.max_grad_norm, norm)
+        return norm
 
     def _apply(self, output: CodecOutput, lr: float) -> None:
         """The one place where weights and codebooks change."""
@@ -220,10 +222,11 @@ class Trainer:
             self.wrapped_optimizer.step()
         quantizer = self.codec.quantizer
         if output.quantizer.statistics is not None:
-            revived = quantizer.update(output.quantizer.statistics, self._generator("revive", self.step))
+            revived = quantizer.update(output.quantizer.statistics, lambda: self._generator("revive", self.step))
             if isinstance(quantizer, VectorQuantizer) and quantizer.has_codebook_loss and revived.any():
                 self._forget(quantizer, revived)
-        average_weights(self.averaged, self.codec, decay=self.recipe.optimizer.ema_decay, num_updates=self.step)
+        decay = self.recipe.optimizer.ema_decay
+        average_weights(self.averaged_weights, self.weights, decay=decay, num_updates=self.step)
 
     def _forget(self, quantizer: VectorQuantizer, revived: Tensor) -> None:
         """A revived codeword has no past, neither in the optimizer nor in the average."""
