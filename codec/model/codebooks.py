@@ -77,12 +77,13 @@ class Codebooks(nn.Module):
             Revived codewords, bool `[K, N]`: an optimizer must forget its moments of these rows.
         """
         counts, sums = sum_over_ranks(statistics.counts, statistics.sums)
-        seen = counts.sum(dim=-1) > 0  # a level that every item switched off learns nothing
-        self._follow(counts, sums, seen)
+        seen = counts.sum(dim=-1) > 0
+        self._follow(counts, sums, (1 - self.decay) * seen.float())
         return self._revive(statistics, seen, generator)
 
-    def _follow(self, counts: Tensor, sums: Tensor, seen: Tensor) -> None:
-        self.counts.lerp_(counts, (1 - self.decay) * seen[:, None].float())
+    def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
+        """Move averages by `weight` `[K]`; a level that every item switched off has weight zero and learns nothing."""
+        self.counts.lerp_(counts, weight[:, None])
 
     def _revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
         revived = torch.zeros_like(self.counts, dtype=torch.bool)
@@ -134,11 +135,11 @@ class EMACodebooks(Codebooks):
         self.register_buffer("table", torch.randn(num_quantizers, codebook_size, codebook_dim))
         self.register_buffer("sums", self.table.clone())
 
-    def _follow(self, counts: Tensor, sums: Tensor, seen: Tensor) -> None:
-        super()._follow(counts, sums, seen)
-        self.sums.lerp_(sums, (1 - self.decay) * seen[:, None, None].float())
+    def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
+        super()._follow(counts, sums, weight)
+        self.sums.lerp_(sums, weight[:, None, None])
         # A codeword that nothing chose for very long keeps its place: 0 / 0 says nothing of it.
-        live = (self.counts > 1e-6) & seen[:, None]
+        live = (self.counts > 1e-6) & (weight[:, None] > 0)
         if live.all():
             torch.div(self.sums, self.counts[..., None], out=self.table)
         else:

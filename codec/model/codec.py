@@ -195,8 +195,8 @@ class Codec(nn.Module):
 
     def pad(self, audio: Tensor) -> Tensor:
         """Zeros at the end of `[B, 1, T]`, up to whole frames and the decoder's delay."""
-        num_samples = audio.shape[-1]
-        return F.pad(audio, (0, self.num_frames(num_samples) * self.hop_length - num_samples))
+        missing = self.num_frames(audio.shape[-1]) * self.hop_length - audio.shape[-1]
+        return F.pad(audio, (0, missing)) if missing else audio
 
 
 def build_codec(config: CodecConfig) -> Codec:

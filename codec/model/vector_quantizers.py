@@ -112,14 +112,15 @@ class VectorQuantizer(Quantizer):
         table = self.codebooks.table
         fixed = table.detach()
         active = None if num_active is None else torch.arange(len(table), device=table.device)[:, None] < num_active
-        rest, quantized, found = vectors, torch.zeros_like(vectors), []
+        rest, quantized, found = vectors, None, []
         for level in range(len(table)):
             part = self._part(level, rest)
             indices = self._nearest(part.detach(), fixed[level])
             codewords = fixed[level, indices]
             placed = self._place(level, codewords)
             rest = rest - placed
-            quantized = quantized + (placed if active is None else active[level, :, None] * placed)
+            used = placed if active is None else active[level, :, None] * placed
+            quantized = used if quantized is None else quantized + used
             found.append((indices, part, codewords))
         codes, parts, chosen = (torch.stack(each) for each in zip(*found, strict=True))
         commitment = _sum_levels((parts - chosen).square().mean(dim=-1), active)
@@ -128,6 +129,7 @@ class VectorQuantizer(Quantizer):
             # All levels in one look-up: the gradient of each would be a table of its own.
             codebook = _sum_levels((parts.detach() - self._look_up(table, codes)).square().mean(dim=-1), active)
         counted = valid if active is None else active if valid is None else active & valid
+        assert quantized is not None
         return Quantized(quantized, codes, commitment, codebook, self._statistics(codes, parts.detach(), counted))
 
     def _look_up(self, table: Tensor, codes: Tensor) -> Tensor:

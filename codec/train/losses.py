@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from codec.errors import ConfigError
 from codec.precision import full_precision
@@ -33,7 +34,7 @@ def squared_error(audio: Tensor, target: Tensor) -> Tensor:
     Returns:
         Scalar.
     """
-    return (audio.float() - target.float()).square().mean()
+    return functional.mse_loss(audio.float(), target.float())
 
 
 def waveform_loss(audio: Tensor, target: Tensor) -> Tensor:

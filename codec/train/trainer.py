@@ -4,6 +4,7 @@ Step s of a run is a function of the state after step s - 1, the recipe and s: a
 one bit for bit, and the order of the data does not depend on how many processes share it.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Iterable
@@ -23,6 +24,7 @@ from codec.model.collective import sum_over_ranks
 from codec.model.initialization import Initialization
 from codec.model.quantizers import QuantizerOutput
 from codec.model.vector_quantizers import VectorQuantizer
+from codec.precision import full_precision
 from codec.pretrained import WEIGHTS_FILE, find_model, load_weights
 from codec.recipe import Recipe
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
@@ -134,8 +136,11 @@ class Trainer:
             disable=not self.fabric.is_global_zero,
         )
         self.saved_step = self.step
+        # Where all is float32 anyway, to say so once spares the islands the time to say it again in every step.
+        precise = self.recipe.train.precision == "32-true"
         try:
-            self._run(loader, progress)
+            with full_precision(self.fabric.device) if precise else contextlib.nullcontext():
+                self._run(loader, progress)
             if self.judge is not None and self.fabric.is_global_zero:
                 progress.set_postfix_str("measuring the result")
                 self.judge.conclude(
