@@ -1,5 +1,6 @@
 """The engine of a run, Lightning Fabric: device, precision, and one process or those that torchrun started."""
 
+import gc
 import os
 
 import torch
@@ -21,6 +22,7 @@ def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
+    gc.freeze()  # what the imports left lives as long as the process: a collection need not look at it again
     if fabric.device.type == "cpu":
         # Lightning sets this on import; where there is no CUDA, every optimizer step then loads the driver's library in
         # vain to ask for devices, half a millisecond each time.
