@@ -4,8 +4,6 @@ Nearest-codeword distances, STFTs and losses lose their meaning in bfloat16 (one
 later level of its frame), so each of them runs inside `full_precision`, whatever the caller has switched on.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,28 +13,36 @@ _CUDA = (_backends.cuda.matmul, _backends.cudnn.conv)
 _CPU = (_backends.mkldnn.matmul, _backends.mkldnn.conv)
 
 
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+class full_precision:
     """Run a block without autocast and with matrix products in true float32 on the device's type.
 
     It turns off TF32 on CUDA, which convolutions use unless told not to, and its counterpart on the CPU, bfloat16
     products of float32 matrices. These settings belong to the process, not a thread; they are put back when the
-    block ends. Tensors in half precision stay so: convert them inside the block.
+    block ends. Tensors in half precision stay so: convert them inside the block. Within such a block another one costs
+    next to nothing: to set it all again would take as long as a small matrix product.
 
     Args:
         device: The device of the tensors that the block works on.
     """
-    settings = _CUDA if device.type == "cuda" else _CPU
-    # Not `allow_tf32`, the older name of the same: it raises once anyone has used this one.
-    before = [setting.fp32_precision for setting in settings]
-    if not torch.is_autocast_enabled(device.type) and all(precision == "ieee" for precision in before):
-        yield  # within such a block already: to set it all again would take as long as a small matrix product
-        return
-    with torch.autocast(device.type, enabled=False):
-        try:
-            for setting in settings:
-                setting.fp32_precision = "ieee"
-            yield
-        finally:
-            for setting, precision in zip(settings, before, strict=True):
-                setting.fp32_precision = precision
+
+    def __init__(self, device: torch.device) -> None:
+        self.device_type = device.type
+        self.settings = _CUDA if device.type == "cuda" else _CPU
+
+    def __enter__(self) -> None:
+        # Not `allow_tf32`, the older name of the same: it raises once anyone has used this one.
+        self.before = [setting.fp32_precision for setting in self.settings]
+        self.autocast: torch.autocast | None = None
+        if self.before == ["ieee", "ieee"] and not torch.is_autocast_enabled(self.device_type):
+            return
+        self.autocast = torch.autocast(self.device_type, enabled=False)
+        self.autocast.__enter__()  # type: ignore[no-untyped-call]
+        for setting in self.settings:
+            setting.fp32_precision = "ieee"
+
+    def __exit__(self, *raised: Any) -> None:
+        if self.autocast is None:
+            return
+        for setting, precision in zip(self.settings, self.before, strict=True):
+            setting.fp32_precision = precision
+        self.autocast.__exit__(*raised)

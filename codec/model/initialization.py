@@ -90,6 +90,7 @@ def draw_rows(population: int, number: int, generator: torch.Generator) -> Tenso
     return torch.cat(rounds)[:number]
 
 
+@torch.inference_mode(False)
 @torch.enable_grad()
 def spread_directions(number: int, dim: int, *, generator: torch.Generator, iterations: int = 100) -> Tensor:
     """Unit vectors `[N, d]` that repel each other: a spherical code.

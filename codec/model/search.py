@@ -24,7 +24,7 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
         if normalize:
             return (vectors.float() @ nn.functional.normalize(codebook, dim=-1).T).argmax(dim=-1)
         # argmin |x - c|^2 = argmax x.c - |c|^2 / 2: one matrix product, no [M, N, d] tensor
-        return torch.addmm(codebook.square().sum(-1).mul(-0.5), vectors.float(), codebook.T).argmax(dim=-1)
+        return torch.addmm(codebook.square().sum(-1), vectors.float(), codebook.T, beta=-0.5).argmax(dim=-1)
 
 
 def count_and_sum(vectors: Tensor, indices: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:

@@ -136,10 +136,11 @@ class Trainer:
             disable=not self.fabric.is_global_zero,
         )
         self.saved_step = self.step
-        # Where all is float32 anyway, to say so once spares the islands the time to say it again in every step.
+        # Where all is float32, to say so once spares the islands the time to say it again in every step.
         precise = self.recipe.train.precision == "32-true"
+        precision = full_precision(self.fabric.device) if precise else contextlib.nullcontext()
         try:
-            with full_precision(self.fabric.device) if precise else contextlib.nullcontext():
+            with precision, torch.inference_mode(self.optimizer is None):
                 self._run(loader, progress)
             if self.judge is not None and self.fabric.is_global_zero:
                 progress.set_postfix_str("measuring the result")
@@ -158,9 +159,8 @@ class Trainer:
         self.wrapped_optimizer: Any = None
         if self.optimizer is not None:  # where nothing has a gradient, DistributedDataParallel has nothing to do
             self.model, self.wrapped_optimizer = self.fabric.setup(self.codec, self.optimizer)
-        self.reporter.trackers = (
-            open_trackers(self.run_dir, self.recipe, self.step) if self.fabric.is_global_zero else []
-        )
+        if self.fabric.is_global_zero:
+            self.reporter.trackers = open_trackers(self.run_dir, self.recipe, self.step)
 
     def _run(self, loader: Iterable[Batch], progress: "tqdm[Any]") -> None:
         """Take the steps; the last one is validated and saved."""
