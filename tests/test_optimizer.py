@@ -6,7 +6,7 @@ from models import make_codebooks, tiny_codec
 from torch import nn
 
 from codec.recipe import OptimizerConfig
-from codec.train.optimizer import average_weights, build_optimizer, copy_buffers, forget_moments, learning_rate
+from codec.train.optimizer import average_weights, build_optimizer, catch_up, forget_moments, learning_rate
 
 CONFIG = OptimizerConfig(lr=1e-3, final_lr=1e-5, warmup_steps=4)
 
@@ -71,7 +71,7 @@ def test_average_is_the_recursion():
             model.running_mean.fill_(update)
             model.num_batches_tracked.fill_(update)
         average_weights([*averaged.parameters()], [*model.parameters()], decay=0.7, num_updates=update)
-        copy_buffers(averaged, model)
+        catch_up(averaged, model, decay=0.7)
         decay = min(0.7, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * weight
         assert averaged.weight.detach().double() == pytest.approx(expected, rel=1e-5)
@@ -97,3 +97,12 @@ def test_forget_moments_of_rows():
         assert torch.equal(after[~rows], before[key][~rows])
         assert torch.equal(optimizer.state[other][key], others[key])
     assert optimizer.state[table]["step"] == 1
+
+
+def test_without_an_average_the_weights_are_those_of_the_model():
+    model, averaged = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    nn.init.constant_(model.weight, 5.0)
+    average_weights([*averaged.parameters()], [*model.parameters()], decay=0, num_updates=100)
+    assert torch.equal(averaged.weight, torch.ones(3))
+    catch_up(averaged, model, decay=0)
+    assert torch.equal(averaged.weight, model.weight)

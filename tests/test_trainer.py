@@ -21,7 +21,7 @@ from codec.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
 from codec.train.data import batches
 from codec.train.engine import build_fabric
-from codec.train.optimizer import copy_buffers
+from codec.train.optimizer import catch_up
 
 UPDATES = ["ema", "gradient"]
 
@@ -238,7 +238,9 @@ def test_codebooks_change_once_a_step_and_only_there(clips, tmp_path, monkeypatc
     validate, states = trainer._validate, []
 
     def watched(progress):
-        copy_buffers(trainer.averaged, trainer.codec)  # what has no average is brought up to date when it is needed
+        catch_up(
+            trainer.averaged, trainer.codec, decay=0.9
+        )
         before = copy_of(trainer)
         validate(progress)
         states.append((before, copy_of(trainer)))

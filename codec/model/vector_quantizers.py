@@ -38,7 +38,7 @@ class VectorQuantizer(Quantizer):
         codebook_dim: int | None,
         estimator: Estimator = straight_through,
     ) -> None:
-        num_quantizers, codebook_size, _ = codebooks.table.shape
+        num_quantizers, codebook_size = codebooks.counts.shape
         super().__init__(
             num_quantizers, codebook_size, latent_dim=latent_dim, codebook_dim=codebook_dim, estimator=estimator
         )

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ConfigError
-from codec.eval.distortion import Distortion, exact_distortion, measure_distortion
+from codec.eval.distortion import Distortion, exact_distortion, measure_distortion, scalar_codewords
 from codec.eval.figures import Measured
 from codec.eval.rate_distortion import lloyd_max, shannon_bound
 from codec.model.codec import build_codec
@@ -158,8 +158,9 @@ def _kmeans(data: GaussianConfig, dim: int, seed: int, size: int, bound: float) 
     assert isinstance(codec.quantizer, VectorQuantizer)
     codec.quantizer.codebooks.table[0] = torch.from_numpy(fitted.cluster_centers_).float()
     train = measure_distortion(codec, torch.split(vectors, 8192)).total
-    name = f"k-means of {len(vectors)} vectors (scikit-learn)"
-    return _reference(name, dim, size, measure_distortion(codec, source.held_out()), train, bound)
+    numbers = scalar_codewords(codec)
+    held_out = measure_distortion(codec, source.held_out()) if numbers is None else exact_distortion(numbers)
+    return _reference(f"k-means of {len(vectors)} vectors (scikit-learn)", dim, size, held_out, train, bound)
 
 
 def _reference(

@@ -81,7 +81,7 @@ class DistortionJudge:
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
         """Write results and pictures."""
-        codewords = scalar_codewords(codec)
+        codewords = scalar_codewords(codec)  # in one dimension a correlation means nothing
         held_out = self._measure_held_out(codec) if codewords is None else exact_distortion(codewords)
         results = self._results(codec, held_out) | {"step": step, "seconds": seconds}
         (run_dir / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -40,21 +40,24 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
 
 @torch.no_grad()
 def average_weights(averaged: list[Tensor], weights: list[Tensor], *, decay: float, num_updates: int) -> None:
-    """Move averaged parameters towards those of the model; buffers (EMA codebooks) have no average, see `copy_buffers`.
+    """Move averaged parameters towards those of the model; what has no average, `catch_up` brings up to date.
 
     The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start
     is forgotten.
     """
     decay = min(decay, (1 + num_updates) / (10 + num_updates))
-    if averaged:
+    if averaged and decay > 0:
         torch._foreach_lerp_(averaged, weights, 1 - decay)
 
 
 @torch.no_grad()
-def copy_buffers(averaged: nn.Module, model: nn.Module) -> None:
-    """Bring the buffers of the averaged model up to date, before it is used."""
+def catch_up(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Copy what has no average into the averaged model, before it is used: buffers, and all where the decay is zero."""
     for mine, theirs in zip(averaged.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
+    if decay == 0:
+        for mine, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
+            mine.copy_(theirs)
 
 
 def forget_moments(optimizer: Optimizer, parameter: nn.Parameter, rows: Tensor) -> None:

@@ -32,7 +32,7 @@ from codec.train.data import Batch
 from codec.train.interrupt import interrupt_deferred
 from codec.train.judge import open_judge
 from codec.train.objective import build_objective
-from codec.train.optimizer import average_weights, build_optimizer, copy_buffers, forget_moments, learning_rate
+from codec.train.optimizer import average_weights, build_optimizer, catch_up, forget_moments, learning_rate
 from codec.train.randomness import generator_of
 from codec.train.reporter import Reporter
 from codec.train.rundir import open_trackers
@@ -200,8 +200,8 @@ class Trainer:
         with interrupt_deferred():
             if finite:
                 self._apply(output, lr)
-            if self.optimizer is not None:
-                self.optimizer.zero_grad(set_to_none=True)
+            for weight in self.weights:
+                weight.grad = None
             if finite:
                 self.reporter.add(loss, terms)
             self.step += 1
@@ -298,7 +298,7 @@ class Trainer:
     def _validate(self, progress: "tqdm[Any]") -> None:
         """Judge the averaged model, then save it; rank 0 does both."""
         best = False
-        copy_buffers(self.averaged, self.codec)
+        catch_up(self.averaged, self.codec, decay=self.recipe.optimizer.ema_decay)
         if self.judge is not None and self.initialized and self.fabric.is_global_zero:
             progress.set_postfix_str("validating")
             with self.stopwatch.paused():
@@ -309,7 +309,7 @@ class Trainer:
 
     def _save(self, *, best: bool) -> None:
         sums = self.reporter.state()
-        copy_buffers(self.averaged, self.codec)
+        catch_up(self.averaged, self.codec, decay=self.recipe.optimizer.ema_decay)
         with self.stopwatch.paused():
             if self.fabric.is_global_zero:
                 save_checkpoint(
