@@ -238,9 +238,7 @@ def test_codebooks_change_once_a_step_and_only_there(clips, tmp_path, monkeypatc
     validate, states = trainer._validate, []
 
     def watched(progress):
-        catch_up(
-            trainer.averaged, trainer.codec, decay=0.9
-        )
+        catch_up(trainer.averaged, trainer.codec, decay=0.9)
         before = copy_of(trainer)
         validate(progress)
         states.append((before, copy_of(trainer)))

@@ -46,8 +46,10 @@ class Row(NamedTuple):
 
     @property
     def measured(self) -> Measured:
-        """What the figure shows of it."""
-        return Measured(self.name, self.dim, self.bits, self.distortion, self.bound)
+        """What the figure shows of it: runs of one name at several sizes are one series."""
+        return Measured(
+            self.name.removesuffix(f"_{round(2**self.bits)}"), self.dim, self.bits, self.distortion, self.bound
+        )
 
 
 def compare_runs(run_dirs: Sequence[Path]) -> list[Row]:
@@ -137,7 +139,7 @@ def _references(recipes: Sequence[Recipe], rows: Sequence[Row]) -> list[Row]:
     scalar = {round(2**row.bits) for row in rows if row.dim == 1}
     for size in sorted(scalar):
         codewords = torch.from_numpy(lloyd_max(size))
-        references.append(_reference(f"Lloyd-Max, {size} levels", 1, size, exact_distortion(codewords), math.nan))
+        references.append(_reference("Lloyd-Max", 1, size, exact_distortion(codewords), math.nan))
     return references
 
 
