@@ -39,13 +39,25 @@ class Codebooks(nn.Module):
     counts: Tensor
 
     def __init__(
-        self, num_quantizers: int, codebook_size: int, *, decay: float, dead_threshold: float, normalize: bool
+        self,
+        num_quantizers: int,
+        codebook_size: int,
+        codebook_dim: int,
+        *,
+        decay: float,
+        dead_threshold: float,
+        normalize: bool,
     ) -> None:
         super().__init__()
         self.decay = decay
         self.dead_threshold = dead_threshold
         self.normalize = normalize
         self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
+        self._hold(torch.randn(num_quantizers, codebook_size, codebook_dim))
+
+    def _hold(self, codewords: Tensor) -> None:
+        """Set up the table from random codewords `[K, N, d]`."""
+        raise NotImplementedError
 
     def dead(self) -> Tensor:
         """Codewords used less than `dead_threshold` times as often as under uniform use, bool `[K, N]`."""
@@ -121,19 +133,9 @@ class EMACodebooks(Codebooks):
     sums: Tensor
     has_codebook_loss = False
 
-    def __init__(
-        self,
-        num_quantizers: int,
-        codebook_size: int,
-        codebook_dim: int,
-        *,
-        decay: float,
-        dead_threshold: float,
-        normalize: bool,
-    ) -> None:
-        super().__init__(num_quantizers, codebook_size, decay=decay, dead_threshold=dead_threshold, normalize=normalize)
-        self.register_buffer("table", torch.randn(num_quantizers, codebook_size, codebook_dim))
-        self.register_buffer("sums", self.table.clone())
+    def _hold(self, codewords: Tensor) -> None:
+        self.register_buffer("table", codewords)
+        self.register_buffer("sums", codewords.clone())
 
     def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
         super()._follow(counts, sums, weight)
@@ -160,18 +162,8 @@ class GradientCodebooks(Codebooks):
 
     has_codebook_loss = True
 
-    def __init__(
-        self,
-        num_quantizers: int,
-        codebook_size: int,
-        codebook_dim: int,
-        *,
-        decay: float,
-        dead_threshold: float,
-        normalize: bool,
-    ) -> None:
-        super().__init__(num_quantizers, codebook_size, decay=decay, dead_threshold=dead_threshold, normalize=normalize)
-        self.table = nn.Parameter(torch.randn(num_quantizers, codebook_size, codebook_dim))
+    def _hold(self, codewords: Tensor) -> None:
+        self.table = nn.Parameter(codewords)
 
 
 class SimVQCodebooks(Codebooks):
@@ -184,21 +176,11 @@ class SimVQCodebooks(Codebooks):
     fixed: Tensor
     has_codebook_loss = True
 
-    def __init__(
-        self,
-        num_quantizers: int,
-        codebook_size: int,
-        codebook_dim: int,
-        *,
-        decay: float,
-        dead_threshold: float,
-        normalize: bool,
-    ) -> None:
-        super().__init__(num_quantizers, codebook_size, decay=decay, dead_threshold=dead_threshold, normalize=normalize)
-        if dead_threshold > 0:
+    def _hold(self, codewords: Tensor) -> None:
+        if self.dead_threshold > 0:
             raise ValueError("simvq can't replace a codeword: dead_threshold must be 0")
-        self.register_buffer("fixed", torch.randn(num_quantizers, codebook_size, codebook_dim))
-        self.map = nn.Parameter(torch.eye(codebook_dim).repeat(num_quantizers, 1, 1))
+        self.register_buffer("fixed", codewords)
+        self.map = nn.Parameter(torch.eye(codewords.shape[-1]).repeat(len(codewords), 1, 1))
 
     @property
     def table(self) -> Tensor:  # type: ignore[override]
