@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+import tiny_runs
+
 from codec.options import override
 from codec.recipe import load_recipe
-from codec.train.engine import build_fabric
 from codec.train.rundir import record_run
-from codec.train.trainer import Trainer
 
 # 16 dimensions at 6 bits: Shannon's bound is 2^(-12/16) = 0.5946
 SHORT = [
@@ -41,7 +41,7 @@ def start(recipe, run_dir, *, pictures=False):
 
 
 def make_trainer(recipe, run_dir, *, pictures=False):
-    trainer = Trainer(recipe, Path(run_dir), build_fabric(recipe.train.precision, "cpu"))
+    trainer = tiny_runs.make_trainer(recipe, run_dir)
     if not pictures:
         trainer.judge._figures = lambda *_: iter(())
     return trainer

@@ -57,6 +57,12 @@ def measure_distortion(codec: Codec, blocks: Iterable[Tensor]) -> Distortion:
     return Distortion((squares / (num_vectors * codec.hop_length)).tolist(), counts, num_vectors)
 
 
+def measure_held_out(codec: Codec, blocks: Iterable[Tensor]) -> Distortion:
+    """Distortion on a standard normal variable in closed form where the codec has one, else on vectors `[m, d]`."""
+    codewords = scalar_codewords(codec)
+    return measure_distortion(codec, blocks) if codewords is None else exact_distortion(codewords)
+
+
 def scalar_codewords(codec: Codec) -> Tensor | None:
     """Codewords `[N]` of a codec whose distortion on a standard normal variable has a closed form.
 

@@ -123,30 +123,25 @@ class VectorQuantizer(Quantizer):
             quantized = used if quantized is None else quantized + used
             found.append((indices, part, codewords))
         codes, parts, chosen = (torch.stack(each) for each in zip(*found, strict=True))
+        # The place of each code in a table whose levels lie one behind the other.
+        rows = (codes + torch.arange(len(codes), device=codes.device)[:, None] * self.codebook_size).flatten()
         commitment = _sum_levels((parts - chosen).square().mean(dim=-1), active)
         codebook = torch.zeros_like(commitment)
         if self.has_codebook_loss:
             # All levels in one look-up: the gradient of each would be a table of its own.
-            codebook = _sum_levels((parts.detach() - self._look_up(table, codes)).square().mean(dim=-1), active)
+            learned = table.flatten(0, 1).index_select(0, rows).view_as(parts)
+            codebook = _sum_levels((parts.detach() - learned).square().mean(dim=-1), active)
         counted = valid if active is None else active if valid is None else active & valid
         assert quantized is not None
-        return Quantized(quantized, codes, commitment, codebook, self._statistics(codes, parts.detach(), counted))
+        return Quantized(quantized, codes, commitment, codebook, self._statistics(rows, parts.detach(), counted))
 
-    def _look_up(self, table: Tensor, codes: Tensor) -> Tensor:
-        """Codewords `[K, M, d]` of codes `[K, M]`."""
-        return table.flatten(0, 1).index_select(0, self._rows(codes).flatten()).view(*codes.shape, -1)
-
-    def _rows(self, codes: Tensor) -> Tensor:
-        """Place of codes `[K, M]` in a table whose levels lie one behind the other."""
-        return codes + torch.arange(len(codes), device=codes.device)[:, None] * self.codebook_size
-
-    def _statistics(self, codes: Tensor, parts: Tensor, counted: Tensor | None) -> Statistics:
-        """Uses and sums of codes `[K, M]` and the parts `[K, M, d]` that chose them, where `counted`."""
-        rows, levels = self._rows(codes), len(codes)
+    def _statistics(self, rows: Tensor, parts: Tensor, counted: Tensor | None) -> Statistics:
+        """Uses and sums of table rows `[K * M]` and the parts `[K, M, d]` that chose them, where `counted`."""
+        levels = len(parts)
         if counted is not None:
             counted = counted.expand(levels, -1)
         some = slice(None) if counted is None else counted.flatten()
-        counts, sums = count_and_sum(parts.flatten(0, 1)[some], rows.flatten()[some], levels * self.codebook_size)
+        counts, sums = count_and_sum(parts.flatten(0, 1)[some], rows[some], levels * self.codebook_size)
         return Statistics(counts.view(levels, -1), sums.view(levels, -1, parts.shape[-1]), parts, counted)
 
 

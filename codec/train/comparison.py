@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ConfigError
-from codec.eval.distortion import Distortion, exact_distortion, measure_distortion, scalar_codewords
+from codec.eval.distortion import Distortion, exact_distortion, measure_distortion, measure_held_out
 from codec.eval.figures import Measured
-from codec.eval.rate_distortion import lloyd_max, shannon_bound
+from codec.eval.rate_distortion import lloyd_max
 from codec.model.codec import build_codec
 from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import GaussianConfig, Recipe
-from codec.train.gaussian import GaussianVectors
+from codec.train.gaussian import BLOCK, GaussianVectors
 from codec.train.judge import RESULTS_FILE
 from codec.train.rundir import read_run
 
@@ -136,10 +136,10 @@ def _references(recipes: Sequence[Recipe], rows: Sequence[Row]) -> list[Row]:
     }
     progress = tqdm(sets.items(), desc="k-means by scikit-learn", unit="set", leave=False)
     references = [_kmeans(data, dim, seed, size, bound) for (data, dim, seed, size), bound in progress]
-    scalar = {round(2**row.bits) for row in rows if row.dim == 1}
-    for size in sorted(scalar):
-        codewords = torch.from_numpy(lloyd_max(size))
-        references.append(_reference("Lloyd-Max", 1, size, exact_distortion(codewords), math.nan))
+    scalar = {round(2**row.bits): row.bound for row in rows if row.dim == 1}
+    for size, bound in sorted(scalar.items()):
+        exact = exact_distortion(torch.from_numpy(lloyd_max(size)))
+        references.append(_reference("Lloyd-Max", 1, size, bound, exact, math.nan))
     return references
 
 
@@ -159,17 +159,11 @@ def _kmeans(data: GaussianConfig, dim: int, seed: int, size: int, bound: float) 
     ).eval()
     assert isinstance(codec.quantizer, VectorQuantizer)
     codec.quantizer.codebooks.table[0] = torch.from_numpy(fitted.cluster_centers_).float()
-    train = measure_distortion(codec, torch.split(vectors, 8192)).total
-    numbers = scalar_codewords(codec)
-    held_out = measure_distortion(codec, source.held_out()) if numbers is None else exact_distortion(numbers)
-    return _reference(f"k-means of {len(vectors)} vectors (scikit-learn)", dim, size, held_out, train, bound)
+    train = measure_distortion(codec, torch.split(vectors, BLOCK)).total
+    held_out = measure_held_out(codec, source.held_out())
+    return _reference(f"k-means of {len(vectors)} vectors (scikit-learn)", dim, size, bound, held_out, train)
 
 
-def _reference(
-    name: str, dim: int, size: int, measured: Distortion, train_distortion: float, bound: float | None = None
-) -> Row:
-    bits = math.log2(size)
-    health = measured.health
-    white = shannon_bound(bits, torch.eye(dim, dtype=torch.float64).numpy()) if bound is None else bound
-    usage, perplexity = float(health.usage[0]), float(health.perplexity[0])
-    return Row(name, dim, bits, measured.total, train_distortion, white, usage, perplexity, math.nan)
+def _reference(name: str, dim: int, size: int, bound: float, measured: Distortion, train_distortion: float) -> Row:
+    usage, perplexity = float(measured.health.usage[0]), float(measured.health.perplexity[0])
+    return Row(name, dim, math.log2(size), measured.total, train_distortion, bound, usage, perplexity, math.nan)

@@ -16,10 +16,9 @@ from tqdm import tqdm
 
 from codec.eval.distortion import (
     Distortion,
-    exact_distortion,
     first_codewords,
     measure_distortion,
-    scalar_codewords,
+    measure_held_out,
 )
 from codec.eval.figures import (
     RatePoint,
@@ -31,7 +30,7 @@ from codec.eval.figures import (
 from codec.eval.rate_distortion import lloyd_max, scalar_distortion, shannon_bound
 from codec.model.codec import Codec
 from codec.recipe import Recipe
-from codec.train.gaussian import GaussianVectors
+from codec.train.gaussian import BLOCK, GaussianVectors
 from codec.train.rundir import HISTORY_FILE
 from codec.train.source import Source
 from codec.train.tracking import Tracker
@@ -81,8 +80,7 @@ class DistortionJudge:
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
         """Write results and pictures."""
-        codewords = scalar_codewords(codec)  # in one dimension a correlation means nothing
-        held_out = self._measure_held_out(codec) if codewords is None else exact_distortion(codewords)
+        held_out = self._measure_held_out(codec)
         results = self._results(codec, held_out) | {"step": step, "seconds": seconds}
         (run_dir / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         folder = run_dir / "figures"
@@ -101,14 +99,14 @@ class DistortionJudge:
                     yield block
                     progress.update(len(block))
 
-            return measure_distortion(codec, blocks())
+            return measure_held_out(codec, blocks())
 
     def _results(self, codec: Codec, held_out: Distortion) -> dict[str, Any]:
         health = held_out.health
         bits = codec.config.bits_per_frame
         return {
             "held_out_distortion": held_out.total,
-            "train_distortion": measure_distortion(codec, torch.split(self.source.training_set(), 8192)).total,
+            "train_distortion": measure_distortion(codec, torch.split(self.source.training_set(), BLOCK)).total,
             "shannon_bound": self._bound(bits / self.dim),
             "perplexity": float(health.perplexity.mean()),
             "usage": float(health.usage.mean()),
