@@ -58,6 +58,8 @@ class EncoderConfig:
     """Of the depthwise convolutions (frames)."""
     expansion: PositiveFloat = 2.0
     """Hidden width of a block divided by its width."""
+    front: Literal["filterbank", "stft"] = "filterbank"
+    """What divides the rate first: learned filters of two strides, or a linear map of the spectrum of three strides."""
 
     def __post_init__(self) -> None:
         if not len(self.strides) == len(self.channels) == len(self.num_blocks) >= 1:
@@ -76,8 +78,8 @@ class ConvNeXtDecoderConfig:
     """ConvNeXt blocks at the frame rate and a synthesis head."""
 
     kind: Literal["convnext"] = "convnext"
-    head: Literal["overlap_add", "istft"] = "overlap_add"
-    """Learned synthesis frames, or magnitude and phase through an inverse STFT."""
+    head: Literal["overlap_add", "istft", "mdct"] = "overlap_add"
+    """Learned synthesis frames, magnitude and phase through an inverse STFT, or coefficients of a lapped transform."""
     frame_length: PositiveInt = 640
     """Length of a synthesis frame (samples), a multiple of the hop length; beyond a hop it adds latency."""
     channels: PositiveInt = 384
@@ -208,6 +210,8 @@ class CodecConfig:
                 raise ValueError(f"nothing between two identities can use a lookahead of {self.lookahead}: set it to 0")
         elif decoder.frame_length % hop:
             raise ValueError(f"frame_length {decoder.frame_length} must be a multiple of the hop length {hop}")
+        elif decoder.head == "mdct" and decoder.frame_length != 2 * hop:
+            raise ValueError(f"frame_length {decoder.frame_length} must be two hops of {hop} for the head mdct")
         if isinstance(self.quantizer, QuantizerConfig):
             self.quantizer.check_parts(self.quantizer.codebook_dim or self.latent_dim)
 

@@ -1,11 +1,12 @@
 """Recipes: what to train, on what and how, in frozen dataclasses that hold every default.
 
-A recipe is a TOML file that lists only what differs from the defaults; the command line overrides both. Reads no torch.
+A recipe is a TOML file that lists only what differs from the defaults, or from another recipe, its `base`; the command
+line overrides both. Reads no torch.
 """
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, Tag
 from pydantic.dataclasses import dataclass
@@ -176,8 +177,32 @@ def load_recipe(name: str) -> Recipe:
         ConfigError: It does not exist, is not TOML, has an unknown key or a value out of range.
     """
     path = find_recipe(name)
+    return from_dict(Recipe, {"name": path.stem, **_read(path, ())}, source=str(path))
+
+
+def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
+    """Values of a recipe on top of those of its `base`, which is named relative to its folder."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return from_dict(Recipe, {"name": path.stem, **values}, source=str(path))
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    below = path.parent / str(base)
+    if not below.is_file() or path in derived:
+        raise ConfigError(f"{path}: base {base!r} is {'based on it' if path in derived else 'no file'}: name another")
+    inherited = _read(below.resolve(), (*derived, path.resolve()))
+    inherited.pop("name", None)
+    return _on_top(inherited, values)
+
+
+def _on_top(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Sections are merged key by key, unless they change their kind."""
+    merged = dict(below)
+    for key, value in values.items():
+        other = below.get(key)
+        is_section = isinstance(value, dict) and isinstance(other, dict)
+        same_kind = is_section and value.get("kind", other.get("kind")) == other.get("kind")
+        merged[key] = _on_top(other, value) if same_kind else value
+    return merged

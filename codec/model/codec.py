@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from codec.config import CodecConfig, ConvNeXtDecoderConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
-from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, OverlapAddHead, UpsampleDecoder
+from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, MDCTHead, OverlapAddHead, UpsampleDecoder
 from codec.model.encoder import Encoder
 from codec.model.estimators import ESTIMATORS
 from codec.model.fsq import FiniteScalarQuantizer
@@ -33,7 +33,11 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
     "simvq": SimVQCodebooks,
 }
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
-HEADS: dict[str, type[OverlapAddHead] | type[ISTFTHead]] = {"overlap_add": OverlapAddHead, "istft": ISTFTHead}
+HEADS: dict[str, type[OverlapAddHead] | type[ISTFTHead] | type[MDCTHead]] = {
+    "overlap_add": OverlapAddHead,
+    "istft": ISTFTHead,
+    "mdct": MDCTHead,
+}
 
 
 class CodecOutput(NamedTuple):
@@ -209,6 +213,7 @@ def _build_encoder(config: CodecConfig) -> Encoder | IdentityEncoder:
     if isinstance(encoder, IdentityEncoderConfig):
         return IdentityEncoder(config.hop_length)
     return Encoder(
+        front=encoder.front,
         strides=encoder.strides,
         channels=encoder.channels,
         num_blocks=encoder.num_blocks,

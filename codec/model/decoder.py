@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.model.layers import (
@@ -69,6 +70,24 @@ class ISTFTHead(nn.Module):
             return _overlap_add(self, frames * self.window[:, None], self.hop_length, cache)
 
 
+class MDCTHead(nn.Module):
+    """Coefficients of the modified discrete cosine transform, put into its fixed basis and overlap-added."""
+
+    basis: Tensor
+
+    def __init__(self, channels: int, *, frame_length: int, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+        self.frame_length = frame_length
+        self.coefficients = start_as_identity(CausalConv1d(channels, hop_length, 1, bias=False))
+        self.register_buffer("basis", lapped_transform(hop_length, hop_length).T[..., None], persistent=False)
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
+        frames = F.conv1d(self.coefficients(x, cache), self.basis)
+        return _overlap_add(self, frames, self.hop_length, cache)
+
+
 def _overlap_add(head: nn.Module, frames: Tensor, hop_length: int, cache: Cache | None) -> Tensor:
     overlap = frames.shape[1] // hop_length - 1
     frames = with_left_context(head, frames, overlap, cache)
@@ -86,7 +105,7 @@ class ConvNeXtDecoder(nn.Module):
         num_blocks: int,
         kernel_size: int,
         expansion: float,
-        head: OverlapAddHead | ISTFTHead,
+        head: OverlapAddHead | ISTFTHead | MDCTHead,
     ) -> None:
         super().__init__()
         self.hop_length = head.hop_length

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Downsample, start_as_identity
+from codec.model.layers import Cache, CausalConv1d, ConvNeXtBlock, Downsample, SpectralDownsample, start_as_identity
 from codec.spectral import lapped_transform
 
 
@@ -17,6 +17,7 @@ class Encoder(nn.Module):
     scale with the audio: encoder(a x) = a encoder(x).
 
     Args:
+        front: The first strided layer: "filterbank" is learned from samples, "stft" from spectra.
         strides: Downsampling factor of each stage; their product is the hop length (samples).
         channels: Width of each stage.
         num_blocks: ConvNeXt blocks of each stage.
@@ -28,6 +29,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         *,
+        front: str = "filterbank",
         strides: Sequence[int],
         channels: Sequence[int],
         num_blocks: Sequence[int],
@@ -40,8 +42,11 @@ class Encoder(nn.Module):
         self.latent_dim = latent_dim
         layers: list[nn.Module] = []
         width = 1
-        for stride, next_width, depth in zip(strides, channels, num_blocks, strict=True):
-            layers.append(Downsample(width, next_width, stride))
+        for number, (stride, next_width, depth) in enumerate(zip(strides, channels, num_blocks, strict=True)):
+            is_spectral = front == "stft" and number == 0
+            layers.append(
+                SpectralDownsample(next_width, stride) if is_spectral else Downsample(width, next_width, stride)
+            )
             layers += [ConvNeXtBlock(next_width, kernel_size=kernel_size, expansion=expansion) for _ in range(depth)]
             width = next_width
         layers.append(CausalConv1d(width, latent_dim, 1, bias=False))
@@ -56,9 +61,10 @@ class Encoder(nn.Module):
         steps: 0 dB SNR after 100 of them, against 11.7 dB (speech_16khz, unquantized).
         """
         first, last = self.layers[0], self.layers[-1]
-        assert isinstance(first, Downsample) and isinstance(last, CausalConv1d)
-        basis = lapped_transform(first.conv.out_channels, first.stride)
-        first.conv.weight.copy_(basis.view(-1, 2, first.stride).transpose(1, 2))
+        assert isinstance(last, CausalConv1d)
+        if isinstance(first, Downsample):
+            basis = lapped_transform(first.conv.out_channels, first.stride)
+            first.conv.weight.copy_(basis.view(-1, 2, first.stride).transpose(1, 2))
         start_as_identity(last)
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:

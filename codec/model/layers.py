@@ -5,9 +5,13 @@ the signal starts here and everything before it is zero. Feeding a signal in blo
 feeding it whole.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from codec.spectral import lapped_transform
 
 Cache = dict[nn.Module, Tensor]
 """Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
@@ -92,6 +96,44 @@ class Downsample(nn.Module):
         frames = x.reshape(batch, channels, length // self.stride, self.stride)
         folded: Tensor = self.conv(frames.transpose(2, 3).reshape(batch, channels * self.stride, -1), cache)
         return folded
+
+
+class SpectralDownsample(nn.Module):
+    """The strided layer with a short-time Fourier transform in front: a linear map of the bins of three strides.
+
+    The frame ends with the last sample of its stride, so it looks back only. It begins as the same transform as a
+    `Downsample` that begins as one.
+    """
+
+    window: Tensor
+
+    def __init__(self, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        frame_length = 3 * stride
+        window = torch.sin(math.pi / frame_length * (torch.arange(frame_length) + 0.5))
+        self.register_buffer("window", window, persistent=False)
+        self.conv = CausalConv1d(2 * (frame_length // 2 + 1), out_channels, 1, bias=False)
+        self._start_as_transform()
+
+    @torch.no_grad()
+    def _start_as_transform(self) -> None:
+        basis = F.pad(lapped_transform(self.conv.out_channels, self.stride), (self.stride, 0))
+        bins = self._bins(torch.eye(len(self.window)))
+        self.conv.weight.copy_((basis / self.window @ torch.linalg.pinv(bins).T)[..., None])
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, 1, F * stride]` to `[B, C', F]`."""
+        context = len(self.window) - self.stride
+        frames = with_left_context(self, x, context, cache)[:, 0].unfold(-1, len(self.window), self.stride)
+        spectrum: Tensor = self.conv(self._bins(frames * self.window).transpose(1, 2), cache)
+        return spectrum
+
+    @staticmethod
+    def _bins(frames: Tensor) -> Tensor:
+        """Real and imaginary parts of the spectra of `[..., L]`, orthonormal, `[..., 2 * (L // 2 + 1)]`."""
+        spectrum = torch.fft.rfft(frames, norm="ortho")
+        return torch.cat([spectrum.real, spectrum.imag], dim=-1)
 
 
 class Upsample(nn.Module):
