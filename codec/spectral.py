@@ -78,17 +78,16 @@ def istft(spectrum: Tensor, fft_size: int, hop_length: int, window: Tensor, num_
         return (audio / weight).reshape(*spectrum.shape[:-2], num_samples)
 
 
-def overlap_add(frames: Tensor, hop_length: int, context: Tensor | None = None) -> Tensor:
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     """Add frames that overlap and return the blocks that no later frame will change.
 
-    With L = m * hop_length, block f of the output is the sum over j < m of frames[:, j*hop:(j+1)*hop, f - j]:
-    the first part of frame f, the second of frame f - 1, and so on. The signal comes L - hop_length samples
-    late, and a stream equals the whole when `context` carries the last m - 1 frames from call to call.
+    With L = m * hop_length, a block is the sum over j < m of frames[:, j*hop:(j+1)*hop, f - j]: the first part of
+    frame f, the second of frame f - 1, and so on. So the first m - 1 frames are only context: zeros at the start of a
+    signal, in a stream those that the block before ended with. The signal comes L - hop_length samples late.
 
     Args:
-        frames: Synthesis frames [B, L, F].
+        frames: Synthesis frames with the m - 1 before them in front [B, L, m - 1 + F].
         hop_length: Step between frames, a divisor of L (samples).
-        context: The m - 1 frames before the first [B, L, m - 1]; zeros when None (the start of a signal).
 
     Returns:
         Audio [B, 1, F * hop_length].
@@ -98,14 +97,12 @@ def overlap_add(frames: Tensor, hop_length: int, context: Tensor | None = None) 
     """
     num_items, frame_length, num_frames = frames.shape
     overlap = _overlap(frame_length, hop_length)
-    if context is None:
-        context = frames.new_zeros(num_items, frame_length, overlap - 1)
-    extended = torch.cat([context, frames], dim=-1)
-    blocks = extended[:, :hop_length, overlap - 1 :]
+    num_blocks = num_frames - (overlap - 1)
+    blocks = frames[:, :hop_length, overlap - 1 :]
     for j in range(1, overlap):
         start = overlap - 1 - j
-        blocks = blocks + extended[:, j * hop_length : (j + 1) * hop_length, start : start + num_frames]
-    return blocks.transpose(1, 2).reshape(num_items, 1, num_frames * hop_length)
+        blocks = blocks + frames[:, j * hop_length : (j + 1) * hop_length, start : start + num_blocks]
+    return blocks.mT.reshape(num_items, 1, num_blocks * hop_length)
 
 
 def lapped_transform(num_channels: int, hop_length: int) -> Tensor:

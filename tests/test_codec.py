@@ -103,9 +103,9 @@ def test_an_upsampling_model_that_passes_samples_through_returns_them_in_place(l
     codec = build_codec(tiny_config(**LINEAR, decoder=UPSAMPLE, lookahead=lookahead)).requires_grad_(False)
     for name, parameter in codec.named_parameters():
         parameter.fill_(30.0 if name.endswith("log_alpha") else 0.0)  # Snake: sin^2(a x) / a vanishes
-    two_hops, first, upsample, last = (codec.encoder.layers[0].conv, *(codec.decoder.layers[i] for i in (0, 2, -1)))
-    two_hops.weight[:8, :, 0] = two_hops.weight[8:, :, 1] = torch.eye(8)
-    codec.encoder.layers[-1].weight[..., 0] = torch.eye(16)
+    two_hops, first, upsample, last = (codec.encoder.layers[0].filters, *(codec.decoder.layers[i] for i in (0, 2, -1)))
+    two_hops.weight[..., 0] = torch.eye(16)
+    codec.encoder.project.weight[..., 0] = torch.eye(16)
     first.weight[..., -1] = torch.eye(16)
     upsample.conv.weight[:8, slice(0, 8) if lookahead else slice(8, 16), 1] = torch.eye(8)
     last.weight[0, 0, -1] = 1.0

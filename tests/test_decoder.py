@@ -6,7 +6,7 @@ import pytest
 import torch
 from models import noise
 
-from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, OverlapAddHead, UpsampleDecoder
+from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, MDCTHead, OverlapAddHead, UpsampleDecoder
 
 
 def convnext(head):
@@ -16,6 +16,7 @@ def convnext(head):
 DECODERS = {  # and the delay each must have
     "overlap_add": (lambda: convnext(OverlapAddHead(12, frame_length=40, hop_length=20)), 20),
     "no_overlap": (lambda: convnext(OverlapAddHead(12, frame_length=20, hop_length=20)), 0),
+    "mdct": (lambda: convnext(MDCTHead(12, frame_length=40, hop_length=20)), 20),
     "istft": (lambda: convnext(ISTFTHead(12, frame_length=80, hop_length=20)), 60),
     "upsample": (lambda: UpsampleDecoder(latent_dim=6, strides=(5, 2, 2), channels=16), 0),
 }

@@ -8,6 +8,7 @@ from codec.model.encoder import Encoder
 from codec.model.layers import ConvNeXtBlock
 
 SHAPES = {
+    "spectral": ((4, 5), (8, 12), (1, 1)),
     "one_stage": ((20,), (16,), (2,)),
     "two_stages": ((4, 5), (8, 12), (1, 1)),
     "three": ((2, 5, 2), (4, 8, 8), (0, 2, 1)),
@@ -20,7 +21,13 @@ def encoder(request):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Encoder(
-            strides=strides, channels=channels, num_blocks=num_blocks, kernel_size=3, expansion=2.0, latent_dim=10
+            front="stft" if request.param == "spectral" else "filterbank",
+            strides=strides,
+            channels=channels,
+            num_blocks=num_blocks,
+            kernel_size=3,
+            expansion=2.0,
+            latent_dim=10,
         ).requires_grad_(False)
 
 
@@ -59,3 +66,18 @@ def test_nothing_between_waveform_and_latents_is_normalised(encoder):
     latents = encoder(audio)
     assert latents.abs().max() > 0
     assert torch.equal(encoder(audio / 1024), latents / 1024)
+
+
+def test_a_spectral_front_begins_as_the_filterbank_begins():
+    facts = {
+        "strides": (20,),
+        "channels": (24,),
+        "num_blocks": (0,),
+        "kernel_size": 3,
+        "expansion": 2.0,
+        "latent_dim": 24,
+    }
+    audio = noise(1, 1, 200)
+    expected = Encoder(**facts)(audio)
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(Encoder(front="stft", **facts)(audio), expected, rtol=0, atol=1e-5)

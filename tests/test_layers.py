@@ -97,7 +97,7 @@ def test_downsample_is_the_strided_convolution_of_two_strides():
     layer = Downsample(3, 4, 5)
     strided = CausalConv1d(3, 4, 10, stride=5, bias=False)
     with torch.no_grad():
-        strided.weight.copy_(layer.conv.weight.view(4, 3, 5, 2).transpose(2, 3).reshape(4, 3, 10))
+        strided.weight.copy_(layer.filters.weight.view(4, 10, 3).mT)
     x = noise(2, 3, 40)
     torch.testing.assert_close(layer(x), strided(x))
 

@@ -110,11 +110,15 @@ def numpy_overlap_add(frames, hop_length):
     return out[:, None, : num_frames * hop_length]
 
 
+def after_silence(frames, num_silent):
+    return torch.nn.functional.pad(frames, (num_silent, 0))
+
+
 @pytest.mark.parametrize("overlap", [1, 2, 3, 4])
 @pytest.mark.parametrize("num_frames", [1, 2, 9])
 def test_overlap_add_equals_numpy(overlap, num_frames):
     frames = noise(2, 5 * overlap, num_frames)
-    audio = overlap_add(frames, 5)
+    audio = overlap_add(after_silence(frames, overlap - 1), 5)
     assert audio.shape == (2, 1, 5 * num_frames)
     np.testing.assert_allclose(audio.numpy(), numpy_overlap_add(frames.numpy(), 5), atol=1e-6)
 
@@ -122,18 +126,16 @@ def test_overlap_add_equals_numpy(overlap, num_frames):
 @pytest.mark.parametrize("overlap", [1, 2, 4])
 @pytest.mark.parametrize("block", [1, 2, 7])
 def test_overlap_add_streamed_equals_offline(overlap, block):
-    frames = noise(2, 3 * overlap, 20)
-    context, parts = torch.zeros(2, 3 * overlap, overlap - 1), []
-    for part in frames.split(block, dim=-1):
-        parts.append(overlap_add(part, 3, context))
-        context = torch.cat([context, part], dim=-1)[..., part.shape[-1] :]
+    frames = after_silence(noise(2, 3 * overlap, 20), overlap - 1)
+    parts = [
+        overlap_add(frames[..., start : min(start + block, 20) + overlap - 1], 3) for start in range(0, 20, block)
+    ]
     assert torch.equal(torch.cat(parts, dim=-1), overlap_add(frames, 3))
 
 
 def test_overlap_add_gradient():
-    frames = noise(2, 6, 4, dtype=torch.float64).requires_grad_()
-    context = noise(2, 6, 2, seed=1, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda f, c: overlap_add(f, 2, c), (frames, context))
+    frames = noise(2, 6, 6, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda f: overlap_add(f, 2), (frames,))
 
 
 @pytest.mark.parametrize(("frame_length", "hop_length"), [(640, 320), (640, 160), (960, 320), (320, 320)])

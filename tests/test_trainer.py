@@ -484,10 +484,10 @@ def test_a_bad_step_is_skipped_and_counted(clips, tmp_path, monkeypatch, update)
 def test_an_infinite_gradient_is_a_bad_step(clips, tmp_path):
     trainer = start(tiny_recipe(clips, train__steps=1), tmp_path)
     trainer.codec.decoder.project.weight.register_hook(lambda gradient: gradient * math.inf)
-    before = trainer.codec.encoder.layers[0].conv.weight.detach().clone()
+    before = trainer.codec.encoder.layers[0].filters.weight.detach().clone()
     trainer.fit()
     assert trainer.skipped_steps == 1
-    assert torch.equal(trainer.codec.encoder.layers[0].conv.weight, before)
+    assert torch.equal(trainer.codec.encoder.layers[0].filters.weight, before)
 
 
 def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp_path, monkeypatch):

@@ -8,13 +8,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from codec.model.layers import (
     Cache,
     CausalConv1d,
     ConvNeXtBlock,
+    Pointwise,
     Snake,
     SnakeResidualUnit,
     Upsample,
@@ -32,7 +32,7 @@ class OverlapAddHead(nn.Module):
         super().__init__()
         self.hop_length = hop_length
         self.frame_length = frame_length
-        self.frames = CausalConv1d(channels, frame_length, 1, bias=False)
+        self.frames = Pointwise(channels, frame_length)
         self._start_as_transform()
 
     @torch.no_grad()
@@ -45,7 +45,7 @@ class OverlapAddHead(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
-        return _overlap_add(self, self.frames(x, cache), self.hop_length, cache)
+        return _overlap_add(self, self.frames(x), self.hop_length, cache)
 
 
 class ISTFTHead(nn.Module):
@@ -57,17 +57,17 @@ class ISTFTHead(nn.Module):
         super().__init__()
         self.hop_length = hop_length
         self.frame_length = frame_length
-        self.spectrum = CausalConv1d(channels, 2 * (frame_length // 2 + 1), 1)
+        self.spectrum = Pointwise(channels, 2 * (frame_length // 2 + 1), bias=True)
         self.register_buffer("window", synthesis_window(frame_length, hop_length), persistent=False)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
-        log_magnitude, phase = self.spectrum(x, cache).chunk(2, dim=1)
+        log_magnitude, phase = self.spectrum(x).mT.chunk(2, dim=-1)
         with full_precision(x.device):
             # The ceiling keeps a wild prediction from overflowing: e^7 is far above any frame of audio in [-1, 1].
             magnitude = log_magnitude.float().clamp(max=7.0).exp()
-            frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.frame_length, dim=1)
-            return _overlap_add(self, frames * self.window[:, None], self.hop_length, cache)
+            frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.frame_length)
+            return _overlap_add(self, (frames * self.window).mT, self.hop_length, cache)
 
 
 class MDCTHead(nn.Module):
@@ -79,19 +79,18 @@ class MDCTHead(nn.Module):
         super().__init__()
         self.hop_length = hop_length
         self.frame_length = frame_length
-        self.coefficients = start_as_identity(CausalConv1d(channels, hop_length, 1, bias=False))
-        self.register_buffer("basis", lapped_transform(hop_length, hop_length).T[..., None], persistent=False)
+        self.coefficients = start_as_identity(Pointwise(channels, hop_length))
+        self.register_buffer("basis", lapped_transform(hop_length, hop_length), persistent=False)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
-        frames = F.conv1d(self.coefficients(x, cache), self.basis)
-        return _overlap_add(self, frames, self.hop_length, cache)
+        frames = self.coefficients(x).mT @ self.basis
+        return _overlap_add(self, frames.mT, self.hop_length, cache)
 
 
 def _overlap_add(head: nn.Module, frames: Tensor, hop_length: int, cache: Cache | None) -> Tensor:
     overlap = frames.shape[1] // hop_length - 1
-    frames = with_left_context(head, frames, overlap, cache)
-    return overlap_add(frames[..., overlap:], hop_length, frames[..., :overlap])
+    return overlap_add(with_left_context(head, frames, overlap, cache), hop_length)
 
 
 class ConvNeXtDecoder(nn.Module):
@@ -110,7 +109,7 @@ class ConvNeXtDecoder(nn.Module):
         super().__init__()
         self.hop_length = head.hop_length
         self.delay = head.frame_length - head.hop_length
-        self.project = CausalConv1d(latent_dim, channels, 1, bias=False)
+        self.project = Pointwise(latent_dim, channels)
         start_as_identity(self.project)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)
@@ -119,7 +118,7 @@ class ConvNeXtDecoder(nn.Module):
 
     def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
         """Map quantized latents `[B, D, F]` to audio `[B, 1, F * hop_length]`, `delay` samples late."""
-        x = self.project(quantized, cache)
+        x = self.project(quantized)
         for block in self.blocks:
             x = block(x, cache)
         audio: Tensor = self.head(x, cache)

@@ -1,5 +1,9 @@
 """Causal layers with an explicit cache: the one mechanism behind offline, streaming and chunked use.
 
+All map `[B, C, F]` to `[B, C', F']`. Linear maps of channels want the channels of a frame to lie side by side in memory,
+the order that PyTorch calls channels last; layers that work by frames give their result in this order, and those that
+keep the shape keep it, so that from the first layer to the last nothing is transposed.
+
 A layer that looks back keeps the last inputs it needs in a `Cache` that the caller owns. `cache=None` means offline:
 the signal starts here and everything before it is zero. Feeding a signal in blocks with one cache gives the result of
 feeding it whole.
@@ -35,13 +39,13 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
     """
     if size == 0:
         return x
-    if cache is None:
-        return F.pad(x, (size, 0))
-    context = cache.get(layer)
+    context = None if cache is None else cache.get(layer)
     if context is None:
         context = x.new_zeros(*x.shape[:-1], size)
-    x = torch.cat([context, x], dim=-1)
-    cache[layer] = x[..., -size:].clone()  # a view would keep the whole block in memory
+    by_frame = x.mT.is_contiguous() and not x.is_contiguous()
+    x = torch.cat([context.mT, x.mT], dim=-2).mT if by_frame else torch.cat([context, x], dim=-1)
+    if cache is not None:
+        cache[layer] = x[..., -size:].clone()  # a view would keep the whole block in memory
     return x
 
 
@@ -75,27 +79,42 @@ class CausalConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C', F / stride]`."""
-        return super().forward(with_left_context(self, x, self.context, cache))
+        # As two-dimensional: only then does PyTorch see and keep the order channels last.
+        x = with_left_context(self, x, self.context, cache)[:, :, None]
+        stride, dilation = (1, *self.stride), (1, *self.dilation)
+        return F.conv2d(x, self.weight[:, :, None], self.bias, stride, 0, dilation, self.groups)[:, :, 0]
+
+
+class Pointwise(nn.Conv1d):
+    """Linear map of the channels of every frame: a convolution of kernel size 1, as the matrix product that it is."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = False) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, F]` to `[B, C', F]`."""
+        return F.linear(x.mT, self.weight[:, :, 0], self.bias).mT
 
 
 class Downsample(nn.Module):
     """Strided causal convolution with a kernel of two strides and no bias, one matrix product over frames.
 
-    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`. Folding the stride into the channels
-    first makes the gradient of the weights of a large stride many times as fast on a CPU.
+    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`, whose gradient of the weights of a large
+    stride is many times as slow on a CPU. The filters hold their taps in the order of time, those of a sample together.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.conv = CausalConv1d(in_channels * stride, out_channels, kernel_size=2, bias=False)
+        self.filters = Pointwise(2 * stride * in_channels, out_channels)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F * stride]` to `[B, C', F]`."""
-        batch, channels, length = x.shape
-        frames = x.reshape(batch, channels, length // self.stride, self.stride)
-        folded: Tensor = self.conv(frames.transpose(2, 3).reshape(batch, channels * self.stride, -1), cache)
-        return folded
+        batch, channels, _ = x.shape
+        hops = x.mT.reshape(batch, -1, self.stride * channels)
+        hops = with_left_context(self, hops.mT, 1, cache).mT
+        filtered: Tensor = self.filters(torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1).mT)
+        return filtered
 
 
 class SpectralDownsample(nn.Module):
@@ -113,20 +132,20 @@ class SpectralDownsample(nn.Module):
         frame_length = 3 * stride
         window = torch.sin(math.pi / frame_length * (torch.arange(frame_length) + 0.5))
         self.register_buffer("window", window, persistent=False)
-        self.conv = CausalConv1d(2 * (frame_length // 2 + 1), out_channels, 1, bias=False)
+        self.map = Pointwise(2 * (frame_length // 2 + 1), out_channels)
         self._start_as_transform()
 
     @torch.no_grad()
     def _start_as_transform(self) -> None:
-        basis = F.pad(lapped_transform(self.conv.out_channels, self.stride), (self.stride, 0))
+        basis = F.pad(lapped_transform(self.map.out_channels, self.stride), (self.stride, 0))
         bins = self._bins(torch.eye(len(self.window)))
-        self.conv.weight.copy_((basis / self.window @ torch.linalg.pinv(bins).T)[..., None])
+        self.map.weight.copy_((basis / self.window @ torch.linalg.pinv(bins).T)[..., None])
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, 1, F * stride]` to `[B, C', F]`."""
         context = len(self.window) - self.stride
         frames = with_left_context(self, x, context, cache)[:, 0].unfold(-1, len(self.window), self.stride)
-        spectrum: Tensor = self.conv(self._bins(frames * self.window).transpose(1, 2), cache)
+        spectrum: Tensor = self.map(self._bins(frames * self.window).mT)
         return spectrum
 
     @staticmethod
@@ -175,10 +194,10 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
-        frames = self.depthwise(x, cache).transpose(1, 2)
+        frames = self.depthwise(x, cache).mT
         level = (frames.float().square().mean(dim=-1, keepdim=True) + SILENCE).sqrt()
-        branch = self.contract(F.gelu(self.expand(frames / level))) * (self.scale * level)
-        refined: Tensor = x + branch.transpose(1, 2)
+        branch = self.contract(F.gelu(self.expand(frames / level)))
+        refined: Tensor = torch.addcmul(x.mT, branch, self.scale * level).mT
         return refined
 
 
@@ -203,10 +222,10 @@ class SnakeResidualUnit(nn.Module):
         self.snake_in = Snake(channels)
         self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation)
         self.snake_out = Snake(channels)
-        self.pointwise = CausalConv1d(channels, channels, 1)
+        self.pointwise = Pointwise(channels, channels, bias=True)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
         branch = self.conv(self.snake_in(x), cache)
-        result: Tensor = x + self.pointwise(self.snake_out(branch), cache)
+        result: Tensor = x + self.pointwise(self.snake_out(branch))
         return result

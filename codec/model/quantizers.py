@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from codec.model.codebooks import Statistics
 from codec.model.estimators import Estimator
 from codec.model.initialization import Initialization
-from codec.model.layers import start_as_identity
+from codec.model.layers import Pointwise, start_as_identity
 from codec.precision import full_precision
 
 
@@ -98,8 +98,8 @@ class Quantizer(nn.Module):
         self.project_in: nn.Module = nn.Identity()
         self.project_out: nn.Module = nn.Identity()
         if codebook_dim is not None:
-            self.project_in = start_as_identity(nn.Conv1d(latent_dim, codebook_dim, 1, bias=False))
-            self.project_out = start_as_identity(nn.Conv1d(codebook_dim, latent_dim, 1, bias=False))
+            self.project_in = start_as_identity(Pointwise(latent_dim, codebook_dim))
+            self.project_out = start_as_identity(Pointwise(codebook_dim, latent_dim))
 
     def encode(self, latents: Tensor, num_quantizers: int | None = None) -> Tensor:
         """Map latents `[B, D, F]` to the codes `[B, K, F]` of the first `num_quantizers` levels (all by default)."""
