@@ -1,4 +1,4 @@
-"""Float32 islands: the parts of the codec whose result must not depend on autocast or TF32.
+"""Where bfloat16 is fast, and float32 islands: parts whose result must not depend on autocast or TF32.
 
 Nearest-codeword distances, STFTs and losses lose their meaning in bfloat16 (one flipped index changes every
 later level of its frame), so each of them runs inside `full_precision`, whatever the caller has switched on.
@@ -11,6 +11,13 @@ import torch
 _backends: Any = torch.backends
 _CUDA = (_backends.cuda.matmul, _backends.cudnn.conv)
 _CPU = (_backends.mkldnn.matmul, _backends.mkldnn.conv)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies matrices of bfloat16 in hardware; elsewhere they are slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class full_precision:

@@ -40,7 +40,9 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
         raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
     codec = build_codec(config)
     load_weights(codec, weights_path)
-    return codec.to(device).eval().requires_grad_(False)
+    codec = codec.to(device).eval().requires_grad_(False)
+    codec.identity = model_identity(codec)
+    return codec
 
 
 def save_codec(codec: Codec, folder: str | Path) -> None:
@@ -116,8 +118,11 @@ def inference_tensors(codec: Codec) -> dict[str, Tensor]:
 def model_identity(codec: Codec) -> bytes:
     """SHA-256 (32 bytes) over what decoding depends on: the model's constants and every tensor with its name.
 
-    The text of config.json is left out on purpose: a key added to it by a later version must not orphan old files.
+    The text of config.json is left out on purpose: a key added to it by a later version must not orphan old files. To
+    compute it takes as long as encoding some seconds, so a loaded model keeps it until a tensor is written to.
     """
+    if codec.identity is not None:
+        return codec.identity
     digest = hashlib.sha256(f"{codec.sample_rate} {codec.hop_length} {codec.delay}".encode())
     for key, tensor in sorted(inference_tensors(codec).items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())

@@ -21,8 +21,9 @@ def brute_force(vectors, codebook, *, normalize):
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("dim", [1, 8, 64])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_the_nearest_codeword_is_found_at_any_scale(normalize, dim, scale):
-    vectors, codebook = noise(200, dim, seed=1), noise(64, dim, seed=2)
+@pytest.mark.parametrize(("num_vectors", "num_codewords"), [(200, 64), (300, 256)])
+def test_the_nearest_codeword_is_found_at_any_scale(normalize, dim, scale, num_vectors, num_codewords):
+    vectors, codebook = noise(num_vectors, dim, seed=1), noise(num_codewords, dim, seed=2)
     if normalize and dim == 1:  # two directions only: all else is a tie
         codebook = torch.tensor([[3.0], [-2.0]])
     expected = brute_force(vectors, codebook, normalize=normalize)
@@ -49,6 +50,16 @@ def test_equal_codewords_and_the_zero_vector_give_the_lowest_index(normalize):
     codebook = torch.tensor([[1.0, 0], [0, 1], [-1, 0], [0, -1]]).repeat(2, 1)
     vectors = torch.tensor([[0.0, 0], [3, 0], [0, 2], [-1, 0], [0, -5], [1, 1]])
     assert nearest(vectors, codebook, normalize=normalize).tolist() == [0, 0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("num_codewords", [128, 256, 1000, 1024])
+def test_many_vectors_in_a_large_codebook_find_the_lowest_of_the_nearest(num_codewords):
+    """Every codeword is there four times; all numbers are small integers, so that no rounding breaks a tie."""
+    places = torch.arange(num_codewords // 4)
+    order = torch.randperm(num_codewords, generator=seeded(1)) % len(places)
+    codebook, vectors = (torch.stack([each - 100.0, torch.zeros(len(each))], dim=1) for each in (order, places))
+    expected = (order == places[:, None]).int().argmax(-1)
+    assert torch.equal(nearest(vectors.repeat(12, 1), codebook), expected.repeat(12))
 
 
 def test_a_codeword_of_zero_is_no_direction():

@@ -1,5 +1,6 @@
-"""What the commands load: the model asked for, onto the device asked for, and .codec files."""
+"""What the commands load: the model asked for, in its mode on its device, and .codec files."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_model(options: ModelOptions) -> "Codec":
-    """The model asked for, or the only one that ships.
+    """The model asked for, or the only one that ships, in the mode asked for.
 
     Raises:
         ConfigError: None is asked for, and not just one ships.
@@ -23,9 +24,14 @@ def load_model(options: ModelOptions) -> "Codec":
         raise ConfigError(
             "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
         )
+    from codec.fast import speed_up
+    from codec.precision import has_fast_bfloat16
     from codec.pretrained import load_codec
 
-    return load_codec(options.model or shipped_models[0], device=find_device(options.device))
+    codec = load_codec(options.model or shipped_models[0], device=find_device(options.device))
+    if options.mode.startswith("bf16") and not has_fast_bfloat16(codec.device):
+        print(f"note: mode {options.mode} is slow here: this processor has no bfloat16 instructions", file=sys.stderr)
+    return speed_up(codec, options.mode)
 
 
 def find_device(name: str) -> str:

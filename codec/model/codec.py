@@ -59,6 +59,10 @@ class Codec(nn.Module):
             beside the weights.
     """
 
+    encoder_dtype = torch.float32
+    """Precision of the weights of the encoder, and so of what it computes; the quantizer's is always float32."""
+    decoder_dtype = torch.float32
+
     def __init__(
         self,
         encoder: Encoder | IdentityEncoder,
@@ -76,11 +80,30 @@ class Codec(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
         self.delay = decoder.delay + config.lookahead
+        self._identity: tuple[bytes | None, tuple[int, ...]] = (None, ())
 
     @property
     def device(self) -> torch.device:
         """Where the model is; EMA codebooks are buffers, and a model may hold nothing else."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    @property
+    def identity(self) -> bytes | None:
+        """What files call the model (see `codec.pretrained.model_identity`), set when it is loaded.
+
+        None once a tensor has been written to since then: it is another model.
+        """
+        digest, versions = self._identity
+        return digest if versions == self._versions() else None
+
+    @identity.setter
+    def identity(self, digest: bytes | None) -> None:
+        self._identity = digest, self._versions()
+
+    def _versions(self) -> tuple[int, ...]:
+        """How often each tensor was written to; those of inference mode don't count it."""
+        tensors = itertools.chain(self.parameters(), self.buffers())
+        return tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)
 
     @property
     def latency(self) -> int:
@@ -132,14 +155,14 @@ class Codec(nn.Module):
     def encode_frames(self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
         with full_precision(audio.device):  # codes and audio must not depend on what the caller set for its own sake
-            latents: Tensor = self.encoder(audio, cache)
+            latents: Tensor = self.encoder(audio.to(self.encoder_dtype), cache)
             return self.quantizer.encode(latents, num_quantizers)
 
     def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache."""
         with full_precision(codes.device):
-            audio: Tensor = self.decoder(self.quantizer.decode(codes), cache)
-        return audio
+            audio: Tensor = self.decoder(self.quantizer.decode(codes).to(self.decoder_dtype), cache)
+        return audio.float()
 
     def forward(
         self,

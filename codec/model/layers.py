@@ -1,8 +1,8 @@
 """Causal layers with an explicit cache: the one mechanism behind offline, streaming and chunked use.
 
-All map `[B, C, F]` to `[B, C', F']`. Linear maps of channels want the channels of a frame to lie side by side in memory,
-the order that PyTorch calls channels last; layers that work by frames give their result in this order, and those that
-keep the shape keep it, so that from the first layer to the last nothing is transposed.
+All map `[B, C, F]` to `[B, C', F']`. Linear maps want the channels of a frame to lie side by side in memory, the order
+that PyTorch calls channels last; layers that work by frames give their result in this order, and the others keep it, so
+that nothing is transposed from the first layer to the last.
 
 A layer that looks back keeps the last inputs it needs in a `Cache` that the caller owns. `cache=None` means offline:
 the signal starts here and everything before it is zero. Feeding a signal in blocks with one cache gives the result of
@@ -195,7 +195,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
         frames = self.depthwise(x, cache).mT
-        level = (frames.float().square().mean(dim=-1, keepdim=True) + SILENCE).sqrt()
+        level = (frames.float().square().mean(dim=-1, keepdim=True) + SILENCE).sqrt().to(frames.dtype)
         branch = self.contract(F.gelu(self.expand(frames / level)))
         refined: Tensor = torch.addcmul(x.mT, branch, self.scale * level).mT
         return refined

@@ -6,13 +6,16 @@ import os
 import torch
 from lightning_fabric import Fabric
 
+from codec.precision import has_fast_bfloat16
+
 
 def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
     """One process, or one of those that torchrun started, ready to talk to the others."""
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // num_local
     if precision == "auto":
-        precision = "bf16-mixed" if _has_fast_bfloat16(accelerator) else "32-true"
+        on_cuda = accelerator != "cpu" and torch.cuda.is_available()
+        precision = "bf16-mixed" if has_fast_bfloat16(torch.device("cuda" if on_cuda else "cpu")) else "32-true"
     strategy = "ddp" if num_local * num_nodes > 1 else "auto"
     fabric = Fabric(
         accelerator=accelerator,
@@ -28,9 +31,3 @@ def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         # vain to ask for devices, half a millisecond each time.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     return fabric
-
-
-def _has_fast_bfloat16(accelerator: str) -> bool:
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
