@@ -202,7 +202,11 @@ def _on_top(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in values.items():
         other = below.get(key)
-        is_section = isinstance(value, dict) and isinstance(other, dict)
-        same_kind = is_section and value.get("kind", other.get("kind")) == other.get("kind")
-        merged[key] = _on_top(other, value) if same_kind else value
+        if (
+            isinstance(value, dict)
+            and isinstance(other, dict)
+            and value.get("kind", other.get("kind")) == other.get("kind")
+        ):
+            value = _on_top(other, value)
+        merged[key] = value
     return merged

@@ -15,14 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codec.model.level import add_at_level, take_level
 from codec.spectral import lapped_transform
 
 Cache = dict[nn.Module, Tensor]
 """Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
-
-
-SILENCE = 1e-10
-"""Mean power of a frame below which blocks no longer normalise it: -100 dB, below the steps of 16-bit audio."""
 
 
 def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | None) -> Tensor:
@@ -194,11 +191,9 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
-        frames = self.depthwise(x, cache).mT
-        level = (frames.float().square().mean(dim=-1, keepdim=True) + SILENCE).sqrt().to(frames.dtype)
-        branch = self.contract(F.gelu(self.expand(frames / level)))
-        refined: Tensor = torch.addcmul(x.mT, branch, self.scale * level).mT
-        return refined
+        frames, level = take_level(self.depthwise(x, cache).mT)
+        branch = self.contract(F.gelu(self.expand(frames)))
+        return add_at_level(x.mT, branch, self.scale, level).mT
 
 
 class Snake(nn.Module):

@@ -1,6 +1,7 @@
 """Nearest-codeword search and the sums over what was found: what codebooks and their initialisation share."""
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from codec.precision import full_precision
@@ -23,7 +24,7 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
     with full_precision(vectors.device), torch.no_grad():
         codebook = codebook.float()
         if groups > 1:
-            codebook = codebook.unflatten(0, (-1, groups)).transpose(0, 1).flatten(0, 1)
+            codebook = rearrange(codebook, "(n g) d -> (g n) d", g=groups)
         if normalize:
             scores = vectors.float() @ nn.functional.normalize(codebook, dim=-1).T
         else:
@@ -31,8 +32,8 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
             scores = torch.addmm(codebook.square().sum(-1), vectors.float(), codebook.T, beta=-0.5)
         if groups == 1:
             return scores.argmax(dim=-1)
-        grouped = scores.unflatten(-1, (groups, -1))
-        rest = grouped.amax(dim=1).argmax(dim=-1)
+        grouped = rearrange(scores, "m (g n) -> m g n", g=groups)
+        rest: Tensor = grouped.amax(dim=1).argmax(dim=-1)
         group = grouped[torch.arange(len(rest)), :, rest].argmax(dim=-1)
         return rest * groups + group
 
