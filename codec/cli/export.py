@@ -1,0 +1,21 @@
+"""codec-export: a model as ONNX files."""
+
+from collections.abc import Sequence
+
+from codec.cli.loading import load_model
+from codec.options import ExportOptions, ModelOptions, parse
+
+
+def export(argv: Sequence[str]) -> int:
+    """Write a model as ONNX files."""
+    options: ExportOptions = parse(ExportOptions, argv, "codec-export")
+    from codec.export import check_folder, export_codec
+
+    check_folder(options.output, overwrite=options.overwrite)
+    codec = load_model(ModelOptions(model=options.model, device="cpu"))
+    written = export_codec(codec, options.output, overwrite=options.overwrite)
+    print(
+        f"{options.output}  encoder.onnx {written.encoder_bytes / 1e6:.1f} MB, decoder.onnx "
+        f"{written.decoder_bytes / 1e6:.1f} MB  like PyTorch: same codes, audio within {written.deviation:.1e}"
+    )
+    return 0

@@ -1,0 +1,115 @@
+"""A codec as a folder of ONNX files that run without this package and without PyTorch.
+
+encoder.onnx, decoder.onnx    see `codec.onnx_graphs`
+codec.json                    what a program must know of them: rates, sizes, states
+example.py                    wav -> codes -> wav with NumPy and ONNX Runtime alone
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from codec.errors import ConfigError, ModelError
+from codec.model.codec import Codec
+from codec.onnx_check import largest_deviation
+from codec.onnx_engine import OnnxCodec
+from codec.onnx_graphs import OPSET, Graph, trace_graphs
+from codec.pretrained import model_identity
+
+ENCODER_FILE = "encoder.onnx"
+DECODER_FILE = "decoder.onnx"
+FACTS_FILE = "codec.json"
+EXAMPLE_FILE = "example.py"
+FILES = (ENCODER_FILE, DECODER_FILE, FACTS_FILE, EXAMPLE_FILE)
+_EXAMPLE = Path(__file__).with_name("onnx_example.py")
+
+
+class Export(NamedTuple):
+    """What was written."""
+
+    encoder_bytes: int
+    decoder_bytes: int
+    deviation: float
+    """Largest difference from PyTorch of a sample, relative to the largest sample."""
+
+
+def export_codec(codec: Codec, folder: str | Path, *, overwrite: bool = False) -> Export:
+    """Write a model as ONNX into a new folder, after both graphs ran in ONNX Runtime and gave what PyTorch gives.
+
+    Args:
+        codec: On the CPU, in eval mode.
+        folder: Appears complete or not at all.
+        overwrite: Replace an export that is there.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed, or the folder is there already.
+        ModelError: The model can't be written as ONNX, its graphs give other results, or the folder can't be written.
+    """
+    folder = Path(folder).absolute()
+    check_folder(folder, overwrite=overwrite)
+    graphs = trace_graphs(codec)
+    deviation = largest_deviation(codec, OnnxCodec(codec, graphs))
+    with _new_folder(folder) as partial:
+        (partial / ENCODER_FILE).write_bytes(graphs.encoder.model)
+        (partial / DECODER_FILE).write_bytes(graphs.decoder.model)
+        facts = _describe(codec, graphs.encoder, graphs.decoder)
+        (partial / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(_EXAMPLE, partial / EXAMPLE_FILE)
+    return Export(len(graphs.encoder.model), len(graphs.decoder.model), deviation)
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError unless an export may be written to `folder`: it is new, empty, or an export to be replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, but a folder of that name is to be written")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if others:
+        raise ConfigError(f"{folder} holds {others[0]}, which is no part of an export: give another folder with -o")
+    if any(folder.iterdir()) and not overwrite:
+        raise ConfigError(f"{folder} is already there: give --overwrite or another folder with -o")
+
+
+def _describe(codec: Codec, encoder: Graph, decoder: Graph) -> dict[str, Any]:
+    return {
+        "sample_rate": codec.sample_rate,
+        "hop_length": codec.hop_length,
+        "delay": codec.delay,
+        "latency": codec.latency,
+        "num_quantizers": codec.quantizer.num_quantizers,
+        "codebook_size": codec.quantizer.codebook_size,
+        "model_identity": model_identity(codec).hex(),
+        "opset": OPSET,
+        "encoder": {"file": ENCODER_FILE, "states": [state._asdict() for state in encoder.states]},
+        "decoder": {"file": DECODER_FILE, "states": [state._asdict() for state in decoder.states]},
+        "versions": {name: importlib.metadata.version(name) for name in ("codec", "torch", "onnxruntime")},
+    }
+
+
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of `folder` at the end.
+
+    Raises:
+        ModelError: It can't be written; nothing has changed then.
+    """
+    partial, replaced = (folder.with_name(f".{secrets.token_hex(8)}.{end}") for end in ("partial", "replaced"))
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rename(replaced)
+        partial.rename(folder)
+    except OSError as error:
+        if replaced.exists():
+            replaced.rename(folder)
+        raise ModelError(f"can't write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)

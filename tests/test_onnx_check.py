@@ -1,0 +1,135 @@
+"""The comparison finds what is wrong with an engine, and forgives what float arithmetic makes of near-ties."""
+
+import pytest
+import torch
+from models import HOP, noise, tiny_codec
+
+from codec.config import FSQConfig, QuantizerConfig
+from codec.errors import ModelError
+from codec.model.codec import Codec
+from codec.onnx_check import NEAR_TIE, largest_deviation, tie_margin
+
+
+class Engine(Codec):
+    """The model itself, until a test bends it."""
+
+    def __init__(self, codec):
+        super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config)
+
+
+class Forgetful(Engine):
+    def encode_frames(self, audio, num_quantizers=None, cache=None):
+        return super().encode_frames(audio, num_quantizers)
+
+
+class ForgetfulDecoder(Engine):
+    def decode_frames(self, codes, cache=None):
+        return super().decode_frames(codes)
+
+
+class Loud(Engine):
+    def decode_frames(self, codes, cache=None):
+        return 1.0003 * super().decode_frames(codes, cache)
+
+
+class OfOneItem(Engine):
+    def decode_frames(self, codes, cache=None):
+        return super().decode_frames(codes[:1].expand_as(codes), cache)
+
+
+class Broken(Engine):
+    def decode_frames(self, codes, cache=None):
+        return super().decode_frames(codes, cache) * float("nan")
+
+
+class Short(Engine):
+    def decode_frames(self, codes, cache=None):
+        return super().decode_frames(codes, cache)[..., :-1]
+
+
+class OfAllLevels(Engine):
+    def decode_frames(self, codes, cache=None):
+        levels = self.quantizer.num_quantizers - codes.shape[1]
+        return super().decode_frames(torch.cat([codes, codes[:, :1].repeat(1, levels, 1)], dim=1), cache)
+
+
+class OtherCodes(Engine):
+    def encode_frames(self, audio, num_quantizers=None, cache=None):
+        codes = super().encode_frames(audio, num_quantizers, cache)
+        codes[-1, -1, -1] = (codes[-1, -1, -1] + 1) % self.quantizer.codebook_size
+        return codes
+
+
+class OfOtherShape(Engine):
+    def encode_frames(self, audio, num_quantizers=None, cache=None):
+        return super().encode_frames(audio, 1, cache)
+
+
+def test_pytorch_itself_in_blocks():
+    codec = tiny_codec("istft")
+    assert largest_deviation(codec, Engine(codec)) <= 1e-6
+
+
+@pytest.mark.parametrize("kind", [Forgetful, OtherCodes, OfOtherShape])
+def test_other_codes(kind):
+    codec = tiny_codec()
+    with pytest.raises(ModelError, match="codes of the engine differ"):
+        largest_deviation(codec, kind(codec))
+
+
+@pytest.mark.parametrize("kind", [ForgetfulDecoder, Loud, OfOneItem, Broken, Short, OfAllLevels])
+def test_other_audio(kind):
+    codec = tiny_codec()
+    with pytest.raises(
+        ModelError, match=r"audio of the engine differs from that of PyTorch by .*, not at most 0\.0001"
+    ):
+        largest_deviation(codec, kind(codec))
+
+
+def vectors(**facts):
+    return QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=8, **facts)
+
+
+@pytest.mark.parametrize("structure", ["residual", "product"])
+@pytest.mark.parametrize("normalize", [False, True])
+def test_two_equal_codewords_are_a_tie(structure, normalize):
+    codec = tiny_codec(quantizer=vectors(structure=structure, normalize=normalize))
+    audio = noise(2, 1, 20 * HOP)
+    codec.quantizer.codebooks.table[1, 8:] = codec.quantizer.codebooks.table[1, :8]
+    codes = codec.encode_frames(audio)
+    others = codes.clone()
+    others[:, 1] = (codes[:, 1] + 8) % 16
+    others[:, 2:] = (codes[:, 2:] + 5) % 16  # after a tie anything may follow
+    assert tie_margin(codec, audio, codes, others) <= 1e-12
+    others[1, 0, 19] = (codes[1, 0, 19] + 1) % 16
+    assert tie_margin(codec, audio, codes, others) > 100 * NEAR_TIE
+
+
+def test_codewords_of_one_direction_are_a_tie_where_only_that_counts():
+    margins = {}
+    for normalize in (True, False):
+        codec = tiny_codec(quantizer=vectors(normalize=normalize))
+        codec.quantizer.codebooks.table[2, 8:] = 1.5 * codec.quantizer.codebooks.table[2, :8]
+        audio = noise(2, 1, 20 * HOP)
+        codes = codec.encode_frames(audio)
+        others = codes.clone()
+        others[:, 2] = (codes[:, 2] + 8) % 16
+        margins[normalize] = tie_margin(codec, audio, codes, others)
+    assert margins[True] <= 1e-6 < 100 * NEAR_TIE < margins[False]
+
+
+def test_equal_codes():
+    codec = tiny_codec()
+    audio = noise(2, 1, 20 * HOP)
+    codes = codec.encode_frames(audio)
+    assert tie_margin(codec, audio, codes, codes) == 0
+
+
+def test_the_edge_of_a_cell_is_a_tie():
+    codec = tiny_codec(quantizer=FSQConfig(levels=(4, 3)))
+    codec.quantizer.project_in.weight.zero_()  # value zero: between the second and the third of four cells
+    audio = noise(1, 1, 5 * HOP)
+    codes = codec.encode_frames(audio)
+    assert codes.unique().tolist() == [6]  # cell 2 of the first value, cell 1 of the second
+    assert tie_margin(codec, audio, codes, codes - 1) <= 1e-12
+    assert tie_margin(codec, audio, codes, codes + 1) > 100 * NEAR_TIE
