@@ -189,10 +189,10 @@ def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     base = values.pop("base", None)
     if base is None:
         return values
-    below = path.parent / str(base)
-    if not below.is_file() or path in derived:
-        raise ConfigError(f"{path}: base {base!r} is {'based on it' if path in derived else 'no file'}: name another")
-    inherited = _read(below.resolve(), (*derived, path.resolve()))
+    below, derived = (path.parent / str(base)).resolve(), (*derived, path.resolve())
+    if not below.is_file() or below in derived:
+        raise ConfigError(f"{path}: base {base!r} is {'based on it' if below in derived else 'no file'}: name another")
+    inherited = _read(below, derived)
     inherited.pop("name", None)
     return _on_top(inherited, values)
 

@@ -313,6 +313,45 @@ def test_a_recipe_may_name_itself(recipe_file):
     assert load_recipe(str(recipe_file)).name == "other"
 
 
+def test_a_recipe_may_be_based_on_another(recipe_file):
+    """Sections are merged, lists replaced; the name is the file's own, and the path is relative to the file."""
+    folder = recipe_file.parent / "variants"
+    folder.mkdir()
+    recipe_file.write_text(
+        'name = "basis"\nseed = 5\n[codec.encoder]\nkernel_size = 3\nnum_blocks = [2]\n[train]\nsteps = 7\nbatch_size = 4\n'
+    )
+    middle, child = folder / "middle.toml", folder / "child.toml"
+    middle.write_text('base = "../mine.toml"\n[train]\nsteps = 8\n')
+    child.write_text('base = "middle.toml"\n[codec.encoder]\nnum_blocks = [1]\n')
+    recipe = load_recipe(str(child))
+    assert (recipe.name, recipe.seed, recipe.train.steps, recipe.train.batch_size) == ("child", 5, 8, 4)
+    assert (recipe.codec.encoder.kernel_size, recipe.codec.encoder.num_blocks) == (3, (1,))
+
+
+def test_a_section_of_another_kind_inherits_nothing(recipe_file):
+    recipe_file.write_text('[codec.decoder]\nframe_length = 960\nhead = "istft"\n')
+    child = recipe_file.with_name("child.toml")
+    child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "upsample"\nchannels = 64\n')
+    assert load_recipe(str(child)).codec.decoder == UpsampleDecoderConfig(channels=64)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('base = "nowhere.toml"', "base 'nowhere.toml' is no file"),
+        ("base = 7", "base 7 is no file"),
+        ('base = "other.toml"', "base 'mine.toml' is based on it"),
+        ('base = "mine.toml"', "base 'mine.toml' is based on it"),
+    ],
+)
+def test_a_base_that_is_refused(recipe_file, text, message):
+    recipe_file.write_text(text + "\n")
+    recipe_file.with_name("other.toml").write_text('base = "mine.toml"\n')
+    with pytest.raises(ConfigError) as error:
+        load_recipe(str(recipe_file))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
 def test_recipes_are_found_by_path_and_by_name(recipe_file, monkeypatch):
     assert find_recipe(str(recipe_file)) == recipe_file
     assert find_recipe("quickstart") == shipped("recipes") / "quickstart.toml"

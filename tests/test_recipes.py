@@ -58,7 +58,9 @@ def test_recipe_says_what_it_makes_and_how_it_is_run(name):
 def test_recipe_validates_at_rates_that_it_has(name):
     config = load_recipe(name)
     for bitrate in config.validation.bitrates:
-        assert config.codec.num_quantizers_for(bitrate) * config.codec.bits_per_level == pytest.approx(bitrate)
+        assert config.codec.num_quantizers_for(bitrate) * config.codec.bits_per_level == pytest.approx(
+            bitrate, rel=1e-3
+        )
 
 
 def test_quickstart_has_its_data_at_hand():
@@ -70,3 +72,16 @@ def test_quickstart_has_its_data_at_hand():
     assert all(item.path.is_file() and item.speaker and item.seconds for item in (*train, *valid))
     assert not {item.speaker for item in train} & {item.speaker for item in valid}
     assert [path.name for path in Validator.of_recipe(recipe).paths] == [item.path.name for item in valid]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ablations/")])
+def test_an_ablation_changes_one_thing_at_no_more_cost(name):
+    """Same data, same segments, same loss and schedule: only the model differs."""
+    baseline, recipe = load_recipe("ablations/baseline"), load_recipe(name)
+    for part in ("seed", "data", "loss", "optimizer", "train", "validation"):
+        assert getattr(recipe, part) == getattr(baseline, part)
+    assert (recipe.codec == baseline.codec) == (name == "ablations/baseline")
+    with torch.device("meta"):
+        codec = build_codec(recipe.codec)
+    assert codec.latency == 640
+    assert sum(tensor.numel() for tensor in (*codec.parameters(), *codec.buffers())) < 10e6

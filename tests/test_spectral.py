@@ -127,9 +127,7 @@ def test_overlap_add_equals_numpy(overlap, num_frames):
 @pytest.mark.parametrize("block", [1, 2, 7])
 def test_overlap_add_streamed_equals_offline(overlap, block):
     frames = after_silence(noise(2, 3 * overlap, 20), overlap - 1)
-    parts = [
-        overlap_add(frames[..., start : min(start + block, 20) + overlap - 1], 3) for start in range(0, 20, block)
-    ]
+    parts = [overlap_add(frames[..., start : min(start + block, 20) + overlap - 1], 3) for start in range(0, 20, block)]
     assert torch.equal(torch.cat(parts, dim=-1), overlap_add(frames, 3))
 
 
