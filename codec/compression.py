@@ -1,6 +1,7 @@
 """Audio or an audio file to a bitstream and back, block by block: any length in constant memory, one path for both.
 
 compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -> in.codec
+                                                      compress_source   in.wav -> Bitstream
 decompress      Bitstream -> audio [1, C, T]          decompress_file   in.codec -> out.wav, at the original rate
 """
 
@@ -32,6 +33,36 @@ BLOCK_S = 10.0
 """Seconds coded at a time: long enough to be fast, short enough to be small."""
 
 
+class FileBlocks:
+    """An audio file in blocks `[C, n]` at the model's rate; concatenated, they are the same for every size of block.
+
+    Args:
+        path: Of any rate, length and number of channels.
+        model_rate: Rate of the blocks (Hz).
+
+    Attributes:
+        sample_rate: The file's own rate (Hz).
+        num_channels: C.
+        num_samples: Samples of a channel read so far, at the file's own rate. What a header says may be an estimate.
+
+    Raises:
+        AudioError: The file can't be read or used; what only decoding shows is raised when the iteration gets there.
+    """
+
+    def __init__(self, path: Path, model_rate: int) -> None:
+        self.path, self.model_rate = path, model_rate
+        self.sample_rate, self.num_channels, _ = read_info(path)
+        self.num_samples = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.num_samples = 0
+        resampler = Resampler(self.sample_rate, self.model_rate, self.num_channels)
+        for block in iterate_blocks(self.path, round(BLOCK_S * self.sample_rate)):
+            self.num_samples += block.shape[1]
+            yield torch.from_numpy(resampler.push(block))
+        yield torch.from_numpy(resampler.flush())
+
+
 def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None) -> Bitstream:
     """Encode audio of any length.
 
@@ -47,9 +78,9 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None) 
     if audio.ndim != 3 or audio.shape[0] != 1 or audio.shape[1] == 0:
         raise AudioError(f"audio must be [1, C, T], not {list(audio.shape)}")
     blocks = torch.split(audio[0], _block_samples(codec), dim=-1)
-    joined = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
-    header = describe_codes(codec, joined.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
-    return Bitstream(header, joined)
+    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
+    header = describe_codes(codec, codes.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
+    return Bitstream(header, codes)
 
 
 def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
@@ -76,25 +107,26 @@ def compress_file(
         BitstreamError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
         ConfigError: `num_quantizers` is not in 1 .. K.
     """
-    info = read_info(source)
+    blocks = FileBlocks(source, codec.sample_rate)
     levels = num_quantizers or codec.quantizer.num_quantizers
-    header = describe_codes(codec, levels, num_channels=info.num_channels, sample_rate=info.sample_rate)
-    resampler = Resampler(info.sample_rate, codec.sample_rate, info.num_channels)
-    num_samples = 0
-
-    def blocks() -> Iterator[Tensor]:
-        nonlocal num_samples
-        for block in iterate_blocks(source, round(BLOCK_S * info.sample_rate)):
-            num_samples += block.shape[1]
-            yield torch.from_numpy(resampler.push(block))
-        yield torch.from_numpy(resampler.flush())
-
+    header = describe_codes(codec, levels, num_channels=blocks.num_channels, sample_rate=blocks.sample_rate)
     with new_file(target, overwrite=overwrite) as file:
         writer = BitstreamWriter(file, header)
-        for codes in _encode_blocks(codec, blocks(), num_quantizers):
+        for codes in _encode_blocks(codec, blocks, num_quantizers):
             writer.write(codes)
-        writer.close(num_samples)
+        writer.close(blocks.num_samples)
     return writer.header
+
+
+def compress_source(codec: Codec, source: Path, *, num_quantizers: int | None = None) -> Bitstream:
+    """Encode an audio file to codes in memory; its audio is never there as a whole. Otherwise as `compress_file`."""
+    blocks = FileBlocks(source, codec.sample_rate)
+    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
+    rate, num_channels = blocks.sample_rate, blocks.num_channels
+    header = describe_codes(
+        codec, codes.shape[1], num_channels=num_channels, sample_rate=rate, num_samples=blocks.num_samples
+    )
+    return Bitstream(header, codes)
 
 
 def decompress_file(

@@ -3,13 +3,15 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
 from codec.errors import CodecError, ConfigError
+
+T = TypeVar("T")
 
 
 class Job(NamedTuple):
@@ -69,7 +71,26 @@ def plan(
 
 
 def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> int:
-    """Do every job, its line to standard output; among several jobs a bad file is named and costs only itself.
+    """Do every job; as `report`."""
+    return report(prog, jobs, ((number, attempt(work, job)) for number, job in enumerate(jobs)))
+
+
+def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
+    """What the work gives, or what a caller can cause that went wrong: a bad file among several costs only itself."""
+    try:
+        return work(*given)
+    except CodecError as error:
+        return error
+
+
+def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome | CodecError]]) -> int:
+    """Print the line of every job to standard output, or name the file that is bad, while the results come in.
+
+    Args:
+        prog: The command.
+        jobs: All of them.
+        results: Number of a job and how it ended, each job once, in any order. They are told in the order of the jobs,
+            as soon as those before are known.
 
     Returns:
         Exit code: 0, or 1 if a file failed or is incomplete.
@@ -77,25 +98,34 @@ def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> 
     Raises:
         CodecError: The only job failed.
     """
-    num_bad = 0
+    num_bad = num_told = 0
+    known: dict[int, Outcome | CodecError] = {}
     # None: no bar where standard error is no terminal. tqdm.write would draw one before its delay is over.
-    bar = tqdm(jobs, desc=prog, unit="file", delay=2, leave=False, disable=len(jobs) == 1 or None)
-    for job in bar:
-        try:
-            line, lost = work(job)
-        except CodecError as error:
-            if len(jobs) == 1:
-                raise CodecError(_about(job.source, str(error))) from error
-            line, lost = "", str(error)
-        bar.clear()
-        if line:
-            print(line, flush=True)
-        if lost:
-            print(f"{prog}: {_about(job.source, lost)}", file=sys.stderr)
-            num_bad += 1
+    hidden = len(jobs) == 1 or None
+    with tqdm(total=len(jobs), desc=prog, unit="file", delay=2, leave=False, disable=hidden) as bar:
+        for number, result in results:
+            known[number] = result
+            bar.update()
+            bar.clear()
+            while num_told in known:
+                num_bad += _tell(prog, jobs[num_told], known.pop(num_told), alone=len(jobs) == 1)
+                num_told += 1
     if num_bad and len(jobs) > 1:
         print(f"{prog}: {num_bad} of {len(jobs)} files failed or are incomplete", file=sys.stderr)
     return 1 if num_bad else 0
+
+
+def _tell(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> bool:
+    """Print how a job ended; whether it is bad."""
+    if isinstance(result, CodecError):
+        if alone:
+            raise CodecError(_about(job.source, str(result))) from result
+        result = Outcome("", str(result))
+    if result.line:
+        print(result.line, flush=True)
+    if result.lost:
+        print(f"{prog}: {_about(job.source, result.lost)}", file=sys.stderr)
+    return bool(result.lost)
 
 
 def _about(source: Path, reason: str) -> str:

@@ -57,6 +57,11 @@ class ModelOptions:
     """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
     device: Device = "auto"
     """auto is cuda where there is one."""
+    mode: Annotated[Literal["float32", "bf16_decoder", "bf16", "onnx"], _shown("float32|bf16_decoder|bf16|onnx")] = (
+        "float32"
+    )
+    """How to run it. bf16 is fast where the processor has bfloat16, bf16_decoder leaves the codes as they are; onnx is
+    ONNX Runtime."""
     overwrite: bool = False
     """Replace files that are there already."""
 
@@ -79,6 +84,9 @@ class EncodeOptions(ModelOptions):
     """The most levels that do not exceed B bit/s per channel: 6000 or 6k."""
     format: Annotated[Literal["codec", "npy", "npz", "jsonl"] | None, _shown("codec|npy|npz|jsonl")] = None
     """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length."""
+    batch_seconds: Annotated[float, arg(metavar="S")] = 60.0
+    """Encode files of similar length together, up to S seconds of audio at a time; a longer one goes alone, by blocks.
+    0: one file at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +133,62 @@ class CompareOptions:
     """Draw the figure into this file."""
     overwrite: bool = False
     """Replace a file that is there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Measure how fast a model is on this processor, beside other codecs and beside the machine's own peak.
+
+    Whole signals part by part and in every fast mode, a live stream block by block, peak memory against length, FLOP,
+    other codecs that are installed (random weights, nothing is downloaded), and the residual quantizer beside
+    vector-quantize-pytorch. What is compared runs in the same rounds, so that a busy machine slows both. Five minutes:
+      codec-bench --quick
+      codec-bench runs/speech_16khz -o bench.json --plot bench.png
+      codec-bench --recipe quickstart --modes float32 onnx --peers encodec mimi --threads 1
+    """
+
+    model: Positional[Annotated[str | None, _shown("MODEL")]] = None
+    """A run directory of codec-train, a checkpoint, a model folder or a shipped model. If not given: a recipe."""
+    recipe: Annotated[str | None, _shown("NAME|FILE")] = None
+    """Take the architecture of a recipe, with random weights; speech_16khz if neither is given."""
+    output: Annotated[Path | None, _shown("JSON", "-o")] = None
+    """Write all numbers, the machine and versions to this file."""
+    plot: Annotated[Path | None, _shown("PNG")] = None
+    """Draw the figure into this file."""
+    modes: Annotated[tuple[str, ...], _shown("MODE...")] = ()
+    """float32 bf16_decoder bf16 onnx. If not given: all, but bf16 only where the processor has it. Peers are compared
+    with the first."""
+    peers: Annotated[tuple[str, ...], _shown("PEER...")] = ()
+    """encodec mimi dac snac, or none; all that are installed if not given."""
+    threads: Annotated[tuple[str, ...], _shown("N|all...")] = ()
+    """Numbers of threads, each measured by itself: 1 all if not given."""
+    seconds: Annotated[float | None, _shown("S")] = None
+    """Audio of a run on whole signals: 10 if not given."""
+    block_ms: Annotated[float | None, _shown("MS")] = None
+    """Audio of a block of the live stream: 20 if not given."""
+    rounds: Annotated[int | None, _shown("N")] = None
+    """Measured rounds: 7 if not given. Slow peers get fewer."""
+    file_seconds: Annotated[tuple[float, ...], _shown("S...")] = ()
+    """Lengths of the files whose memory is measured: 10 60 600 if not given; add 3600 for an hour."""
+    quick: bool = False
+    """Half a minute: little audio, few rounds, one thread, one mode, where not given otherwise. Not for quoting."""
+    overwrite: bool = False
+    """Replace files that are there already."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write a model as ONNX files that run without PyTorch, with a program in NumPy that shows how.
+
+    The graphs are run in ONNX Runtime and compared with PyTorch before anything is written. Needs the extra `export`.
+    """
+
+    model: Positional[Name] = None
+    """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
+    output: Annotated[Path, _shown("DIR", "-o")]
+    """Folder for encoder.onnx, decoder.onnx, codec.json and example.py."""
+    overwrite: bool = False
+    """Replace an export that is there already."""
 
 
 def parse(options: Any, words: Sequence[str], prog: str, **how: Any) -> Any:

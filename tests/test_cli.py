@@ -14,7 +14,8 @@ import torch
 
 from codec import cli
 from codec.audio import load_audio
-from codec.bitstream import Bitstream
+from codec.batching import compress_batch
+from codec.bitstream import Bitstream, read_codes
 from codec.compression import compress
 from codec.config import CodecConfig, from_dict
 from codec.model.codec import build_codec
@@ -193,6 +194,8 @@ class TestLevels:
             (["a.wav", "--bitrate", "1k"], "bitrate 1000 bit/s is below the lowest of this model, 1600 bit/s"),
             (["a.wav", "--bitrate", "fast"], "bitrate 'fast' is no positive number"),
             (["a.wav", "--bitrate", "3k", "--num-quantizers", "1"], "--num-quantizers and --bitrate say the same"),
+            (["a.wav", "--batch-seconds", "nan"], "--batch-seconds nan is no length"),
+            (["a.wav", "--batch-seconds", "inf"], "--batch-seconds inf is no length"),
             (["a.codec"], "a .codec file can only be cut to fewer levels: give --num-quantizers N"),
             (["a.codec", "--num-quantizers", "1", "--format", "npy"], "a .codec file can only be cut"),
             (["a.codec", "a.wav", "--num-quantizers", "1"], "give audio files or .codec files, not both"),
@@ -317,6 +320,107 @@ class TestBadAudio:
         first, last = err.splitlines()
         assert first.startswith("codec-encode: in/b.wav is not audio")
         assert last == "codec-encode: 1 of 3 files failed or are incomplete"
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Files of every batch that is encoded from here on."""
+    found: list[int] = []
+
+    def count(codec: object, recordings: list[object], **how: object) -> object:
+        found.append(len(recordings))
+        return compress_batch(codec, recordings, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("codec.batching.compress_batch", count)
+    return found
+
+
+def same_codes(first: Path, second: Path) -> None:
+    """Two float paths gave the same file, but for near-ties."""
+    one, two = (Bitstream.from_bytes(path.read_bytes()) for path in (first, second))
+    assert one.header == two.header
+    assert (one.codes == two.codes).mean() > 0.99
+
+
+class TestBatches:
+    """Lengths are seconds at the 8 kHz of the model."""
+
+    def test_files_of_similar_length_go_together(self, call: Call, batches: list[int]) -> None:
+        noise("in/a.wav", 8000, 8000, seed=1)
+        noise("in/b.wav", 44_100, 80_000, 2, seed=2)
+        noise("in/c.flac", 16_000, 15_000, seed=3)
+        noise("in/d.wav", 8000, 800, seed=4)
+        noise("in/e.wav", 8000, 7501, seed=5)
+        code, out, err = call(cli.encode_main, "in", "-o", "together", "--batch-seconds", 4)
+        assert (code, err, batches) == (0, "", [3])
+        names = ["a.codec", "b.codec", "c.codec", "d.codec", "e.codec"]
+        assert [line.split()[0] for line in out.splitlines()] == [f"together/{name}" for name in names]
+        assert call(cli.encode_main, "in", "-o", "alone", "--batch-seconds", 0)[0] == 0
+        assert batches == [3]
+        for name in names:
+            same_codes(Path("together", name), Path("alone", name))
+
+    @pytest.mark.parametrize(("seconds", "expected"), [(0, []), (-1, []), (0.9, []), (1.9, []), (2, [2, 2]), (60, [5])])
+    def test_a_batch_holds_so_many_seconds(
+        self, call: Call, batches: list[int], seconds: float, expected: list[int]
+    ) -> None:
+        for name in "abcde":
+            noise(f"in/{name}.wav", num_samples=8000)
+        assert call(cli.encode_main, "in", "-o", "out", "--batch-seconds", seconds)[0] == 0
+        assert len(files("out")) == 5
+        assert batches == expected
+
+    def test_windows(self, call: Call, batches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lengths are compared within a window, so that a corpus need not be read through before it starts."""
+        monkeypatch.setattr("codec.cli.encode.WINDOW_FILES", 2)
+        for name in "abcde":
+            noise(f"in/{name}.wav", seed=ord(name))
+        code, out, _ = call(cli.encode_main, "in", "-o", "out")
+        assert (code, batches) == (0, [2, 2])
+        assert [line.split()[0] for line in out.splitlines()] == [f"out/{name}.codec" for name in "abcde"]
+        for name in "abcde":
+            call(cli.encode_main, f"in/{name}.wav", "-o", "one.codec", "--overwrite")
+            same_codes(Path(f"out/{name}.codec"), Path("one.codec"))
+
+    @pytest.mark.parametrize("suffix", ["npy", "npz", "jsonl"])
+    def test_plain_codes(self, call: Call, batches: list[int], suffix: str) -> None:
+        noise("in/a.wav", 44_100, 4411, 2, seed=1)
+        noise("in/b.wav", num_samples=800, seed=2)
+        assert call(cli.encode_main, "in", "-o", "plain", "--format", suffix, "--num-quantizers", 1)[0] == 0
+        assert call(cli.encode_main, "in", "-o", "codes", "--num-quantizers", 1)[0] == 0
+        assert batches == [2, 2]
+        model = Bitstream.from_bytes(Path("codes/a.codec").read_bytes()).header
+        for name in ("a", "b"):
+            expected = Bitstream.from_bytes(Path(f"codes/{name}.codec").read_bytes())
+            assert expected.header.num_quantizers == 1
+            found = read_codes(f"plain/{name}.{suffix}", model)
+            np.testing.assert_array_equal(found.codes, expected.codes)
+            if suffix != "npy":
+                assert found.header == expected.header
+
+    def test_a_bad_file_costs_only_itself(self, call: Call, batches: list[int]) -> None:
+        """Whether its header tells, or only its samples, or that it can't be written."""
+        for name in ("a", "b", "d", "f"):
+            noise(f"in/{name}.wav", num_samples=8000)
+        Path("in/b.wav").write_text("no audio")
+        sf.write("in/c.wav", np.append(np.zeros(7999), np.nan), 8000, subtype="FLOAT")
+        noise("in/e.wav", num_samples=8000, num_channels=4)
+        with file_size_limit(800):
+            code, out, err = call(cli.encode_main, "in", "-o", "out")
+        assert (code, batches) == (1, [4])
+        assert [line.split()[0] for line in out.splitlines()] == [f"out/{name}.codec" for name in "adf"]
+        assert files("out") == {"a.codec", "d.codec", "f.codec"}
+        lines = err.splitlines()
+        assert [line.split()[1] for line in lines] == ["in/b.wav", "in/c.wav", "in/e.wav:", "3"]
+        assert "File too large" in lines[2]
+
+    def test_all_bad(self, call: Call, batches: list[int]) -> None:
+        for name in "ab":
+            Path("in").mkdir(exist_ok=True)
+            _not_a_number(Path(f"in/{name}.wav"))
+        code, out, err = call(cli.encode_main, "in", "-o", "out")
+        assert (code, out, batches) == (1, "", [])
+        assert len(err.splitlines()) == 3
 
 
 def _patch(offset: int, value: int) -> Callable[[Path], None]:
@@ -646,3 +750,31 @@ for main in (cli.train_main, cli.encode_main, cli.decode_main, cli.eval_main):
             ["codec-encode:", "bad.wav"],
             ["codec-encode:", "1"],
         ]
+
+    def test_the_length_of_a_file_takes_no_memory(self, tmp_path: Path) -> None:
+        """Peak of encoding and decoding 8 minutes in stereo over that of 10 seconds. The samples alone take 61 MB."""
+        values = {"latent_dim": 8, "encoder": {"channels": [8], "num_blocks": [1]}, "decoder": {"channels": 8}}
+        values["quantizer"] = {"num_quantizers": 2, "codebook_size": 16, "codebook_dim": 4}
+        save_codec(build_codec(from_dict(CodecConfig, values, source="test")), tmp_path / "model")
+        block = np.random.default_rng(0).uniform(-0.5, 0.5, (160_000, 2))
+        for name, num_blocks in (("short", 1), ("long", 48)):
+            with sf.SoundFile(tmp_path / f"{name}.wav", "w", 16_000, 2) as file:
+                for _ in range(num_blocks):
+                    file.write(block)
+        code = """
+import resource
+from codec import cli
+for name in ("short", "long"):
+    for main, source in ((cli.encode_main, f"{name}.wav"), (cli.decode_main, f"{name}.codec")):
+        try:
+            main([source, "--model", "model", "--device", "cpu"])
+        except SystemExit as stop:
+            assert stop.code == 0
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+        done = python(code, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert sf.info(tmp_path / "long.decoded.wav").frames == 48 * 160_000
+        peaks = [int(line.split()[1]) / 1000 for line in done.stdout.splitlines() if line.startswith("peak")]
+        assert len(peaks) == 2
+        assert peaks[1] - peaks[0] < 20, "MB"

@@ -1,9 +1,10 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from codec.errors import AudioError, CodecError, ConfigError
-from codec.jobs import Job, Outcome, check_outputs, plan, run_jobs
+from codec.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
 
 AUDIO = (".wav", ".flac")
 
@@ -135,3 +136,27 @@ class TestRun:
 
         with pytest.raises(KeyError):
             run_jobs("prog", JOBS, work)
+
+    def test_results_in_any_order_are_told_in_that_of_the_jobs(self, capsys: pytest.CaptureFixture[str]) -> None:
+        told = []
+
+        def results() -> Iterator[tuple[int, Outcome | CodecError]]:
+            for number in (1, 0, 2):
+                yield number, AudioError("it has no samples") if number == 1 else Outcome(f"{number} done")
+                told.append(capsys.readouterr())
+
+        assert report("prog", JOBS, results()) == 1
+        assert told == [("", ""), ("0 done\n", "prog: b: it has no samples\n"), ("2 done\n", "")]
+        assert capsys.readouterr() == ("", "prog: 1 of 3 files failed or are incomplete\n")
+
+    def test_an_attempt_keeps_what_a_caller_can_cause(self) -> None:
+        def work(divisor: int) -> int:
+            if divisor == 1:
+                raise AudioError("one")
+            return 6 // divisor
+
+        assert attempt(work, 2) == 3
+        error = attempt(work, 1)
+        assert isinstance(error, AudioError) and str(error) == "one"
+        with pytest.raises(ZeroDivisionError):
+            attempt(work, 0)

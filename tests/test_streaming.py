@@ -1,14 +1,18 @@
 """Streams in blocks of any size give what the whole signal gives."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from models import DECODERS, HOP, assert_codes_equal, noise, tiny_codec
+from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.model.codec import build_codec
+from codec.pretrained import save_codec
 from codec.streaming import StreamDecoder, StreamEncoder
 
 FRAME_BLOCKS = [1, 2, 3, 7]
@@ -113,6 +117,7 @@ def test_two_streams_of_one_model_do_not_meet():
     [
         (torch.zeros(20), "a block must be float32 .B, 1, T., not torch.float32 .20."),
         (torch.zeros(1, 2, 20), "not torch.float32 .1, 2, 20."),
+        (torch.zeros(0, 1, 20), "not torch.float32 .0, 1, 20."),
         (torch.zeros(1, 1, 20, dtype=torch.float64), "not torch.float64"),
         (torch.zeros(1, 1, 20, dtype=torch.int16), "not torch.int16"),
         (torch.zeros(2, 1, 20), "batch size 2 in a stream of batch size 1"),
@@ -156,14 +161,20 @@ def test_a_number_of_levels_that_the_model_does_not_have(num_quantizers):
         (torch.zeros(4, 3, dtype=torch.int64), "int64 .B, k, F."),
         (torch.zeros(1, 4, 3), "not torch.float32"),
         (torch.full((1, 4, 3), 16), "found 16"),
-        (torch.zeros(2, 4, 3, dtype=torch.int64), "batch size 2 in a stream of another batch size"),
+        (torch.zeros(2, 4, 3, dtype=torch.int64), "batch size 2 in a stream of batch size 1"),
+        (torch.zeros(1, 3, 3, dtype=torch.int64), "codes of 3 levels in a stream of 4"),
     ],
 )
 def test_codes_that_are_refused(codes, message):
-    decoder = StreamDecoder(tiny_codec())
-    decoder.push(torch.zeros(1, 4, 1, dtype=torch.int64))
+    """And the stream goes on as if they had never come."""
+    codec = tiny_codec()
+    decoder, untouched = StreamDecoder(codec), StreamDecoder(codec)
+    for stream in (decoder, untouched):
+        stream.push(torch.ones(1, 4, 2, dtype=torch.int64))
     with pytest.raises(BitstreamError, match=message):
         decoder.push(codes)
+    following = torch.full((1, 4, 3), 7)
+    assert torch.equal(decoder.push(following), untouched.push(following))
 
 
 def test_a_decoder_gives_no_more_samples_than_were_asked_for():
@@ -178,5 +189,231 @@ def test_a_decoder_without_context_keeps_its_batch_size_too():
     config = CodecConfig(latent_dim=4, encoder=IdentityEncoderConfig(), decoder=IdentityDecoderConfig())
     decoder = StreamDecoder(build_codec(config).eval())
     decoder.push(torch.zeros(2, 1, 3, dtype=torch.int64))
-    with pytest.raises(BitstreamError, match="codes of batch size 1 in a stream of another batch size"):
+    with pytest.raises(BitstreamError, match="codes of batch size 1 in a stream of batch size 2"):
         decoder.push(torch.zeros(1, 1, 3, dtype=torch.int64))
+
+
+def test_a_rate_that_the_model_does_not_have():
+    StreamEncoder(tiny_codec(), sample_rate=16_000)
+    with pytest.raises(
+        AudioError, match=r"has 44100 Hz, the model 16000 Hz: resample its blocks with codec\.resampling"
+    ):
+        StreamEncoder(tiny_codec(), sample_rate=44_100)
+
+
+# ---- The end of a decoder's stream
+
+
+@pytest.mark.parametrize("num_samples", [1, HOP, 10 * HOP + 7])
+def test_a_flushed_encoder_made_frames_for_all_samples(codec, num_samples):
+    """So that a decoder has nothing left to give when they have come."""
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec, num_samples)
+    codes = torch.cat([encoder.push(noise(2, 1, num_samples)), encoder.flush()], dim=-1)
+    audio = [decoder.push(block) for block in codes.split(1, dim=-1)]
+    assert sum(block.shape[-1] for block in audio) == num_samples
+    rest = decoder.flush()
+    assert rest.shape == (2, 1, 0)
+    assert rest.dtype == torch.float32
+
+
+def test_a_decoder_ends_once():
+    codes = torch.zeros(1, 4, 3, dtype=torch.int64)
+    decoder = StreamDecoder(tiny_codec())
+    with pytest.raises(BitstreamError, match="no frames"):
+        decoder.flush()
+    decoder.push(codes)
+    decoder.flush()
+    with pytest.raises(BitstreamError, match="flushed already"):
+        decoder.flush()
+    with pytest.raises(BitstreamError, match="make a new StreamDecoder"):
+        decoder.push(codes)
+
+
+def test_a_stream_that_broke_off_is_told_from_a_whole_one():
+    """As `Codec.decode` tells it; the frames that are missing may still come."""
+    decoder = StreamDecoder(tiny_codec(), 3 * HOP)
+    decoder.push(torch.zeros(1, 4, 3, dtype=torch.int64))
+    with pytest.raises(BitstreamError, match="3 frames hold 40 samples, not the 60 asked for: push the frames that"):
+        decoder.flush()
+    decoder.push(torch.zeros(1, 4, 1, dtype=torch.int64))
+    assert decoder.flush().shape == (1, 1, 0)
+
+
+# ---- State
+
+
+def through_a_file(state, path):
+    save_file(state, path)
+    return load_file(path)
+
+
+def finish(encoder, audio):
+    return torch.cat([encoder.push(audio), encoder.flush()], dim=-1)
+
+
+@pytest.mark.parametrize("pushed", [0, 1, HOP - 1, HOP, HOP + 3, 9 * HOP, 30 * HOP + 7])
+def test_an_encoder_goes_on_from_its_state_to_the_bit(tmp_path, pushed):
+    codec, audio = tiny_codec(), noise(2, 1, 30 * HOP + 7)
+    encoder = StreamEncoder(codec, 3)
+    encoder.push(audio[..., :pushed])
+    restored = StreamEncoder.restore(codec, through_a_file(encoder.state(), tmp_path / "state"))
+    assert restored.num_samples == pushed
+    assert torch.equal(finish(restored, audio[..., pushed:]), finish(encoder, audio[..., pushed:]))
+
+
+@pytest.mark.parametrize("pushed", [0, 1, 2, 9, 30])
+def test_a_decoder_goes_on_from_its_state_to_the_bit(tmp_path, codec, pushed):
+    codes = codec.encode(noise(2, 1, 30 * HOP + 7), 3)
+    decoder = StreamDecoder(codec, 30 * HOP + 7)
+    for block in codes[..., :pushed].split(1, dim=-1) if pushed else ():
+        decoder.push(block)
+    restored = StreamDecoder.restore(codec, through_a_file(decoder.state(), tmp_path / "state"))
+    assert restored.num_samples == 30 * HOP + 7
+    assert restored.num_frames == pushed
+    for block in codes[..., pushed:].split(2, dim=-1):
+        audio = decoder.push(block)
+        assert torch.equal(restored.push(block), audio)
+    assert restored.flush().shape == (2, 1, 0)
+
+
+OTHER_PROCESS = """
+from safetensors.torch import load_file, save_file
+from codec import StreamDecoder, StreamEncoder, load_codec
+
+codec = load_codec("model")
+rest = load_file("rest")
+encoder = StreamEncoder.restore(codec, load_file("encoder"))
+decoder = StreamDecoder.restore(codec, load_file("decoder"))
+codes = encoder.push(rest["audio"])
+result = {"codes": codes, "last": encoder.flush(), "audio": decoder.push(codes)}
+save_file({name: tensor.contiguous() for name, tensor in result.items()}, "result")
+"""
+
+
+def test_a_stream_goes_on_in_another_process(tmp_path):
+    codec, audio = tiny_codec("istft"), noise(2, 1, 20 * HOP + 7)
+    save_codec(codec, tmp_path / "model")
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
+    decoder.push(encoder.push(audio[..., :155]))
+    save_file(encoder.state(), tmp_path / "encoder")
+    save_file(decoder.state(), tmp_path / "decoder")
+    save_file({"audio": audio[..., 155:].contiguous()}, tmp_path / "rest")
+    subprocess.run([sys.executable, "-c", OTHER_PROCESS], cwd=tmp_path, check=True, timeout=120)
+    result, codes = load_file(tmp_path / "result"), encoder.push(audio[..., 155:])
+    assert torch.equal(result["codes"], codes)
+    assert torch.equal(result["last"], encoder.flush())
+    assert torch.equal(result["audio"], decoder.push(codes))
+
+
+def test_a_state_is_a_copy():
+    """A layer that wrote to its context in place would change neither the state nor a stream made from it."""
+    codec, audio = tiny_codec(), noise(1, 1, 10 * HOP + 7)
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
+    decoder.push(encoder.push(audio))
+    for stream in (encoder, decoder):
+        state = stream.state()
+        before = {name: tensor.clone() for name, tensor in state.items()}
+        for each in (stream, type(stream).restore(codec, state)):
+            with torch.inference_mode():
+                for tensor in (*each._cache.values(), *([each._rest] if each is encoder else [])):
+                    tensor.fill_(9.0)
+        assert all(torch.equal(state[name], before[name]) for name in before)
+
+
+def test_the_names_in_a_state():
+    codec = tiny_codec()
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
+    counters = {"model_id", "batch_size", "num_quantizers", "num_samples", "finished"}
+    assert encoder.state().keys() == counters
+    assert decoder.state().keys() == counters | {"num_frames"}
+    decoder.push(encoder.push(torch.zeros(1, 1, HOP + 3)))
+    layers = {f"encoder.layers.{layer}" for layer in ("0", "1.depthwise", "2", "3.depthwise")}
+    assert encoder.state().keys() == counters | {"rest"} | layers
+    assert decoder.state().keys() == counters | {"num_frames", "decoder.blocks.0.depthwise", "decoder.head"}
+    assert encoder.state()["rest"].shape == (1, 1, 3)
+
+
+def test_a_flushed_stream_says_so_in_its_state():
+    codec = tiny_codec()
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
+    decoder.push(finish(encoder, noise(1, 1, 5)))
+    decoder.flush()
+    for stream, error in ((encoder, AudioError), (decoder, BitstreamError)):
+        assert stream.state()["finished"] == 1
+        with pytest.raises(error, match="flushed already"):
+            type(stream).restore(codec, stream.state()).flush()
+
+
+def test_the_state_of_a_stream_without_context():
+    config = CodecConfig(latent_dim=4, encoder=IdentityEncoderConfig(), decoder=IdentityDecoderConfig())
+    codec = build_codec(config).eval()
+    audio = noise(2, 1, 5 * codec.hop_length + 1)
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
+    codes = encoder.push(audio)
+    decoder.push(codes)
+    assert torch.equal(finish(StreamEncoder.restore(codec, encoder.state()), audio), finish(encoder, audio))
+    with pytest.raises(BitstreamError, match="codes of batch size 1 in a stream of batch size 2"):
+        StreamDecoder.restore(codec, decoder.state()).push(codes[:1])
+
+
+BAD_STATES = {
+    "a layer is missing": ({"encoder.layers.1.depthwise": None}, "it has no 'encoder.layers.1.depthwise'"),
+    "a counter is missing": ({"num_samples": None}, "it has no 'num_samples'"),
+    "the rest is missing": ({"rest": None}, "it has no 'rest'"),
+    "unknown": ({"encoder.layers.9": torch.zeros(1)}, "it has 'encoder.layers.9', which a stream of this model"),
+    "shape": (
+        {"encoder.layers.1.depthwise": torch.zeros(2, 8, 3)},
+        r"'encoder.layers.1.depthwise' is torch.float32 \[2, 8, 3\], not torch.float32 \[2, 8, 2\]",
+    ),
+    "dtype": (
+        {"encoder.layers.1.depthwise": torch.zeros(2, 8, 2).bfloat16()},
+        "is torch.bfloat16 .* not torch.float32",
+    ),
+    "batch of a layer": ({"encoder.layers.1.depthwise": torch.zeros(1, 8, 2)}, r"\[1, 8, 2\], not .* \[2, 8, 2\]"),
+    "batch": ({"batch_size": torch.tensor(3)}, r"'rest' is torch.float32 \[2, 1, 7\], not torch.float32 \[3, 1, 7\]"),
+    "samples": ({"num_samples": torch.tensor(8)}, r"'rest' is .*7\], not .*8\]"),
+    "no samples": ({"batch_size": torch.tensor(0)}, r"'num_samples' is 107, not in 0 \.\. 0"),
+    "dtype of a counter": (
+        {"num_samples": torch.tensor(107.0)},
+        r"'num_samples' is torch.float32 \[\], not torch.int64",
+    ),
+    "levels": ({"num_quantizers": torch.tensor(5)}, r"'num_quantizers' is 5, not in 1 \.\. 4"),
+    "negative": ({"num_samples": torch.tensor(-1)}, "'num_samples' is -1, not in 0"),
+    "model": ({"model_id": torch.zeros(32, dtype=torch.uint8)}, "it is of model 000000000000, not of "),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_STATES)
+def test_states_that_do_not_fit_are_refused(kind):
+    changes, message = BAD_STATES[kind]
+    codec = tiny_codec()
+    encoder = StreamEncoder(codec)
+    encoder.push(noise(2, 1, 5 * HOP + 7))
+    state = {name: tensor for name, tensor in (encoder.state() | changes).items() if tensor is not None}
+    with pytest.raises(ConfigError, match=f"the state does not fit: .*{message}") as error:
+        StreamEncoder.restore(codec, state)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoder.head": torch.zeros(2, 40, 2)}, r"'decoder.head' is .*\[2, 40, 2\], not .*\[2, 40, 1\]"),
+        ({"num_frames": torch.tensor(0)}, r"'batch_size' is 2, not in 0 \.\. 0"),
+        ({"num_quantizers": torch.tensor(0)}, r"'num_quantizers' is 0, not in 1 \.\. 4"),
+        ({"num_samples": torch.tensor(-2)}, "'num_samples' is -2, not in -1"),
+        ({"finished": torch.tensor(2)}, r"'finished' is 2, not in 0 \.\. 1"),
+        ({"rest": torch.zeros(2, 1, 3)}, "it has 'rest', which a stream of this model and length has not"),
+    ],
+)
+def test_states_of_a_decoder_that_do_not_fit(changes, message):
+    codec = tiny_codec()
+    decoder = StreamDecoder(codec)
+    decoder.push(torch.zeros(2, 4, 3, dtype=torch.int64))
+    with pytest.raises(ConfigError, match=message):
+        StreamDecoder.restore(codec, decoder.state() | changes)
+
+
+def test_a_state_of_another_model_of_the_same_shape():
+    with pytest.raises(ConfigError, match="it is of model"):
+        StreamEncoder.restore(tiny_codec(seed=1), StreamEncoder(tiny_codec()).state())

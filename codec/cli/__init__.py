@@ -1,4 +1,4 @@
-"""The commands: codec-train, codec-encode, codec-decode, codec-eval and codec-compare.
+"""The commands: codec-train, codec-encode, codec-decode, codec-eval, codec-compare, codec-bench and codec-export.
 
 Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files,
 which are named; 2 not done, and why is said in one line; 130 interrupted. Each command is a module, which only its own
@@ -46,6 +46,20 @@ def compare_main(argv: Sequence[str] | None = None) -> None:
     from codec.cli.compare import compare
 
     _run("codec-compare", compare, argv)
+
+
+def bench_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-bench."""
+    from codec.cli.bench import bench
+
+    _run("codec-bench", bench, argv)
+
+
+def export_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-export."""
+    from codec.cli.export import export
+
+    _run("codec-export", export, argv)
 
 
 def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:

@@ -1,18 +1,22 @@
 """codec-encode: audio files to codes, or .codec files cut to fewer levels."""
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.cli.loading import load_model, read_bitstream
-from codec.errors import ConfigError
-from codec.jobs import Job, Outcome, plan, run_jobs
+from codec.errors import CodecError, ConfigError
+from codec.jobs import Job, Outcome, attempt, plan, report, run_jobs
 from codec.options import EncodeOptions, parse, parse_bitrate
 
 if TYPE_CHECKING:
     from codec.bitstream import Bitstream, Header
     from codec.model.codec import Codec
+
+WINDOW_FILES = 256
+"""Files among which those of similar length are looked for: so many headers are read before the first is encoded."""
 
 
 def encode(argv: Sequence[str]) -> int:
@@ -22,6 +26,10 @@ def encode(argv: Sequence[str]) -> int:
         return _cut(options)
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
+    if not math.isfinite(options.batch_seconds):
+        raise ConfigError(
+            f"--batch-seconds {options.batch_seconds} is no length: give seconds, or 0 for one file a time"
+        )
     bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
     from codec.audio import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
@@ -31,32 +39,68 @@ def encode(argv: Sequence[str]) -> int:
     codec = load_model(options)
     levels = options.num_quantizers if bitrate is None else codec.config.num_quantizers_for(bitrate)
     codec.check_num_quantizers(levels)
-    return run_jobs("codec-encode", jobs, lambda job: _encode_file(codec, job, levels, options.overwrite))
+    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
+
+
+def _encode_files(
+    codec: "Codec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
+) -> Iterator[tuple[int, Outcome | CodecError]]:
+    """Encode files in batches of similar length; a file without others of its length by itself, block by block."""
+    from codec.batching import plan_batches, read_size
+
+    capacity = max(0, round(options.batch_seconds * codec.sample_rate))
+    for start in range(0, len(jobs), WINDOW_FILES):
+        window = jobs[start : start + WINDOW_FILES]
+        found = {number: attempt(read_size, job.source, codec.sample_rate) for number, job in enumerate(window, start)}
+        yield from ((number, size) for number, size in found.items() if isinstance(size, CodecError))
+        sizes = {number: size for number, size in found.items() if not isinstance(size, CodecError)}
+        numbers = list(sizes)
+        for batch in plan_batches(list(sizes.values()), capacity):
+            if len(batch) == 1:
+                number = numbers[batch[0]]
+                yield number, attempt(_encode_file, codec, jobs[number], levels, options.overwrite)
+            else:
+                yield from _encode_batch(codec, {numbers[at]: jobs[numbers[at]] for at in batch}, levels, options)
+
+
+def _encode_batch(
+    codec: "Codec", jobs: Mapping[int, Job], levels: int | None, options: EncodeOptions
+) -> Iterator[tuple[int, Outcome | CodecError]]:
+    from codec.batching import compress_batch, load_recording
+
+    found = {number: attempt(load_recording, job.source, codec.sample_rate) for number, job in jobs.items()}
+    yield from ((number, recording) for number, recording in found.items() if isinstance(recording, CodecError))
+    recordings = {number: recording for number, recording in found.items() if not isinstance(recording, CodecError)}
+    if not recordings:
+        return
+    bitstreams = compress_batch(codec, list(recordings.values()), num_quantizers=levels)
+    for number, bitstream in zip(recordings, bitstreams, strict=True):
+        yield number, attempt(_write, jobs[number].target, bitstream, options.overwrite)
 
 
 def _encode_file(codec: "Codec", job: Job, levels: int | None, overwrite: bool) -> Outcome:
-    from codec.bitstream import Bitstream
-    from codec.compression import compress_file
+    from codec.compression import compress_file, compress_source
 
-    if job.target.suffix == ".codec":
-        header = compress_file(codec, job.source, job.target, num_quantizers=levels, overwrite=overwrite)
-        return Outcome(_describe_codes(job.target, header))
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder, "whole.codec")
-        header = compress_file(codec, job.source, scratch, num_quantizers=levels)
-        _write_plain(job.target, Bitstream.from_bytes(scratch.read_bytes()), overwrite)
+    if job.target.suffix != ".codec":
+        return _write(job.target, compress_source(codec, job.source, num_quantizers=levels), overwrite)
+    header = compress_file(codec, job.source, job.target, num_quantizers=levels, overwrite=overwrite)
     return Outcome(_describe_codes(job.target, header))
 
 
-def _write_plain(target: Path, bitstream: "Bitstream", overwrite: bool) -> None:
-    """Write .npy, .npz or .jsonl complete or not at all."""
+def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
+    """Write codes in any format, complete or not at all."""
     from codec.bitstream import write_codes
     from codec.compression import new_file
 
-    with tempfile.TemporaryDirectory() as folder, new_file(target, overwrite=overwrite) as file:
-        scratch = Path(folder, f"codes{target.suffix}")
-        write_codes(scratch, bitstream)
-        file.write(scratch.read_bytes())
+    with new_file(target, overwrite=overwrite) as file:
+        if target.suffix == ".codec":
+            file.write(bitstream.to_bytes())
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                scratch = Path(folder, f"codes{target.suffix}")
+                write_codes(scratch, bitstream)
+                file.write(scratch.read_bytes())
+    return Outcome(_describe_codes(target, bitstream.header))
 
 
 def _cut(options: EncodeOptions) -> int:
@@ -72,12 +116,7 @@ def _cut(options: EncodeOptions) -> int:
     jobs = plan(options.inputs, options.output, [".codec"], [".codec"], mark=mark, overwrite=overwrite)
 
     def work(job: Job) -> Outcome:
-        from codec.compression import new_file
-
-        bitstream = read_bitstream(job.source).keep_quantizers(levels)
-        with new_file(job.target, overwrite=overwrite) as file:
-            file.write(bitstream.to_bytes())
-        return Outcome(_describe_codes(job.target, bitstream.header))
+        return _write(job.target, read_bitstream(job.source).keep_quantizers(levels), overwrite)
 
     return run_jobs("codec-encode", jobs, work)
 
