@@ -1,0 +1,158 @@
+"""codec-bench: how fast a model is, beside others."""
+
+import difflib
+import io
+import json
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from codec.errors import ConfigError
+from codec.jobs import check_outputs
+from codec.options import BenchOptions, parse
+from codec.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from codec.eval.bench import Benchmark, Plan
+    from codec.model.codec import Codec
+
+DEFAULT_RECIPE = "speech_16khz"
+NO_PEERS = "none"
+MIN_SECONDS = 0.1
+MIN_BLOCK_MS = 1.0
+
+
+def bench(argv: Sequence[str]) -> int:
+    """Measure the speed of a model."""
+    options: BenchOptions = parse(BenchOptions, argv, "codec-bench")
+    _check(options)
+    from codec.eval.bench import run_benchmark
+    from codec.eval.bench_table import format_benchmark
+
+    plan = _plan(options)
+    codec, name = _model(options)
+    benchmark = run_benchmark(codec, name, plan)
+    print(format_benchmark(benchmark))
+    _write(options, benchmark)
+    return 0
+
+
+def _check(options: BenchOptions) -> None:
+    """Find what is wrong before torch is loaded.
+
+    Raises:
+        ConfigError: Two models, a number that is too small, a wrong suffix, or an output that is there already.
+    """
+    if options.model is not None and options.recipe is not None:
+        raise ConfigError(f"a model or a recipe, not both: {options.model} and --recipe {options.recipe}")
+    for name, lowest, values in (
+        ("seconds", MIN_SECONDS, [options.seconds]),
+        ("block-ms", MIN_BLOCK_MS, [options.block_ms]),
+        ("rounds", 1, [options.rounds]),
+        ("file-seconds", MIN_SECONDS, options.file_seconds),
+    ):
+        for value in values:
+            if value is not None and not lowest <= value < math.inf:
+                raise ConfigError(f"--{name} {value:g} is too little or no number: give {lowest:g} or more")
+    for path, suffix in ((options.output, ".json"), (options.plot, ".png")):
+        if path is not None:
+            if path.suffix != suffix:
+                raise ConfigError(f"{path} must end with {suffix}")
+            check_outputs([path], options.overwrite)
+
+
+def _plan(options: BenchOptions) -> "Plan":
+    """What to measure; an option that is given goes before what --quick sets.
+
+    Raises:
+        ConfigError: No such mode, peer or number of threads.
+    """
+    from codec.eval.bench import Plan
+    from codec.eval.peers import PEERS
+    from codec.eval.timing import count_threads
+    from codec.fast import MODES
+
+    modes = _known("mode", options.modes, MODES) or _default_modes()
+    peers = _known("peer", options.peers, [*PEERS, NO_PEERS])
+    plan = Plan(
+        modes=modes,
+        peers=[name for name in peers or PEERS if name != NO_PEERS],
+        threads=count_threads(options.threads or ("1", "all")),
+    )
+    if options.quick:
+        plan = plan._replace(
+            modes=modes if options.modes else MODES[:1],
+            threads=count_threads(options.threads or ("1",)),
+            seconds=1.0,
+            num_rounds=2,
+            num_blocks=50,
+            file_s=(1.0, 10.0),
+            product_size=512,
+            batch_size=1,
+            budget_s=1.0,
+        )
+    return plan._replace(
+        seconds=options.seconds or plan.seconds,
+        block_ms=options.block_ms or plan.block_ms,
+        num_rounds=options.rounds or plan.num_rounds,
+        file_s=options.file_seconds or plan.file_s,
+    )
+
+
+def _default_modes() -> list[str]:
+    """All but those in a precision that this processor would have to emulate."""
+    import torch
+
+    from codec.fast import MODES
+    from codec.precision import has_fast_bfloat16
+
+    return [mode for mode in MODES if has_fast_bfloat16(torch.device("cpu")) or not mode.startswith("bf16")]
+
+
+def _known(kind: str, names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """The names, each once.
+
+    Raises:
+        ConfigError: One is not known; the message names the nearest.
+    """
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1, 0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"give some of {', '.join(known)}"
+            raise ConfigError(f"no {kind} {name!r}: {hint}")
+    return list(dict.fromkeys(names))
+
+
+def _model(options: BenchOptions) -> tuple["Codec", str]:
+    """The model asked for, in eval mode on the CPU, and its name.
+
+    Raises:
+        ModelError: There is no such model.
+        ConfigError: There is no such recipe, or it is not one of audio.
+    """
+    from codec.config import IdentityEncoderConfig
+    from codec.model.codec import build_codec
+    from codec.pretrained import load_codec
+
+    if options.model is not None:
+        return load_codec(options.model), options.model
+    recipe = load_recipe(options.recipe or DEFAULT_RECIPE)
+    if isinstance(recipe.codec.encoder, IdentityEncoderConfig):
+        raise ConfigError(f"recipe {recipe.name} is of vectors, not of audio: give another with --recipe")
+    return build_codec(recipe.codec).eval().requires_grad_(False), f"{recipe.name} (random weights)"
+
+
+def _write(options: BenchOptions, benchmark: "Benchmark") -> None:
+    """Write the files that were asked for."""
+    from codec.compression import new_file
+    from codec.eval.bench import to_json
+    from codec.eval.speed_figure import speed_figure
+
+    if options.output is not None:
+        with new_file(options.output, overwrite=options.overwrite) as file:
+            file.write(json.dumps(to_json(benchmark), indent=1, allow_nan=False).encode() + b"\n")
+    if options.plot is not None:
+        picture = io.BytesIO()
+        speed_figure(benchmark).savefig(picture, format="png", dpi=120)
+        with new_file(options.plot, overwrite=options.overwrite) as file:
+            file.write(picture.getvalue())

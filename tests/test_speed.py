@@ -1,0 +1,124 @@
+import pytest
+import torch
+from models import HOP, tiny_codec
+
+from codec.eval.operations import count_operations
+from codec.eval.speed import PRODUCT_SIZE, WHOLE, measure_offline, measure_stream, noise, part_tasks
+from codec.eval.timing import clock
+from codec.model.codec import Codec
+
+PARTS = {"encoder", "search", "lookup", "decoder"}
+
+
+class _Whole(Codec):
+    """A mode that decodes by other means than the decoder of the model."""
+
+    def decode_frames(self, codes, cache=None):
+        return super().decode_frames(codes, cache)
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return tiny_codec()
+
+
+@pytest.fixture(scope="module")
+def whole(codec):
+    return _Whole(codec.encoder, codec.quantizer, codec.decoder, codec.config).eval()
+
+
+@pytest.fixture(scope="module")
+def offline(codec, whole):
+    codecs = {"float32": codec, "other": whole}
+    return measure_offline(codecs, count_operations(codec), seconds=0.5, num_rounds=3, product_size=64)
+
+
+def test_every_mode_and_part_has_a_speed(offline):
+    measured = {(row.mode, row.part) for row in offline.speeds}
+    assert measured == {
+        *(("float32", part) for part in (*PARTS, *WHOLE)),
+        *(("other", part) for part in ("encoder", "search", *WHOLE)),
+    }
+    for row in offline.speeds:
+        speed = row.times_real_time
+        assert row.num_threads == torch.get_num_threads()
+        assert 0 < speed.quartile_1 <= speed.median <= speed.quartile_3
+        assert speed.num_rounds == 3
+
+
+def test_a_round_trip_takes_longer_than_its_halves(offline):
+    speeds = {(row.mode, row.part): row.times_real_time.median for row in offline.speeds}
+    for mode in ("float32", "other"):
+        assert speeds[mode, "round trip"] < min(speeds[mode, "encode"], speeds[mode, "decode"])
+
+
+def test_speed_is_audio_over_time(codec):
+    # Within a factor that no busy machine reaches, and a speed turned upside down, or of another length, misses.
+    rows = measure_offline({"a": codec}, count_operations(codec), seconds=4.0, num_rounds=3, product_size=64).speeds
+    task = part_tasks(codec, noise(codec.sample_rate, 4.0))["encode"]
+    with torch.inference_mode():
+        fastest = 4.0 / min(clock(task) for _ in range(5))
+    median = next(row.times_real_time.median for row in rows if row.part == "encode")
+    assert fastest / 20 < median < fastest * 20
+
+
+def test_the_share_of_the_peak_is_work_over_time(codec, offline):
+    operations = count_operations(codec)
+    speeds = {(row.mode, row.part): row.times_real_time.median for row in offline.speeds}
+    parts = {(row.mode, row.part) for row in offline.shares}
+    assert parts == {("float32", "encoder"), ("float32", "search"), ("float32", "decoder")} | {
+        ("other", "encoder"),
+        ("other", "search"),
+    }
+    for row in offline.shares:
+        expected = getattr(operations, row.part) * speeds[row.mode, row.part] / 1e9
+        assert row.gflop_per_s.median == pytest.approx(expected, rel=1e-9)
+        assert 0 < row.share.median < 10
+
+
+def test_the_parts_of_a_task_are_those_of_the_codec(codec):
+    audio = noise(codec.sample_rate, 0.1)
+    tasks = part_tasks(codec, audio)
+    codes = codec.encode(audio)
+    latents = codec.encoder(codec.pad(audio))
+    assert torch.equal(tasks["encode"](), codes)
+    assert torch.equal(tasks["encoder"](), latents)
+    assert torch.equal(tasks["search"](), codes)
+    assert torch.equal(tasks["lookup"](), codec.quantizer.decode(codes))
+    assert torch.equal(tasks["decode"](), codec.decode(codes, audio.shape[-1]))
+    assert tasks["decoder"]().shape[-1] == codes.shape[-1] * HOP
+
+
+def test_noise_has_its_length_and_is_the_same_every_time():
+    assert noise(16_000, 0.25).shape == (1, 1, 4000)
+    assert torch.equal(noise(100, 1.0), noise(100, 1.0))
+    assert noise(100, 1e-9).shape[-1] == 1
+
+
+@pytest.mark.parametrize("block_ms", [0.5, 1.25, 20.0])  # 8 samples, a frame of 20, 16 frames
+def test_a_stream(codec, block_ms):
+    row = measure_stream(codec, "float32", block_ms=block_ms, num_blocks=30, budget_s=60.0)
+    assert (row.mode, row.block_ms, row.num_blocks) == ("float32", block_ms, 30)
+    assert 0 < row.median_ms <= row.p99_ms
+    assert 0 < row.product_median_ms <= row.product_p99_ms
+    assert 0.1 < row.product_median_ms < 100  # about 1 ms, on a machine that may be busy
+
+
+def test_the_stream_is_pushed_through_the_codec(codec, monkeypatch):
+    lengths = {"encode_frames": 0, "decode_frames": 0}
+    for name in lengths:
+        method = getattr(Codec, name)
+
+        def count(self, x, *rest, name=name, method=method):
+            lengths[name] += x.shape[-1]
+            return method(self, x, *rest)
+
+        monkeypatch.setattr(Codec, name, count)
+    measure_stream(codec, "float32", block_ms=20.0, num_blocks=10, budget_s=60.0)
+    samples = (10 + 20) * 320
+    assert lengths == {"encode_frames": samples, "decode_frames": samples / HOP}
+    assert PRODUCT_SIZE == 256
+
+
+def test_a_stream_ends_when_its_time_is_up(codec):
+    assert measure_stream(codec, "float32", block_ms=20.0, num_blocks=30, budget_s=0.0).num_blocks == 1
