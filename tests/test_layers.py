@@ -20,6 +20,8 @@ LAYERS = {  # a layer, and how many of its inputs make one frame, the step of a 
     "conv": (lambda: CausalConv1d(CHANNELS, 4, 5), 1),
     "dilated": (lambda: CausalConv1d(CHANNELS, 4, 3, dilation=4), 1),
     "grouped": (lambda: CausalConv1d(CHANNELS, 4, 3, groups=2), 1),
+    "depthwise": (lambda: CausalConv1d(CHANNELS, CHANNELS, 5, groups=CHANNELS), 1),
+    "depthwise_strided": (lambda: CausalConv1d(CHANNELS, CHANNELS, 5, groups=CHANNELS, stride=2, bias=False), 2),
     "pointwise": (lambda: CausalConv1d(CHANNELS, 4, 1), 1),
     "strided": (lambda: CausalConv1d(CHANNELS, 4, 7, stride=3), 3),
     "downsample": (lambda: Downsample(CHANNELS, 4, 5), 5),

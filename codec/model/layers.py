@@ -76,8 +76,13 @@ class CausalConv1d(nn.Conv1d):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C', F / stride]`."""
+        x = with_left_context(self, x, self.context, cache)
+        if x.shape[-1] == self.kernel_size[0] and self.groups == self.in_channels == self.out_channels:
+            # One frame of a live stream: for a depthwise convolution PyTorch takes twenty times as long as for this.
+            frame = (x * self.weight[:, 0]).sum(dim=-1, keepdim=True)
+            return frame if self.bias is None else frame + self.bias[:, None]
         # As two-dimensional: only then does PyTorch see and keep the order channels last.
-        x = with_left_context(self, x, self.context, cache)[:, :, None]
+        x = x[:, :, None]
         stride, dilation = (1, *self.stride), (1, *self.dilation)
         return F.conv2d(x, self.weight[:, :, None], self.bias, stride, 0, dilation, self.groups)[:, :, 0]
 

@@ -7,6 +7,13 @@ from torch import Tensor, nn
 from codec.precision import full_precision
 
 
+def energies(codebooks: Tensor) -> Tensor:
+    """Squared norms `[..., N]` of codewords `[..., N, d]`, in one pass over them."""
+    norms: Tensor = torch.linalg.vector_norm(codebooks, dim=-1)
+    return norms.square()
+
+
+@torch.no_grad()
 def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Tensor:
     """Index of the nearest codeword of each vector; the lowest index wins a tie.
 
@@ -20,22 +27,35 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
     Returns:
         int64 `[M]`.
     """
-    groups = _groups(len(vectors), len(codebook), vectors.device)
-    with full_precision(vectors.device), torch.no_grad():
+    with full_precision(vectors.device):
         codebook = codebook.float()
-        if groups > 1:
-            codebook = rearrange(codebook, "(n g) d -> (g n) d", g=groups)
-        if normalize:
-            scores = vectors.float() @ nn.functional.normalize(codebook, dim=-1).T
-        else:
-            # argmin |x - c|^2 = argmax x.c - |c|^2 / 2: one matrix product, no [M, N, d] tensor
-            scores = torch.addmm(codebook.square().sum(-1), vectors.float(), codebook.T, beta=-0.5)
-        if groups == 1:
-            return scores.argmax(dim=-1)
-        grouped = rearrange(scores, "m (g n) -> m g n", g=groups)
-        rest: Tensor = grouped.amax(dim=1).argmax(dim=-1)
-        group = grouped[torch.arange(len(rest)), :, rest].argmax(dim=-1)
-        return rest * groups + group
+        return match(vectors.float(), codebook, energies(codebook), normalize=normalize)
+
+
+def match(vectors: Tensor, codebook: Tensor, energy: Tensor, *, normalize: bool) -> Tensor:
+    """The search of `nearest` for those who search many codebooks; call it within `full_precision`.
+
+    Args:
+        vectors: float32 `[M, d]`, without gradient.
+        codebook: float32 `[N, d]`, without gradient.
+        energy: Its `energies`, `[N]`.
+        normalize: See `nearest`.
+    """
+    groups = _groups(len(vectors), len(codebook), vectors.device)
+    if groups > 1:
+        codebook = rearrange(codebook, "(n g) d -> (g n) d", g=groups)
+        energy = rearrange(energy, "(n g) -> (g n)", g=groups)
+    if normalize:
+        scores = vectors @ nn.functional.normalize(codebook, dim=-1).T
+    else:
+        # argmin |x - c|^2 = argmax x.c - |c|^2 / 2: one matrix product, no [M, N, d] tensor
+        scores = torch.addmm(energy, vectors, codebook.T, beta=-0.5)
+    if groups == 1:
+        return scores.argmax(dim=-1)
+    grouped = rearrange(scores, "m (g n) -> m g n", g=groups)
+    rest: Tensor = grouped.amax(dim=1).argmax(dim=-1)
+    group = grouped[torch.arange(len(rest)), :, rest].argmax(dim=-1)
+    return rest * groups + group
 
 
 def _groups(num_vectors: int, num_codewords: int, device: torch.device) -> int:

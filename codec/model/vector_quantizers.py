@@ -16,7 +16,7 @@ from codec.model.codebooks import Codebooks, Statistics
 from codec.model.estimators import Estimator, straight_through
 from codec.model.initialization import Initialization
 from codec.model.quantizers import Quantized, Quantizer
-from codec.model.search import count_and_sum, nearest
+from codec.model.search import count_and_sum, energies, match, nearest
 from codec.precision import full_precision
 
 
@@ -71,7 +71,8 @@ class VectorQuantizer(Quantizer):
             part = self._part(level, rest)
             self.codebooks.initialize(level, part, initialization=initialization, generator=generator)
             codebook = self.codebooks.table[level]
-            rest = rest - self._place(level, codebook[self._nearest(part, codebook)])
+            indices = nearest(part, codebook, normalize=self.codebooks.normalize)
+            rest = rest - self._place(level, codebook[indices])
 
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
         """Let the codebooks take in one optimizer step; returns the revived codewords, bool `[K, N]`."""
@@ -89,34 +90,37 @@ class VectorQuantizer(Quantizer):
         table = self.codebooks.table
         return 0.0 * table.sum() if self.has_codebook_loss else table.new_zeros(())
 
-    def _nearest(self, vectors: Tensor, codebook: Tensor) -> Tensor:
-        return nearest(vectors, codebook, normalize=self.codebooks.normalize)
-
     def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
-        table = self.codebooks.table
-        rest, codes = vectors, []
-        for level in range(num_quantizers):
-            indices = self._nearest(self._part(level, rest), table[level])
-            rest = rest - self._place(level, table[level, indices])
+        table = self.codebooks.table.detach()[:num_quantizers]
+        rest, codes = vectors.detach(), []
+        for level, (codebook, energy) in enumerate(zip(table, energies(table), strict=True)):
+            indices = match(self._part(level, rest), codebook, energy, normalize=self.codebooks.normalize)
+            rest = rest - self._place(level, codebook.index_select(0, indices))
             codes.append(indices)
         return torch.stack(codes)
 
     def _lookup(self, codes: Tensor) -> Tensor:
         table = self.codebooks.table
-        vectors = self._place(0, table[0, codes[0]])
-        for level in range(1, len(codes)):
-            vectors = vectors + self._place(level, table[level, codes[level]])
+        placed = [
+            self._place(level, functional.embedding(indices, codebook))
+            for level, (indices, codebook) in enumerate(zip(codes, table[: len(codes)], strict=True))
+        ]
+        vectors = placed[0]
+        for each in placed[1:]:
+            vectors = vectors + each
         return vectors
 
     def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
         table = self.codebooks.table
         fixed = table.detach()
         active = None if num_active is None else torch.arange(len(table), device=table.device)[:, None] < num_active
+        energy = energies(fixed)
         rest, quantized, found = vectors, None, []
         for level in range(len(table)):
             part = self._part(level, rest)
-            indices = self._nearest(part.detach(), fixed[level])
-            codewords = fixed[level, indices]
+            codebook = fixed[level]
+            indices = match(part.detach(), codebook, energy[level], normalize=self.codebooks.normalize)
+            codewords = codebook.index_select(0, indices)
             placed = self._place(level, codewords)
             rest = rest - placed
             used = placed if active is None else active[level, :, None] * placed
