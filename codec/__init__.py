@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from codec.compression import compress, compress_file, decompress, decompress_file
     from codec.config import CodecConfig
     from codec.errors import CodecError
+    from codec.fast import speed_up
     from codec.model.codec import Codec
     from codec.pretrained import load_codec, save_codec
     from codec.streaming import StreamDecoder, StreamEncoder
@@ -37,6 +38,7 @@ __all__ = [
     "load_codec",
     "save_audio",
     "save_codec",
+    "speed_up",
 ]
 
 _MODULES = {
@@ -45,6 +47,7 @@ _MODULES = {
     "codec.compression": ("compress", "compress_file", "decompress", "decompress_file"),
     "codec.config": ("CodecConfig",),
     "codec.errors": ("CodecError",),
+    "codec.fast": ("speed_up",),
     "codec.model.codec": ("Codec",),
     "codec.pretrained": ("load_codec", "save_codec"),
     "codec.streaming": ("StreamDecoder", "StreamEncoder"),
