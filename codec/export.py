@@ -6,7 +6,6 @@ example.py                    wav -> codes -> wav with NumPy and ONNX Runtime al
 """
 
 import contextlib
-import importlib.metadata
 import json
 import secrets
 import shutil
@@ -14,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codec.errors import ConfigError, ModelError
+import torch
+
+from codec.errors import ConfigError, ModelError, require
 from codec.model.codec import Codec
 from codec.onnx_check import largest_deviation
 from codec.onnx_engine import OnnxCodec
@@ -25,7 +26,7 @@ ENCODER_FILE = "encoder.onnx"
 DECODER_FILE = "decoder.onnx"
 FACTS_FILE = "codec.json"
 EXAMPLE_FILE = "example.py"
-FILES = (ENCODER_FILE, DECODER_FILE, FACTS_FILE, EXAMPLE_FILE)
+FILES = (ENCODER_FILE, DECODER_FILE, EXAMPLE_FILE, FACTS_FILE)
 _EXAMPLE = Path(__file__).with_name("onnx_example.py")
 
 
@@ -43,7 +44,7 @@ def export_codec(codec: Codec, folder: str | Path, *, overwrite: bool = False) -
 
     Args:
         codec: On the CPU, in eval mode.
-        folder: Appears complete or not at all.
+        folder: A new one appears complete or not at all.
         overwrite: Replace an export that is there.
 
     Raises:
@@ -88,28 +89,29 @@ def _describe(codec: Codec, encoder: Graph, decoder: Graph) -> dict[str, Any]:
         "opset": OPSET,
         "encoder": {"file": ENCODER_FILE, "states": [state._asdict() for state in encoder.states]},
         "decoder": {"file": DECODER_FILE, "states": [state._asdict() for state in decoder.states]},
-        "versions": {name: importlib.metadata.version(name) for name in ("codec", "torch", "onnxruntime")},
+        "versions": {"torch": torch.__version__, "onnxruntime": require("onnxruntime", "export").__version__},
     }
 
 
 @contextlib.contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the place of `folder` at the end.
+    """A folder to fill, which becomes `folder` at the end; one that is there stays, and gets the new files.
 
     Raises:
         ModelError: It can't be written; nothing has changed then.
     """
-    partial, replaced = (folder.with_name(f".{secrets.token_hex(8)}.{end}") for end in ("partial", "replaced"))
+    folder = folder.resolve()
+    is_new = not folder.exists()
+    partial = (folder.parent if is_new else folder) / f".{secrets.token_hex(8)}.partial"
     try:
         partial.mkdir(parents=True)
         yield partial
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
+        if is_new:
+            partial.rename(folder)
+        else:
+            for name in FILES:
+                (partial / name).replace(folder / name)
     except OSError as error:
-        if replaced.exists():
-            replaced.rename(folder)
         raise ModelError(f"can't write {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

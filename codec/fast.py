@@ -25,9 +25,11 @@ def speed_up(codec: Codec, mode: str) -> Codec:
     """Make the copy of a loaded model that runs in `mode`; for float32 the model itself.
 
     Raises:
-        ConfigError: There is no such mode, or the mode cannot run this model or where it is.
-        ModelError: What the mode needs is not installed.
+        ConfigError: There is no such mode, what it needs is not installed, or the model is in one already.
+        ModelError: ONNX Runtime gives other results than PyTorch.
     """
+    if type(codec) is not Codec or {codec.encoder_dtype, codec.decoder_dtype} != {torch.float32}:
+        raise ConfigError("the model is in a fast mode already: give the one that it was made from")
     if mode == "float32":
         return codec
     if mode == "bf16_decoder":

@@ -8,6 +8,7 @@ from codec.model.codec import Codec
 from codec.model.layers import Cache
 from codec.onnx_check import largest_deviation
 from codec.onnx_graphs import Graph, Graphs, trace_graphs
+from codec.pretrained import model_identity
 
 
 class OnnxCodec(Codec):
@@ -27,7 +28,7 @@ class OnnxCodec(Codec):
     def __init__(self, codec: Codec, graphs: Graphs) -> None:
         super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config)
         self.train(codec.training)
-        self.identity = codec.identity
+        self.identity = model_identity(codec)  # of the graphs, whatever becomes of the modules
         self._encode = _Engine(graphs.encoder)
         self._decode = _Engine(graphs.decoder)
 

@@ -165,7 +165,7 @@ def _trace(codec: Codec, half: _Half, given: Tensor, names: tuple[str, str], axe
                 opset_version=OPSET,
             )
         except (RuntimeError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ModelError(f"{names[0]} to {names[1]} can't be written as ONNX: {reason}") from error
         model = file.read_bytes()
     states = [

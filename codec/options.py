@@ -156,8 +156,7 @@ class BenchOptions:
     plot: Annotated[Path | None, _shown("PNG")] = None
     """Draw the figure into this file."""
     modes: Annotated[tuple[str, ...], _shown("MODE...")] = ()
-    """float32 bf16_decoder bf16 onnx. If not given: all, but bf16 only where the processor has it. Peers are compared
-    with the first."""
+    """float32 bf16_decoder bf16 onnx. If not given: all, but bf16 only where the processor has it."""
     peers: Annotated[tuple[str, ...], _shown("PEER...")] = ()
     """encodec mimi dac snac, or none; all that are installed if not given."""
     threads: Annotated[tuple[str, ...], _shown("N|all...")] = ()

@@ -40,18 +40,18 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
         raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
     codec = build_codec(config)
     load_weights(codec, weights_path)
-    codec = codec.to(device).eval().requires_grad_(False)
-    codec.identity = model_identity(codec)
-    return codec
+    return codec.to(device).eval().requires_grad_(False)
 
 
 def save_codec(codec: Codec, folder: str | Path) -> None:
     """Write `config.json` and `model.safetensors` into `folder`, which is created.
 
     Raises:
-        ModelError: The folder can't be written (a full disk, say).
+        ModelError: The folder can't be written (a full disk, say), or the model is in bfloat16.
     """
     folder = Path(folder)
+    if {codec.encoder_dtype, codec.decoder_dtype} != {torch.float32}:
+        raise ModelError("a model in bfloat16 has lost precision: save the one that it was made from")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
@@ -119,7 +119,7 @@ def model_identity(codec: Codec) -> bytes:
     """SHA-256 (32 bytes) over what decoding depends on: the model's constants and every tensor with its name.
 
     The text of config.json is left out on purpose: a key added to it by a later version must not orphan old files. To
-    compute it takes as long as encoding some seconds, so a loaded model keeps it until a tensor is written to.
+    compute it takes as long as encoding some seconds of audio: who needs it often may set `codec.identity`.
     """
     if codec.identity is not None:
         return codec.identity

@@ -194,19 +194,18 @@ def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: base {base!r} is {'based on it' if below in derived else 'no file'}: name another")
     inherited = _read(below, derived)
     inherited.pop("name", None)
-    return _on_top(inherited, values)
+    from_dict(Recipe, {"name": below.stem, **inherited}, source=str(below))  # whose mistake it is
+    return _on_top(inherited, values, Recipe(name=""))
 
 
-def _on_top(below: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Sections are merged key by key, unless they change their kind."""
+def _on_top(below: dict[str, Any], values: dict[str, Any], defaults: Any) -> dict[str, Any]:
+    """Sections are merged key by key, unless they change their kind; `defaults` has the kind of one that says none."""
     merged = dict(below)
     for key, value in values.items():
-        other = below.get(key)
-        if (
-            isinstance(value, dict)
-            and isinstance(other, dict)
-            and value.get("kind", other.get("kind")) == other.get("kind")
-        ):
-            value = _on_top(other, value)
+        other, default = below.get(key), getattr(defaults, key, None)
+        if isinstance(value, dict) and isinstance(other, dict):
+            usual = getattr(default, "kind", None)
+            if value.get("kind", other.get("kind", usual)) == other.get("kind", usual):
+                value = _on_top(other, value, default)
         merged[key] = value
     return merged

@@ -124,7 +124,7 @@ class StreamEncoder:
         stream._finished = bool(_take_count(contexts, "finished", 0, 1 if stream.num_samples else 0))
         if batch_size:
             length = 0 if stream._finished else stream.num_samples % codec.hop_length
-            stream._rest = _take(contexts, "rest", torch.empty(batch_size, 1, length), codec.device)
+            stream._rest = _take(contexts, "rest", (batch_size, 1, length), torch.float32, codec.device)
         layers: Cache = {}
         if stream._finished or stream.num_samples >= codec.hop_length:
             codec.encode_frames(torch.zeros(1, 1, codec.hop_length, device=codec.device), 1, layers)
@@ -162,7 +162,7 @@ class StreamDecoder:
         """Decode the next frames.
 
         Args:
-            codes: int64 `[B, k, f]`, f >= 1; B and k stay the same for the whole stream.
+            codes: int64 `[B, k, f]`, any f; B and k stay the same for the whole stream.
 
         Returns:
             The audio `[B, 1, t]` that is now complete, t >= 0.
@@ -173,13 +173,16 @@ class StreamDecoder:
         """
         if self._finished:
             raise BitstreamError("the stream is flushed: make a new StreamDecoder")
-        self.codec.check_codes(codes)
+        is_empty = codes.ndim == 3 and codes.shape[2] == 0  # the encoder had no complete hop yet
+        self.codec.check_codes(codes.new_zeros(*codes.shape[:2], 1) if is_empty else codes)
         if self.num_frames == 0:
             self._batch_size, self._num_quantizers = codes.shape[:2]
         if len(codes) != self._batch_size:
             raise BitstreamError(f"codes of batch size {len(codes)} in a stream of batch size {self._batch_size}")
         if codes.shape[1] != self._num_quantizers:
             raise BitstreamError(f"codes of {codes.shape[1]} levels in a stream of {self._num_quantizers}")
+        if is_empty:
+            return torch.zeros(len(codes), 1, 0, device=codes.device)
         audio = self.codec.decode_frames(codes, self._cache)
         position = self.num_frames * self.codec.hop_length - self.codec.delay
         self.num_frames += codes.shape[2]
@@ -265,33 +268,33 @@ def _copy(tensor: Tensor) -> Tensor:
 
 def _restored(codec: Codec, layers: Cache, contexts: State, batch_size: int) -> Cache:
     """The cache that `contexts` describe; `layers` holds a cache of one frame of one item, to compare it with."""
-    saved = _take(contexts, "model_id", torch.empty(32, dtype=torch.uint8), _CPU)
+    saved = _take(contexts, "model_id", (32,), torch.uint8, _CPU)
     theirs, ours = saved.numpy().tobytes(), model_identity(codec)
     if theirs != ours:
         raise _misfit(f"it is of model {theirs.hex()[:12]}, not of {ours.hex()[:12]}")
     cache: Cache = {}
     for path, layer in codec.named_modules():
         if layer in layers:
-            expected = layers[layer].expand(batch_size, *layers[layer].shape[1:])
-            cache[layer] = _take(contexts, path, expected, codec.device)
+            shape = (batch_size, *layers[layer].shape[1:])
+            cache[layer] = _take(contexts, path, shape, layers[layer].dtype, codec.device)
     if contexts:
         raise _misfit(f"it has {min(contexts)!r}, which a stream of this model and length has not")
     return cache
 
 
-def _take(contexts: State, name: str, expected: Tensor, device: torch.device) -> Tensor:
-    """Take a copy of a tensor that must be like the expected one."""
+def _take(contexts: State, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Take a copy of a tensor that must have this shape and dtype."""
     tensor = contexts.pop(name, None)
-    if tensor is None:
-        raise _misfit(f"it has no {name!r}")
-    if tensor.shape != expected.shape or tensor.dtype != expected.dtype:
-        raise _misfit(f"{name!r} is {tensor.dtype} {list(tensor.shape)}, not {expected.dtype} {list(expected.shape)}")
+    if not isinstance(tensor, Tensor):
+        raise _misfit(f"it has no {name!r}" if tensor is None else f"{name!r} is no tensor")
+    if tensor.shape != shape or tensor.dtype != dtype:
+        raise _misfit(f"{name!r} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
     return tensor.detach().to(device, copy=True)
 
 
 def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MOST) -> int:
     """Take an int64 scalar that must lie in lowest .. highest."""
-    count = int(_take(contexts, name, torch.tensor(0), _CPU))
+    count = int(_take(contexts, name, (), torch.int64, _CPU))
     if not lowest <= count <= highest:
         raise _misfit(f"{name!r} is {count}, not in {lowest} .. {highest}")
     return count

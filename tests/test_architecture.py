@@ -42,7 +42,7 @@ INFERENCE = {
     "codec.corpus": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.model", "codec.pretrained"},
     "codec.onnx_graphs": {*BASE, "codec.model", "codec.precision"},
     "codec.onnx_check": {*BASE, "codec.model"},
-    "codec.onnx_engine": {*BASE, "codec.model", "codec.onnx_check", "codec.onnx_graphs"},
+    "codec.onnx_engine": {*BASE, "codec.model", "codec.onnx_check", "codec.onnx_graphs", "codec.pretrained"},
     "codec.fast": {*BASE, "codec.model", "codec.onnx_engine", "codec.pretrained"},
     "codec.export": {
         *BASE,

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import resource
@@ -12,13 +13,18 @@ import pytest
 import soundfile as sf
 import torch
 
+import codec.precision
 from codec import cli
 from codec.audio import load_audio
 from codec.batching import compress_batch
 from codec.bitstream import Bitstream, read_codes
+from codec.cli.loading import load_model
 from codec.compression import compress
 from codec.config import CodecConfig, from_dict
+from codec.errors import ConfigError
+from codec.fast import MODES
 from codec.model.codec import build_codec
+from codec.options import ModelOptions
 from codec.pretrained import load_codec, model_identity, save_codec
 
 Main = Callable[[list[str]], None]
@@ -196,6 +202,7 @@ class TestLevels:
             (["a.wav", "--bitrate", "3k", "--num-quantizers", "1"], "--num-quantizers and --bitrate say the same"),
             (["a.wav", "--batch-seconds", "nan"], "--batch-seconds nan is no length"),
             (["a.wav", "--batch-seconds", "inf"], "--batch-seconds inf is no length"),
+            (["a.wav", "--batch-seconds", "-1"], "--batch-seconds -1.0 is no length"),
             (["a.codec"], "a .codec file can only be cut to fewer levels: give --num-quantizers N"),
             (["a.codec", "--num-quantizers", "1", "--format", "npy"], "a .codec file can only be cut"),
             (["a.codec", "a.wav", "--num-quantizers", "1"], "give audio files or .codec files, not both"),
@@ -360,7 +367,7 @@ class TestBatches:
         for name in names:
             same_codes(Path("together", name), Path("alone", name))
 
-    @pytest.mark.parametrize(("seconds", "expected"), [(0, []), (-1, []), (0.9, []), (1.9, []), (2, [2, 2]), (60, [5])])
+    @pytest.mark.parametrize(("seconds", "expected"), [(0, []), (0.9, []), (1.9, []), (2, [2, 2]), (60, [5])])
     def test_a_batch_holds_so_many_seconds(
         self, call: Call, batches: list[int], seconds: float, expected: list[int]
     ) -> None:
@@ -413,6 +420,17 @@ class TestBatches:
         lines = err.splitlines()
         assert [line.split()[1] for line in lines] == ["in/b.wav", "in/c.wav", "in/e.wav:", "3"]
         assert "File too large" in lines[2]
+
+    def test_a_recording_that_only_the_batch_finds_bad(self, call: Call, batches: list[int]) -> None:
+        """Finite in its file, it overflows when it is resampled."""
+        for name in ("a", "b"):
+            noise(f"in/{name}.wav", num_samples=8000)
+        loud = 3e38 * np.random.default_rng(0).choice([-1, 1], 48_000).astype(np.float32)
+        for name in ("c", "d"):
+            sf.write(f"in/{name}.wav", loud, 48_000, subtype="FLOAT")
+        code, _, err = call(cli.encode_main, "in", "-o", "out")
+        assert code == 1 and files("out") == {"a.codec", "b.codec"}
+        assert [line.split()[1] for line in err.splitlines()] == ["in/c.wav:", "in/d.wav:", "2"]
 
     def test_all_bad(self, call: Call, batches: list[int]) -> None:
         for name in "ab":
@@ -626,6 +644,37 @@ def one_line_at_end(result: tuple[int, str, str], start: str) -> None:
     one_line((code, out, err[err.index("codec-train: ") :]), start)
 
 
+class TestModes:
+    def test_files_of_every_mode_decode_in_every_mode(self, call: Call) -> None:
+        noise("a.wav", seed=1)
+        for mode in MODES:
+            assert call(cli.encode_main, "a.wav", "--mode", mode, "-o", f"{mode}.codec")[0] == 0
+            for other in MODES:
+                target = f"{mode}_{other}.wav"
+                assert call(cli.decode_main, f"{mode}.codec", "--mode", other, "-o", target)[0] == 0
+                assert sf.info(target).frames == sf.info("a.wav").frames
+        assert Path("float32.codec").read_bytes() == Path("bf16_decoder.codec").read_bytes()
+
+    def test_what_a_mode_changes_is_reported(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        noise("a.wav", seed=1)
+        words = ["a.wav", "--metrics", "mel", "--mode", "bf16_decoder", "-o", "results.json"]
+        for fast, note in ((True, ""), (False, "note: mode bf16_decoder is slow here")):
+            monkeypatch.setattr(codec.precision, "has_fast_bfloat16", lambda _, fast=fast: fast)
+            code, out, err = call(cli.eval_main, *words, "--overwrite")
+            assert code == 0 and note in err and bool(note) == ("note" in err)
+        assert out.splitlines()[0].endswith("s of audio, bf16_decoder")
+        assert "codes that are those of float32, by level: 100.0% 100.0%" in out
+        report = json.loads(Path("results.json").read_text())
+        assert (report["mode"], report["device"], report["agreement"]) == ("bf16_decoder", "cpu", [1.0, 1.0])
+
+    def test_onnx_is_of_the_processor(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        options = ModelOptions(model=str(model), mode="onnx")
+        assert load_model(options).device.type == "cpu"
+        with pytest.raises(ConfigError, match="mode onnx runs on the CPU, not on cuda: give --device cpu"):
+            load_model(dataclasses.replace(options, device="cuda"))
+
+
 class TestEval:
     def test_table_and_report(self, call: Call, model: Path) -> None:
         noise("a.wav", seed=1)
@@ -634,7 +683,7 @@ class TestEval:
         code, out, _ = call(cli.eval_main, *words)
         assert code == 0
         lines = out.splitlines()
-        assert lines[0] == "2 files, 0.7 s of audio"
+        assert lines[0] == "2 files, 0.7 s of audio, float32"
         assert lines[2].split() == ["num_quantizers", "bitrate", "mel", "si_sdr"]
         assert [line.split()[:2] for line in lines[3:5]] == [["1", "1600"], ["2", "3200"]]
         assert lines[6].split() == ["level", "usage", "perplexity", "entropy", "(bit)"]

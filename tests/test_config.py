@@ -334,6 +334,17 @@ def test_a_section_of_another_kind_inherits_nothing(recipe_file):
     child = recipe_file.with_name("child.toml")
     child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "upsample"\nchannels = 64\n')
     assert load_recipe(str(child)).codec.decoder == UpsampleDecoderConfig(channels=64)
+    child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "convnext"\nchannels = 64\n')  # what it was
+    decoder = load_recipe(str(child)).codec.decoder
+    assert (decoder.channels, decoder.frame_length, decoder.head) == (64, 960, "istft")
+
+
+def test_a_mistake_is_named_where_it_was_made(recipe_file):
+    recipe_file.write_text("[train]\nstep = 7\n")
+    child = recipe_file.with_name("child.toml")
+    child.write_text('base = "mine.toml"\n')
+    with pytest.raises(ConfigError, match=r"mine\.toml: unknown key 'train.step'"):
+        load_recipe(str(child))
 
 
 @pytest.mark.parametrize(

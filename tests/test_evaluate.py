@@ -1,3 +1,4 @@
+import copy
 import math
 
 import numpy as np
@@ -89,6 +90,23 @@ def test_health_is_that_of_all_codes(codec, files):
         assert torch.equal(field, expected)
 
 
+def test_codes_are_compared_with_those_of_a_reference(codec, files):
+    """One frame of the reference starts with another codeword."""
+    other = copy.deepcopy(codec)
+    encode = other.encode
+
+    def differing(audio):
+        codes = encode(audio)
+        codes[0, 1, 0] = (codes[0, 1, 0] + 1) % 16
+        return codes
+
+    other.encode = differing
+    result = evaluate(codec, files, num_quantizers=[1], metrics=[], reference=other, progress=False)
+    num_frames = codec.num_frames(3200) + 2 * codec.num_frames(1600)
+    assert result.agreement.tolist() == pytest.approx([1, 1 - len(files) / num_frames, 1, 1])
+    assert evaluate(codec, files, num_quantizers=[1], metrics=[], progress=False).agreement is None
+
+
 def test_counts_of_a_hand_case():
     codes = torch.tensor([[[0, 2, 2], [1, 1, 1]], [[3, 2, 0], [0, 0, 1]]])
     assert count_codes(codes, 4).tolist() == [[2, 0, 3, 1], [2, 4, 0, 0]]
@@ -118,7 +136,7 @@ def test_table_is_aligned():
         {"num_quantizers": 16, "bitrate": 12_000.0, "mel": 0.3, "si_sdr": math.nan},
     ]
     health = codebook_health(torch.ones(1, 2))
-    assert format_table(Evaluation([], means, health, 1.0)).splitlines() == [
+    assert format_table(Evaluation([], means, health, 1.0, None)).splitlines() == [
         "num_quantizers  bitrate    mel  si_sdr",
         "             1      750  1.235      -3",
         "            16    12000    0.3     nan",

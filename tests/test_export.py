@@ -142,17 +142,27 @@ class TestFolder:
 
     def test_an_export_that_cannot_take_the_place_of_another(self, tmp_path, quick, monkeypatch):
         export_codec(quick, tmp_path / "onnx")
-        before, rename = contents(tmp_path), Path.rename
+        before = contents(tmp_path)
 
-        def fail(path, target):
-            if path.name.endswith(".partial"):
-                raise OSError(5, "Input/output error")
-            return rename(path, target)
+        def fail(*_):
+            raise OSError(5, "Input/output error")
 
-        monkeypatch.setattr(Path, "rename", fail)
+        monkeypatch.setattr(Path, "replace", fail)
         with pytest.raises(ModelError, match=r"can't write .*onnx: Input/output error"):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
         assert contents(tmp_path) == before
+
+    def test_a_folder_that_is_there_stays_the_folder_that_it_is(self, tmp_path, quick, monkeypatch):
+        """The working directory of a shell, or where a link leads."""
+        (tmp_path / "here").mkdir()
+        (tmp_path / "link").symlink_to("here")
+        monkeypatch.chdir(tmp_path / "here")
+        export_codec(quick, ".")
+        assert sorted(path.name for path in Path.cwd().iterdir()) == sorted(FILES)
+        (tmp_path / "here" / FILES[0]).write_bytes(b"old")
+        export_codec(quick, tmp_path / "link", overwrite=True)
+        assert (tmp_path / "link").is_symlink() and len((tmp_path / "here" / FILES[0]).read_bytes()) > 1000
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
 
     def test_graphs_of_another_model_are_not_written(self, tmp_path, quick):
         with pytest.raises(ModelError, match="of the engine differ"):

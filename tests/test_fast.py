@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from models import DECODERS, noise, tiny_codec
+from models import DECODERS, HOP, noise, tiny_codec
 
 from codec.compression import compress, decompress
-from codec.errors import ConfigError
+from codec.config import ConvNeXtDecoderConfig, EncoderConfig, FSQConfig, IdentityEncoderConfig
+from codec.errors import ConfigError, ModelError
 from codec.fast import MODES, speed_up
 from codec.options import ModelOptions
 from codec.precision import has_fast_bfloat16
@@ -72,6 +73,50 @@ def test_a_stream_in_bfloat16_is_the_whole_in_bfloat16(mode):
     assert (codes == whole).double().mean() > 0.9  # matrix products of other shapes round differently
     audio = torch.cat([decoder.push(block) for block in codes.split(3, dim=-1)], dim=-1)
     assert snr(audio, fast.decode(codes, 900)) > 30
+
+
+PARTS = {
+    "stft_front": {"encoder": EncoderConfig(strides=(20,), channels=(12,), num_blocks=(1,), front="stft")},
+    "mdct": {"decoder": ConvNeXtDecoderConfig(head="mdct", frame_length=2 * HOP, channels=24, num_blocks=1)},
+    "fsq": {"quantizer": FSQConfig(levels=(5, 4, 3))},
+    "identity": {"latent_dim": HOP, "encoder": IdentityEncoderConfig()},
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("mode", ["bf16_decoder", "bf16"])
+def test_every_part_runs_in_bfloat16(name, mode):
+    codec = tiny_codec(**PARTS[name])
+    fast = speed_up(codec, mode)
+    codes = fast.encode(AUDIO)
+    assert (codes == codec.encode(AUDIO)).double().mean() > 0.7
+    assert snr(fast.decode(codes, 900), codec.decode(codes, 900)) > 20
+    encoder, decoder = StreamEncoder(fast), StreamDecoder(fast, 900)
+    audio = torch.cat([decoder.push(encoder.push(block)) for block in AUDIO.split(HOP, dim=-1)], dim=-1)
+    assert snr(audio[..., :700], fast.decode(codes, 900)[..., :700]) > 10
+
+
+def test_a_fast_model_is_made_of_the_model_itself():
+    fast = speed_up(tiny_codec(), "bf16")
+    for mode in MODES:
+        with pytest.raises(ConfigError, match="in a fast mode already"):
+            speed_up(fast, mode)
+    with pytest.raises(ConfigError, match="in a fast mode already"):
+        speed_up(speed_up(tiny_codec(), "onnx"), "bf16")
+
+
+def test_rounded_weights_are_not_saved(tmp_path):
+    with pytest.raises(ModelError, match="has lost precision"):
+        save_codec(speed_up(tiny_codec(), "bf16_decoder"), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_engine_keeps_the_name_of_what_its_graphs_were_made_of():
+    codec = tiny_codec()
+    identity, engine = model_identity(codec), speed_up(codec, "onnx")
+    next(iter(codec.parameters())).add_(1.0)
+    assert model_identity(codec) != identity
+    assert model_identity(engine) == identity
 
 
 def test_an_unknown_mode():

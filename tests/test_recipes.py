@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from codec.config import shipped
+from codec.eval.operations import count_operations
 from codec.model.codec import build_codec
 from codec.recipe import DataConfig, GaussianConfig, load_recipe
 from codec.train.data import SHIPPED_CLIPS, data_root, list_items
@@ -81,7 +82,9 @@ def test_an_ablation_changes_one_thing_at_no_more_cost(name):
     for part in ("seed", "data", "loss", "optimizer", "train", "validation"):
         assert getattr(recipe, part) == getattr(baseline, part)
     assert (recipe.codec == baseline.codec) == (name == "ablations/baseline")
-    with torch.device("meta"):
-        codec = build_codec(recipe.codec)
+    codec, cost = (build_codec(each.codec).eval() for each in (recipe, baseline))
     assert codec.latency == 640
     assert sum(tensor.numel() for tensor in (*codec.parameters(), *codec.buffers())) < 10e6
+    flop, usual = (each.encoder + each.lookup + each.decoder for each in map(count_operations, (codec, cost)))
+    assert flop < 0.65e9
+    assert flop == pytest.approx(usual, rel=0.05) or name == "ablations/large"

@@ -157,7 +157,8 @@ def test_a_number_of_levels_that_the_model_does_not_have(num_quantizers):
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        (torch.zeros(1, 4, 0, dtype=torch.int64), "int64 .B, k, F."),
+        (torch.zeros(1, 5, 0, dtype=torch.int64), "int64 .B, k, F."),
+        (torch.zeros(1, 4, 0), "not torch.float32"),
         (torch.zeros(4, 3, dtype=torch.int64), "int64 .B, k, F."),
         (torch.zeros(1, 4, 3), "not torch.float32"),
         (torch.full((1, 4, 3), 16), "found 16"),
@@ -417,3 +418,24 @@ def test_states_of_a_decoder_that_do_not_fit(changes, message):
 def test_a_state_of_another_model_of_the_same_shape():
     with pytest.raises(ConfigError, match="it is of model"):
         StreamEncoder.restore(tiny_codec(seed=1), StreamEncoder(tiny_codec()).state())
+
+
+def test_what_an_encoder_returns_goes_into_a_decoder(codec):
+    """Blocks shorter than a hop complete no frame."""
+    audio = noise(2, 1, 10 * HOP)
+    encoder, decoder = StreamEncoder(codec), StreamDecoder(codec, audio.shape[-1])
+    decoded = [decoder.push(encoder.push(block)) for block in audio.split(7, dim=-1)]
+    decoded += [decoder.push(encoder.flush()), decoder.flush()]
+    expected = codec.decode(codec.encode(audio), audio.shape[-1])
+    torch.testing.assert_close(torch.cat(decoded, dim=-1), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [10**12, 2**61])
+def test_a_damaged_state_costs_no_memory(batch_size):
+    encoder = StreamEncoder(tiny_codec())
+    encoder.push(noise(1, 1, 50))
+    state = encoder.state() | {"batch_size": torch.tensor(batch_size)}
+    with pytest.raises(ConfigError, match="rest"):
+        StreamEncoder.restore(encoder.codec, state)
+    with pytest.raises(ConfigError, match="'batch_size' is no tensor"):
+        StreamEncoder.restore(encoder.codec, state | {"batch_size": 1})

@@ -4,7 +4,9 @@ import difflib
 import io
 import json
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.errors import ConfigError
@@ -59,6 +61,13 @@ def _check(options: BenchOptions) -> None:
             if path.suffix != suffix:
                 raise ConfigError(f"{path} must end with {suffix}")
             check_outputs([path], options.overwrite)
+            if not os.access(_existing(path.absolute().parent), os.W_OK):
+                raise ConfigError(f"can't write {path}: no permission")
+
+
+def _existing(folder: Path) -> Path:
+    """The folder itself or the nearest above it that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def _plan(options: BenchOptions) -> "Plan":

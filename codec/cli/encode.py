@@ -3,6 +3,7 @@
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ def encode(argv: Sequence[str]) -> int:
         return _cut(options)
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
-    if not math.isfinite(options.batch_seconds):
+    if not 0 <= options.batch_seconds < math.inf:
         raise ConfigError(
             f"--batch-seconds {options.batch_seconds} is no length: give seconds, or 0 for one file a time"
         )
@@ -73,7 +74,11 @@ def _encode_batch(
     recordings = {number: recording for number, recording in found.items() if not isinstance(recording, CodecError)}
     if not recordings:
         return
-    bitstreams = compress_batch(codec, list(recordings.values()), num_quantizers=levels)
+    bitstreams = attempt(partial(compress_batch, num_quantizers=levels), codec, list(recordings.values()))
+    if isinstance(bitstreams, CodecError):  # one of them is to blame: who, each by itself tells
+        for number in recordings:
+            yield number, attempt(_encode_file, codec, jobs[number], levels, options.overwrite)
+        return
     for number, bitstream in zip(recordings, bitstreams, strict=True):
         yield number, attempt(_write, jobs[number].target, bitstream, options.overwrite)
 

@@ -1,11 +1,12 @@
 """codec-eval: judge a model on files."""
 
+import dataclasses
 import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from codec.cli.loading import load_model
 from codec.config import to_dict
@@ -32,8 +33,18 @@ def evaluate(argv: Sequence[str]) -> int:
     every = codec.quantizer.num_quantizers
     default = {-(-every // 4), -(-every // 2), every}
     levels = {codec.config.num_quantizers_for(bitrate) for bitrate in bitrates} or default
-    evaluation = judge(codec, paths, num_quantizers=sorted(levels), metrics=options.metrics or _installed_metrics())
-    print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio\n\n{format_table(evaluation)}\n")
+    precise = None
+    if options.mode != "float32":
+        device: Literal["cuda", "cpu"] = "cuda" if codec.device.type == "cuda" else "cpu"
+        precise = load_model(dataclasses.replace(options, mode="float32", device=device))
+    evaluation = judge(
+        codec,
+        paths,
+        num_quantizers=sorted(levels),
+        metrics=options.metrics or _installed_metrics(),
+        reference=precise,
+    )
+    print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio, {options.mode}\n\n{format_table(evaluation)}\n")
     print(_describe_health(codec, evaluation))
     if options.output is not None:
         _write_report(options, codec, evaluation)
@@ -73,6 +84,9 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
     lines = ["level   usage  perplexity  entropy (bit)"]
     for level, (entropy, perplexity, usage) in enumerate(zip(*evaluation.health, strict=True), start=1):
         lines.append(f"{level:5}  {usage:6.1%}  {perplexity:10.1f}  {entropy:13.2f}")
+    if evaluation.agreement is not None:
+        shares = " ".join(f"{share:.1%}" for share in evaluation.agreement.tolist())
+        lines.append(f"codes that are those of float32, by level: {shares}")
     ideal = float(evaluation.health.entropy.sum()) * codec.config.frame_rate / 1000
     nominal = codec.quantizer.num_quantizers * codec.config.bits_per_level / 1000
     return "\n".join([*lines, f"ideal entropy coding of all levels: {ideal:.2f} of {nominal:.2f} kbit/s"])
@@ -88,11 +102,14 @@ def _write_report(options: EvalOptions, codec: "Codec", evaluation: "Evaluation"
 
     report = {
         "model": {"identity": model_identity(codec).hex(), "config": to_dict(codec.config)},
+        "mode": options.mode,
+        "device": str(codec.device),
         "versions": describe_environment(),
         "seconds": evaluation.seconds,
         "means": [finite(row) for row in evaluation.means],
         "files": [finite(row) for row in evaluation.rows],
         "levels": {name: values.tolist() for name, values in evaluation.health._asdict().items()},
+        "agreement": None if evaluation.agreement is None else evaluation.agreement.tolist(),
     }
     assert options.output is not None
     with new_file(options.output, overwrite=options.overwrite) as file:

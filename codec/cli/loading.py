@@ -26,9 +26,13 @@ def load_model(options: ModelOptions) -> "Codec":
         )
     from codec.fast import speed_up
     from codec.precision import has_fast_bfloat16
-    from codec.pretrained import load_codec
+    from codec.pretrained import load_codec, model_identity
 
-    codec = load_codec(options.model or shipped_models[0], device=find_device(options.device))
+    device = find_device("cpu" if options.mode == "onnx" and options.device == "auto" else options.device)
+    if options.mode == "onnx" and device != "cpu":
+        raise ConfigError(f"mode onnx runs on the CPU, not on {device}: give --device cpu")
+    codec = load_codec(options.model or shipped_models[0], device=device)
+    codec.identity = model_identity(codec)  # no command changes a model that it has loaded
     if options.mode.startswith("bf16") and not has_fast_bfloat16(codec.device):
         print(f"note: mode {options.mode} is slow here: this processor has no bfloat16 instructions", file=sys.stderr)
     return speed_up(codec, options.mode)

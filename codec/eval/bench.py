@@ -104,7 +104,6 @@ def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True)
 
     Raises:
         ConfigError: None of the modes is available.
-        ModelError: A process whose memory is measured failed.
     """
     model = _describe_model(codec, name)
     result = Benchmark(describe_machine(), model, plan, {}, [], [], [], [], [], [])
@@ -116,7 +115,8 @@ def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True)
                     bar.set_postfix_str(f"{step}, {threads} threads" if threads > 1 else f"{step}, 1 thread")
                     bar.update()
         bar.set_postfix_str("memory")
-        result.memory.extend(measure_memory(codec, plan.file_s, on_file=bar.update))
+        with _noting(result.unavailable, "memory"):
+            result.memory.extend(measure_memory(codec, plan.file_s, on_file=bar.update))
     return result
 
 

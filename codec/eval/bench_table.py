@@ -49,7 +49,7 @@ def _tables(benchmark: Benchmark) -> Iterator[str]:
         ],
     )
     yield _table(
-        "Peak memory of a process that encodes and decodes a file, one thread",
+        "Peak memory of a process that encodes and decodes a mono file, one thread, float32",
         ["file (s)", "loaded (MB)", "peak (MB)", "encode", "decode"],
         [
             [

@@ -26,6 +26,8 @@ class Evaluation(NamedTuple):
     """Of every level over all files."""
     seconds: float
     """Audio that was judged."""
+    agreement: Tensor | None
+    """Share of codes `[K]` that are those of the reference, where there is one."""
 
 
 @torch.no_grad()
@@ -35,6 +37,7 @@ def evaluate(
     *,
     num_quantizers: Sequence[int],
     metrics: Sequence[str],
+    reference: Codec | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Encode and decode files and measure the result at the model's sample rate.
@@ -44,17 +47,21 @@ def evaluate(
         paths: Audio files of any rate; channels are coded separately and averaged.
         num_quantizers: Numbers of levels to decode with.
         metrics: Names that `codec.eval.metrics.measure` knows.
+        reference: The same model in another mode, whose codes are compared.
         progress: Show a progress bar.
 
     Raises:
         AudioError: A file can't be read.
     """
     counts = torch.zeros(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
+    equal = torch.zeros(codec.quantizer.num_quantizers)
     rows: list[dict[str, Any]] = []
     for path in tqdm(paths, desc="evaluating", unit="file", disable=not progress, leave=False, delay=2):
         audio = load_audio(path, codec.sample_rate)
         codes = codec.encode(audio.transpose(0, 1).to(codec.device))
         counts += count_codes(codes, codec.quantizer.codebook_size).cpu()
+        if reference is not None:
+            equal += (reference.encode(audio.transpose(0, 1).to(codec.device)) == codes).sum(dim=(0, 2)).cpu()
         for levels in num_quantizers:
             decoded = codec.decode(codes[:, :levels], audio.shape[-1]).transpose(0, 1).cpu()
             scores = measure(decoded[0], audio[0], codec.sample_rate, metrics)
@@ -62,7 +69,8 @@ def evaluate(
             rows.append({"path": str(path), **facts, **scores})
     means = [_rate(codec, levels) | _means(rows, levels, metrics) for levels in num_quantizers]
     seconds = sum(row["seconds"] for row in rows) / max(len(num_quantizers), 1)
-    return Evaluation(rows, means, codebook_health(counts), seconds)
+    agreement = None if reference is None else equal / counts.sum(dim=-1)
+    return Evaluation(rows, means, codebook_health(counts), seconds, agreement)
 
 
 def count_codes(codes: Tensor, codebook_size: int) -> Tensor:

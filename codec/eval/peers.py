@@ -140,6 +140,7 @@ def measure_peer(
     theirs = noise(peer.sample_rate, seconds)
     peer.decode(peer.encode(noise(peer.sample_rate, min(WARM_UP_S, seconds))))
     their_codes = peer.encode(theirs)
+    peer.decode(their_codes)
     tasks: dict[tuple[str | None, str], Task] = {
         (None, "encode"): lambda: peer.encode(theirs),
         (None, "decode"): lambda: peer.decode(their_codes),

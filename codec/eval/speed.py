@@ -166,9 +166,7 @@ def measure_stream(codec: Codec, mode: str, *, block_ms: float, num_blocks: int,
     product = _repeated_product()
 
     def push(block: Tensor) -> None:
-        codes = encoder.push(block)
-        if codes.shape[-1]:
-            decoder.push(codes)
+        decoder.push(encoder.push(block))
 
     times: list[tuple[float, float]] = []
     for block in torch.split(audio, samples, dim=-1):

@@ -59,6 +59,9 @@ class Codec(nn.Module):
             beside the weights.
     """
 
+    identity: bytes | None = None
+    """What files call the model, set by who promises that its tensors stay as they are; else it is computed from them
+    wherever it is needed, see `codec.pretrained.model_identity`."""
     encoder_dtype = torch.float32
     """Precision of the weights of the encoder, and so of what it computes; the quantizer's is always float32."""
     decoder_dtype = torch.float32
@@ -80,30 +83,11 @@ class Codec(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
         self.delay = decoder.delay + config.lookahead
-        self._identity: tuple[bytes | None, tuple[int, ...]] = (None, ())
 
     @property
     def device(self) -> torch.device:
         """Where the model is; EMA codebooks are buffers, and a model may hold nothing else."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
-
-    @property
-    def identity(self) -> bytes | None:
-        """What files call the model (see `codec.pretrained.model_identity`), set when it is loaded.
-
-        None once a tensor has been written to since then: it is another model.
-        """
-        digest, versions = self._identity
-        return digest if versions == self._versions() else None
-
-    @identity.setter
-    def identity(self, digest: bytes | None) -> None:
-        self._identity = digest, self._versions()
-
-    def _versions(self) -> tuple[int, ...]:
-        """How often each tensor was written to; those of inference mode don't count it."""
-        tensors = itertools.chain(self.parameters(), self.buffers())
-        return tuple(-1 if tensor.is_inference() else tensor._version for tensor in tensors)
 
     @property
     def latency(self) -> int:

@@ -147,7 +147,8 @@ class SpectralDownsample(nn.Module):
         """Map `[B, 1, F * stride]` to `[B, C', F]`."""
         context = len(self.window) - self.stride
         frames = with_left_context(self, x, context, cache)[:, 0].unfold(-1, len(self.window), self.stride)
-        spectrum: Tensor = self.map(self._bins(frames * self.window).mT)
+        bins = self._bins(frames.float() * self.window.float())  # there is no FFT of bfloat16
+        spectrum: Tensor = self.map(bins.to(x.dtype).mT)
         return spectrum
 
     @staticmethod
