@@ -100,15 +100,17 @@ class VectorQuantizer(Quantizer):
         return torch.stack(codes)
 
     def _lookup(self, codes: Tensor) -> Tensor:
-        table = self.codebooks.table
-        placed = [
-            self._place(level, functional.embedding(indices, codebook))
-            for level, (indices, codebook) in enumerate(zip(codes, table[: len(codes)], strict=True))
-        ]
-        vectors = placed[0]
-        for each in placed[1:]:
-            vectors = vectors + each
+        # One by one, in the order of the search: a sum over all at once rounds as the shape will have it.
+        first, *others = functional.embedding(self._rows(codes), self.codebooks.table.flatten(0, 1))
+        vectors = self._place(0, first)
+        for level, codewords in enumerate(others, start=1):
+            vectors = vectors + self._place(level, codewords)
         return vectors
+
+    def _rows(self, codes: Tensor) -> Tensor:
+        """The place of each code `[k, ...]` in a table whose levels lie one behind the other."""
+        first = torch.arange(len(codes), device=codes.device) * self.codebook_size
+        return codes + first.view(-1, *[1] * (codes.ndim - 1))
 
     def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
         table = self.codebooks.table
@@ -127,8 +129,7 @@ class VectorQuantizer(Quantizer):
             quantized = used if quantized is None else quantized + used
             found.append((indices, part, codewords))
         codes, parts, chosen = (torch.stack(each) for each in zip(*found, strict=True))
-        # The place of each code in a table whose levels lie one behind the other.
-        rows = (codes + torch.arange(len(codes), device=codes.device)[:, None] * self.codebook_size).flatten()
+        rows = self._rows(codes).flatten()
         commitment = _sum_levels((parts - chosen).square().mean(dim=-1), active)
         codebook = torch.zeros_like(commitment)
         if self.has_codebook_loss:
