@@ -87,4 +87,4 @@ def test_an_ablation_changes_one_thing_at_no_more_cost(name):
     assert sum(tensor.numel() for tensor in (*codec.parameters(), *codec.buffers())) < 10e6
     flop, usual = (each.encoder + each.lookup + each.decoder for each in map(count_operations, (codec, cost)))
     assert flop < 0.65e9
-    assert flop == pytest.approx(usual, rel=0.05) or name == "ablations/large"
+    assert flop == pytest.approx(usual, rel=0.05) or name in ("ablations/large", "ablations/lean")

@@ -100,7 +100,7 @@ def _code_file(model: str, source: Path, folder: Path) -> tuple[int, int, float,
     coded, decoded = folder / "out.codec", folder / "out.wav"
     encode_s = clock(lambda: compress_file(codec, source, coded, overwrite=True))
     decode_s = clock(lambda: decompress_file(codec, coded, decoded, overwrite=True))
-    return loaded, peak_memory(), encode_s, decode_s
+    return loaded, max(loaded, peak_memory()), encode_s, decode_s  # the kernel counts in steps
 
 
 def forget_peak() -> None:
