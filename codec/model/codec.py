@@ -8,6 +8,7 @@ decoder's raw output lags `delay` samples behind the input; `decode` drops them.
 """
 
 import itertools
+import math
 from typing import NamedTuple
 
 import torch
@@ -190,7 +191,7 @@ class Codec(nn.Module):
             raise BitstreamError(
                 f"codes must be int64 [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}"
             )
-        lowest, highest = codes.min().item(), codes.max().item()
+        lowest, highest = (bound.item() for bound in torch.aminmax(codes))
         if lowest < 0 or highest >= size:
             raise BitstreamError(f"codes must be in 0 .. {size - 1}; found {lowest if lowest < 0 else highest}")
 
@@ -201,13 +202,18 @@ class Codec(nn.Module):
             )
         if audio.numel() == 0:
             raise AudioError("audio has no samples")
-        if not torch.isfinite(audio).all():
-            raise AudioError("audio has NaN or Inf samples")
+        check_finite(audio)
 
     def pad(self, audio: Tensor) -> Tensor:
         """Zeros at the end of `[B, 1, T]`, up to whole frames and the decoder's delay."""
         missing = self.num_frames(audio.shape[-1]) * self.hop_length - audio.shape[-1]
         return F.pad(audio, (0, missing)) if missing else audio
+
+
+def check_finite(audio: Tensor) -> None:
+    """Raise AudioError if a sample is NaN or Inf; one pass, for a live stream asks often."""
+    if audio.numel() and not all(math.isfinite(bound) for bound in torch.aminmax(audio)):
+        raise AudioError("audio has NaN or Inf samples")
 
 
 def build_codec(config: CodecConfig) -> Codec:
