@@ -4,6 +4,7 @@ Nothing is downloaded; how fast a network is does not depend on what its weights
 mode, on as many seconds of audio as ours, each at its own rate.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -121,7 +122,9 @@ def load_peer(name: str) -> Peer:
     Raises:
         ConfigError: Its package is not installed; the message holds the command that installs it.
     """
-    return PEERS[name]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what their authors will change one day
+        return PEERS[name]()
 
 
 @torch.inference_mode()
