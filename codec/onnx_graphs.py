@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from codec.errors import ModelError
+from codec.errors import ModelError, require
 from codec.model.codec import Codec
 from codec.model.layers import Cache
 from codec.model.vector_quantizers import VectorQuantizer
@@ -66,8 +66,10 @@ def trace_graphs(codec: Codec) -> Graphs:
         codec: In eval mode.
 
     Raises:
+        ConfigError: The package onnx is not installed.
         ModelError: The model is on another device or in bfloat16, or has a part that can't be written as ONNX.
     """
+    require("onnx", "export")  # by PyTorch's exporter, which would not say how to get it
     if codec.device.type != "cpu":
         raise ModelError(f"ONNX graphs are made of a model on the CPU, not on {codec.device}: load it there")
     if {codec.encoder_dtype, codec.decoder_dtype} != {torch.float32}:

@@ -213,9 +213,10 @@ class TestGraphs:
         assert "\n" not in str(caught.value)
         assert capfd.readouterr() == ("", "")
 
-    def test_without_onnx_runtime(self, monkeypatch):
-        monkeypatch.setitem(sys.modules, "onnxruntime", None)
-        with pytest.raises(ConfigError, match=r"onnxruntime is not installed \(extra 'export'\)"):
+    @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+    def test_without_a_package(self, monkeypatch, package):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(ConfigError, match=rf"{package} is not installed \(extra 'export'\)"):
             load_onnx(tiny_codec())
 
     def test_all_tensors_are_float32_or_integers(self):
