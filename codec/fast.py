@@ -28,7 +28,7 @@ def speed_up(codec: Codec, mode: str) -> Codec:
         ConfigError: There is no such mode, what it needs is not installed, or the model is in one already.
         ModelError: ONNX Runtime gives other results than PyTorch.
     """
-    if type(codec) is not Codec or {codec.encoder_dtype, codec.decoder_dtype} != {torch.float32}:
+    if type(codec) is not Codec or not codec.is_float32:
         raise ConfigError("the model is in a fast mode already: give the one that it was made from")
     if mode == "float32":
         return codec

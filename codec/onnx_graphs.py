@@ -72,7 +72,7 @@ def trace_graphs(codec: Codec) -> Graphs:
     require("onnx", "export")  # by PyTorch's exporter, which would not say how to get it
     if codec.device.type != "cpu":
         raise ModelError(f"ONNX graphs are made of a model on the CPU, not on {codec.device}: load it there")
-    if {codec.encoder_dtype, codec.decoder_dtype} != {torch.float32}:
+    if not codec.is_float32:
         raise ModelError("ONNX graphs are made of a model in float32, not in bfloat16: load it in mode float32")
     audio = torch.zeros(2, 1, 3 * codec.hop_length)
     with torch.no_grad(), full_precision(audio.device):  # no casts that a caller's autocast would put into the graphs

@@ -50,7 +50,7 @@ def save_codec(codec: Codec, folder: str | Path) -> None:
         ModelError: The folder can't be written (a full disk, say), or the model is in bfloat16.
     """
     folder = Path(folder)
-    if {codec.encoder_dtype, codec.decoder_dtype} != {torch.float32}:
+    if not codec.is_float32:
         raise ModelError("a model in bfloat16 has lost precision: save the one that it was made from")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -67,13 +67,12 @@ def istft(spectrum: Tensor, fft_size: int, hop_length: int, window: Tensor, num_
             f"but the spectrum has {num_frames}: pass the length of the audio given to stft"
         )
     with full_precision(spectrum.device):
-        frames = torch.fft.irfft(spectrum, n=fft_size, dim=-2).reshape(-1, fft_size, num_frames)
-        frames = frames * window[:, None]
-        padded_length = fft_size + (num_frames - 1) * hop_length
-        energy = window.square()[None, :, None].expand(1, fft_size, num_frames)
-        audio = _fold(frames, padded_length, hop_length)[:, fft_size // 2 :][:, :num_samples]
-        weight = _fold(energy, padded_length, hop_length)[:, fft_size // 2 :][:, :num_samples]
-        return (audio / weight).reshape(*spectrum.shape[:-2], num_samples)
+        frames = torch.fft.irfft(spectrum.mT, n=fft_size) * window
+        energy = window.square().expand(num_frames, fft_size)
+        audio, weight = (
+            _add_up(each, hop_length)[..., fft_size // 2 :][..., :num_samples] for each in (frames, energy)
+        )
+        return audio / weight
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
@@ -176,12 +175,6 @@ def _add_up(frames: Tensor, hop_length: int) -> Tensor:
         part = frames[..., j * hop_length : (j + 1) * hop_length]
         total[..., j : j + num_frames, : part.shape[-1]] += part
     return total.flatten(-2)
-
-
-def _fold(frames: Tensor, num_samples: int, hop_length: int) -> Tensor:
-    """Overlap-add [N, L, F] -> [N, num_samples]."""
-    size = (1, frames.shape[1])
-    return functional.fold(frames, (1, num_samples), size, stride=(1, hop_length))[:, 0, 0]
 
 
 def _overlap(frame_length: int, hop_length: int) -> int:

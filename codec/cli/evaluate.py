@@ -1,14 +1,13 @@
 """codec-eval: judge a model on files."""
 
-import dataclasses
 import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from codec.cli.loading import load_model
+from codec.cli.loading import in_mode, load_original
 from codec.config import to_dict
 from codec.jobs import check_inputs, check_outputs
 from codec.options import EvalOptions, parse, parse_bitrate
@@ -29,20 +28,17 @@ def evaluate(argv: Sequence[str]) -> int:
     from codec.eval.evaluate import format_table
 
     paths = _eval_paths(options)
-    codec = load_model(options)
+    original = load_original(options)
+    codec = in_mode(original, options.mode)
     every = codec.quantizer.num_quantizers
     default = {-(-every // 4), -(-every // 2), every}
     levels = {codec.config.num_quantizers_for(bitrate) for bitrate in bitrates} or default
-    precise = None
-    if options.mode != "float32":
-        device: Literal["cuda", "cpu"] = "cuda" if codec.device.type == "cuda" else "cpu"
-        precise = load_model(dataclasses.replace(options, mode="float32", device=device))
     evaluation = judge(
         codec,
         paths,
         num_quantizers=sorted(levels),
         metrics=options.metrics or _installed_metrics(),
-        reference=precise,
+        reference=None if codec is original else original,
     )
     print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio, {options.mode}\n\n{format_table(evaluation)}\n")
     print(_describe_health(codec, evaluation))

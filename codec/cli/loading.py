@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def load_model(options: ModelOptions) -> "Codec":
-    """The model asked for, or the only one that ships, in the mode asked for.
+    """The model asked for, or the only one that ships, in the mode asked for; see `load_original`."""
+    return in_mode(load_original(options), options.mode)
+
+
+def load_original(options: ModelOptions) -> "Codec":
+    """The model asked for, or the only one that ships, in float32 on a device that its mode runs on.
 
     Raises:
         ConfigError: None is asked for, and not just one ships.
@@ -24,8 +29,6 @@ def load_model(options: ModelOptions) -> "Codec":
         raise ConfigError(
             "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
         )
-    from codec.fast import speed_up
-    from codec.precision import has_fast_bfloat16
     from codec.pretrained import load_codec, model_identity
 
     device = find_device("cpu" if options.mode == "onnx" and options.device == "auto" else options.device)
@@ -33,9 +36,17 @@ def load_model(options: ModelOptions) -> "Codec":
         raise ConfigError(f"mode onnx runs on the CPU, not on {device}: give --device cpu")
     codec = load_codec(options.model or shipped_models[0], device=device)
     codec.identity = model_identity(codec)  # no command changes a model that it has loaded
-    if options.mode.startswith("bf16") and not has_fast_bfloat16(codec.device):
-        print(f"note: mode {options.mode} is slow here: this processor has no bfloat16 instructions", file=sys.stderr)
-    return speed_up(codec, options.mode)
+    return codec
+
+
+def in_mode(codec: "Codec", mode: str) -> "Codec":
+    """The model in a mode; where that is slow on this processor, a note says so."""
+    from codec.fast import speed_up
+    from codec.precision import has_fast_bfloat16
+
+    if mode.startswith("bf16") and not has_fast_bfloat16(codec.device):
+        print(f"note: mode {mode} is slow here: this processor has no bfloat16 instructions", file=sys.stderr)
+    return speed_up(codec, mode)
 
 
 def find_device(name: str) -> str:

@@ -37,11 +37,12 @@ def count_parameters(codec: Codec) -> Parameters:
     quantizer = codec.quantizer
     codebooks = getattr(quantizer, "codebooks", None)
     num_codewords = 0 if codebooks is None else codebooks.table.numel()
-    projections = _num_parameters(quantizer.project_in) + _num_parameters(quantizer.project_out)
-    return Parameters(_num_parameters(codec.encoder), num_codewords + projections, _num_parameters(codec.decoder))
+    projections = num_parameters(quantizer.project_in) + num_parameters(quantizer.project_out)
+    return Parameters(num_parameters(codec.encoder), num_codewords + projections, num_parameters(codec.decoder))
 
 
-def _num_parameters(module: nn.Module) -> int:
+def num_parameters(module: nn.Module) -> int:
+    """Numbers of a module that training sets."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

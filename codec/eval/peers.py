@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec.errors import require
+from codec.eval.operations import num_parameters
 from codec.eval.speed import WHOLE, noise, part_tasks, total
 from codec.eval.timing import Spread, Task, interleave, ratios, spread
 from codec.model.codec import Codec
@@ -51,43 +52,44 @@ class PeerSpeed(NamedTuple):
     """Our speed divided by theirs, pair by pair."""
 
 
-def _encodec() -> Peer:
+def _of_transformers(kind: str) -> tuple[Any, Any]:
+    """Default configuration of a codec of transformers, and a model of it with random weights."""
     library: Any = require("transformers", EXTRA)
-    config = library.EncodecConfig()
-    model = library.EncodecModel(config).eval()
+    config = getattr(library, f"{kind}Config")()
+    return config, getattr(library, f"{kind}Model")(config).eval()
+
+
+def _encodec() -> Peer:
+    config, model = _of_transformers("Encodec")
     return Peer(
         "encodec",
         "transformers, 24 kHz, 6 kbit/s",
         config.sampling_rate,
-        _num_parameters(model),
+        num_parameters(model),
         lambda audio: model.encode(audio, bandwidth=6.0),
         lambda encoded: model.decode(encoded.audio_codes, encoded.audio_scales),
     )
 
 
 def _mimi() -> Peer:
-    library: Any = require("transformers", EXTRA)
-    config = library.MimiConfig()
-    model = library.MimiModel(config).eval()
+    config, model = _of_transformers("Mimi")
     return Peer(
         "mimi",
         "transformers, 24 kHz, 8 levels",
         config.sampling_rate,
-        _num_parameters(model),
+        num_parameters(model),
         lambda audio: model.encode(audio, num_quantizers=8),
         lambda encoded: model.decode(encoded.audio_codes),
     )
 
 
 def _dac() -> Peer:
-    library: Any = require("transformers", EXTRA)
-    config = library.DacConfig()
-    model = library.DacModel(config).eval()
+    config, model = _of_transformers("Dac")
     return Peer(
         "dac",
         f"transformers, {config.sampling_rate / 1000:g} kHz, {config.n_codebooks} levels",
         config.sampling_rate,
-        _num_parameters(model),
+        num_parameters(model),
         model.encode,
         lambda encoded: model.decode(audio_codes=encoded.audio_codes),
     )
@@ -100,14 +102,10 @@ def _snac() -> Peer:
         "snac",
         f"snac, {model.sampling_rate / 1000:g} kHz, {model.n_codebooks} levels",
         model.sampling_rate,
-        _num_parameters(model),
+        num_parameters(model),
         model.encode,
         model.decode,
     )
-
-
-def _num_parameters(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 PEERS: dict[str, Callable[[], Peer]] = {"encodec": _encodec, "mimi": _mimi, "dac": _dac, "snac": _snac}

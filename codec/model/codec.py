@@ -91,6 +91,11 @@ class Codec(nn.Module):
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
     @property
+    def is_float32(self) -> bool:
+        """Whether encoder and decoder are in the precision that they were trained in."""
+        return self.encoder_dtype == self.decoder_dtype == torch.float32
+
+    @property
     def latency(self) -> int:
         """Algorithmic delay in samples: a hop must be complete, and its frame overlaps later ones."""
         return self.hop_length + self.delay

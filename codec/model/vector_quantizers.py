@@ -116,12 +116,10 @@ class VectorQuantizer(Quantizer):
         table = self.codebooks.table
         fixed = table.detach()
         active = None if num_active is None else torch.arange(len(table), device=table.device)[:, None] < num_active
-        energy = energies(fixed)
         rest, quantized, found = vectors, None, []
-        for level in range(len(table)):
+        for level, (codebook, energy) in enumerate(zip(fixed, energies(fixed), strict=True)):
             part = self._part(level, rest)
-            codebook = fixed[level]
-            indices = match(part.detach(), codebook, energy[level], normalize=self.codebooks.normalize)
+            indices = match(part.detach(), codebook, energy, normalize=self.codebooks.normalize)
             codewords = codebook.index_select(0, indices)
             placed = self._place(level, codewords)
             rest = rest - placed
@@ -131,14 +129,16 @@ class VectorQuantizer(Quantizer):
         codes, parts, chosen = (torch.stack(each) for each in zip(*found, strict=True))
         rows = self._rows(codes).flatten()
         commitment = _sum_levels((parts - chosen).square().mean(dim=-1), active)
-        codebook = torch.zeros_like(commitment)
+        codebook_distance = torch.zeros_like(commitment)
         if self.has_codebook_loss:
             # All levels in one look-up: the gradient of each would be a table of its own.
             learned = table.flatten(0, 1).index_select(0, rows).view_as(parts)
-            codebook = _sum_levels((parts.detach() - learned).square().mean(dim=-1), active)
+            codebook_distance = _sum_levels((parts.detach() - learned).square().mean(dim=-1), active)
         counted = valid if active is None else active if valid is None else active & valid
         assert quantized is not None
-        return Quantized(quantized, codes, commitment, codebook, self._statistics(rows, parts.detach(), counted))
+        return Quantized(
+            quantized, codes, commitment, codebook_distance, self._statistics(rows, parts.detach(), counted)
+        )
 
     def _statistics(self, rows: Tensor, parts: Tensor, counted: Tensor | None) -> Statistics:
         """Uses and sums of table rows `[K * M]` and the parts `[K, M, d]` that chose them, where `counted`."""
