@@ -70,6 +70,10 @@ class LossConfig:
     commitment: Weight = 0.25
     codebook: Weight = 1.0
     """Only codebooks that are parameters have it."""
+    adversarial: Weight = 0.0
+    """What discriminators say of decoded audio. With this and the next at zero there are no discriminators."""
+    feature_matching: Weight = 0.0
+    """Relative difference of what discriminators see in decoded and original audio."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -77,6 +81,29 @@ class PublishedLossConfig:
     """The loss of the published listing of the Gaussian experiment, its faults kept."""
 
     kind: Literal["as_published"] = "as_published"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DiscriminatorsConfig:
+    """The networks that the terms `adversarial` and `feature_matching` of the loss come from, and how they learn."""
+
+    start_step: Count = 0
+    """First step that they take part in."""
+    periods: tuple[PositiveInt, ...] = (2, 3, 5, 7, 11)
+    """One discriminator of folded audio each (samples)."""
+    period_channels: PositiveInt = 32
+    """Width of their first layer; the last is 32 times as wide."""
+    fft_sizes: tuple[Annotated[PositiveInt, Field(multiple_of=4, ge=128)], ...] = (2048, 1024, 512)
+    """One discriminator of complex spectra each (samples)."""
+    spectral_channels: PositiveInt = 32
+    lr: PositiveFloat = 2e-4
+    """At the height of the codec's own learning rate, whose course it follows."""
+    betas: tuple[Decay, Decay] = (0.8, 0.99)
+    max_grad_norm: PositiveFloat = 10.0
+
+    def __post_init__(self) -> None:
+        if not self.periods and not self.fft_sizes:
+            raise ValueError("periods and fft_sizes are both empty: name at least one discriminator")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -151,6 +178,7 @@ class Recipe:
     loss: Annotated[LossConfig, Tag("weighted")] | Annotated[PublishedLossConfig, Tag("as_published")] = Field(
         default=LossConfig(), discriminator=by_kind("weighted", "as_published")
     )
+    discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     validation: ValidationConfig = ValidationConfig()

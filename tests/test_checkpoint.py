@@ -15,7 +15,7 @@ import codec.pretrained as pretrained_module
 import codec.train.checkpoint as checkpoint_module
 from codec.errors import ModelError
 from codec.pretrained import load_codec
-from codec.train.checkpoint import load_checkpoint, read_index, save_checkpoint
+from codec.train.checkpoint import Trained, load_checkpoint, read_index, save_checkpoint
 
 FILES = {"config.json", "model.safetensors", "training.safetensors", "state.json"}
 
@@ -46,11 +46,11 @@ class Run:
                 codec.quantizer.codebooks.counts += 1
 
     def save(self, run_dir, best=False):
-        parts = {"averaged": self.averaged, "model": self.model, "optimizer": self.optimizer}
+        parts = {"averaged": self.averaged, "trained": {"model": Trained(self.model, self.optimizer)}}
         return save_checkpoint(run_dir, step=self.step, counters={"score": 0.5, "seen": None}, best=best, **parts)
 
     def load(self, run_dir):
-        parts = {"averaged": self.averaged, "model": self.model, "optimizer": self.optimizer}
+        parts = {"averaged": self.averaged, "trained": {"model": Trained(self.model, self.optimizer)}}
         return load_checkpoint(run_dir, counters=["score", "seen"], **parts)
 
     def state(self):

@@ -166,21 +166,6 @@ def trainer_table(trainer):
     return trainer.codec.quantizer.codebooks.table.detach()
 
 
-def test_quantizer_dropout_depends_on_the_number_of_an_item_alone(clips, tmp_path):
-    trainer = make_trainer(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0.4), tmp_path)
-    numbers = torch.arange(4000)
-    levels = trainer._num_active(numbers)
-    assert torch.equal(levels[[5, 1700, 3]], trainer._num_active(torch.tensor([5, 1700, 3])))
-    # 0.6 use all levels; 0.4 are spread evenly over 1 .. 3
-    for level, share in ((1, 0.4 / 3), (2, 0.4 / 3), (3, 0.6 + 0.4 / 3)):
-        count = int((levels == level).sum())
-        assert abs(count - 4000 * share) < 4 * math.sqrt(4000 * share * (1 - share))
-    other = make_trainer(tiny_recipe(clips, seed=1, codec__quantizer__quantizer_dropout=0.4), tmp_path)
-    assert not torch.equal(levels, other._num_active(numbers))
-    none = make_trainer(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0), tmp_path)
-    assert none._num_active(numbers) is None  # all of them
-
-
 def test_what_lies_behind_the_end_of_an_item_counts_nowhere(clips, tmp_path, monkeypatch):
     trainer = start(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0, train__bypass_steps=1), tmp_path)
     quantizer, seen = trainer.codec.quantizer, {}

@@ -142,10 +142,8 @@ class EMACodebooks(Codebooks):
         self.sums.lerp_(sums, weight[:, None, None])
         # A codeword that nothing chose for very long keeps its place: 0 / 0 says nothing of it.
         live = (self.counts > 1e-6) & (weight[:, None] > 0)
-        if live.all():
-            torch.div(self.sums, self.counts[..., None], out=self.table)
-        else:
-            self.table[live] = self.sums[live] / self.counts[live][:, None]
+        means = self.sums / self.counts.clamp_min(1e-6)[..., None]
+        torch.where(live[..., None], means, self.table, out=self.table)
 
     def restart_statistics(self) -> None:
         """Forget past use: every codeword counts once, as when a table comes from elsewhere."""

@@ -70,8 +70,18 @@ def _groups(num_vectors: int, num_codewords: int, device: torch.device) -> int:
     return 8 if worthwhile else 1
 
 
-def count_and_sum(vectors: Tensor, indices: Tensor, num_clusters: int) -> tuple[Tensor, Tensor]:
-    """Uses of each index `[N]` and sum of its vectors `[N, d]`, in float32."""
-    counts = torch.bincount(indices, minlength=num_clusters).float()
-    sums = vectors.new_zeros(num_clusters, vectors.shape[-1], dtype=torch.float32)
-    return counts, sums.index_add_(0, indices, vectors.float())
+def count_and_sum(
+    vectors: Tensor, indices: Tensor, num_clusters: int, counted: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Uses of each index `[N]` and sum of its vectors `[N, d]`, in float32, of the vectors that are `counted` `[M]`.
+
+    What is not counted goes to a cluster of its own that is dropped: to pick out the others, a GPU would have to be
+    waited for.
+    """
+    if counted is not None:
+        indices = torch.where(counted, indices, num_clusters)
+    size = num_clusters if counted is None else num_clusters + 1
+    counts = vectors.new_zeros(size, dtype=torch.float32)
+    counts.index_add_(0, indices, counts.new_ones(()).expand(len(indices)))
+    sums = vectors.new_zeros(size, vectors.shape[-1], dtype=torch.float32).index_add_(0, indices, vectors.float())
+    return counts[:num_clusters], sums[:num_clusters]

@@ -145,8 +145,8 @@ class VectorQuantizer(Quantizer):
         levels = len(parts)
         if counted is not None:
             counted = counted.expand(levels, -1)
-        some = slice(None) if counted is None else counted.flatten()
-        counts, sums = count_and_sum(parts.flatten(0, 1)[some], rows[some], levels * self.codebook_size)
+        chosen = None if counted is None else counted.flatten()
+        counts, sums = count_and_sum(parts.flatten(0, 1), rows, levels * self.codebook_size, chosen)
         return Statistics(counts.view(levels, -1), sums.view(levels, -1, parts.shape[-1]), parts, counted)
 
 

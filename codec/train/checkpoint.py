@@ -8,9 +8,9 @@ RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the ave
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -25,17 +25,31 @@ TRAINING_FILE = "training.safetensors"
 STATE_FILE = "state.json"
 
 
+class Trained(NamedTuple):
+    """Something that learns."""
+
+    module: nn.Module
+    optimizer: Optimizer | None
+
+
 def save_checkpoint(
     run_dir: Path,
     *,
     step: int,
     averaged: Codec,
-    model: nn.Module,
-    optimizer: Optimizer | None,
+    trained: Mapping[str, Trained],
     counters: dict[str, Any],
     best: bool,
 ) -> Path:
     """Write checkpoint `step` as the last one, and as the best one if `best`; others that nothing names are removed.
+
+    Args:
+        run_dir: The run.
+        step: Steps done.
+        averaged: The averaged codec, by itself a model.
+        trained: What learns, by name; the codec is "model".
+        counters: What a resumed run must know besides.
+        best: Whether no checkpoint before it was as good.
 
     Raises:
         ModelError: It can't be written (a full disk, say); the checkpoints before it are untouched.
@@ -45,7 +59,7 @@ def save_checkpoint(
     try:
         shutil.rmtree(partial, ignore_errors=True)
         save_codec(averaged, partial)
-        save_file(_training_tensors(averaged, model, optimizer), partial / TRAINING_FILE)
+        save_file(_training_tensors(averaged, trained), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
         _sync(partial)
         shutil.rmtree(folder, ignore_errors=True)  # from a run that went on beyond the checkpoint it is resumed from
@@ -62,7 +76,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run_dir: Path, *, averaged: Codec, model: nn.Module, optimizer: Optimizer | None, counters: Iterable[str]
+    run_dir: Path, *, averaged: Codec, trained: Mapping[str, Trained], counters: Iterable[str]
 ) -> dict[str, Any]:
     """Restore the last checkpoint of a run in place and return its step and the counters asked for.
 
@@ -77,7 +91,7 @@ def load_checkpoint(
         tensors = load_file(folder / TRAINING_FILE)
         values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state = {name: values[name] for name in ("step", *counters)}
-        _restore(tensors, averaged, model, optimizer)
+        _restore(tensors, averaged, trained)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
     return state
@@ -93,34 +107,34 @@ def read_index(run_dir: Path) -> dict[str, str]:
         raise ModelError(f"{path} is damaged: {error}") from error
 
 
-def _training_tensors(averaged: Codec, model: nn.Module, optimizer: Optimizer | None) -> dict[str, Tensor]:
-    tensors = {f"model.{key}": tensor for key, tensor in model.state_dict().items()}
-    tensors |= {f"averaged.{key}": tensor for key, tensor in averaged.named_parameters()}
-    if optimizer is not None:
-        for name, parameter in model.named_parameters():
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"optimizer.{key}.{name}"] = value
+def _training_tensors(averaged: Codec, trained: Mapping[str, Trained]) -> dict[str, Tensor]:
+    tensors = {f"averaged.{key}": tensor for key, tensor in averaged.named_parameters()}
+    for name, (module, optimizer) in trained.items():
+        tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
+        for key, parameter in module.named_parameters():
+            state = {} if optimizer is None else optimizer.state.get(parameter, {})
+            tensors |= {f"{name}_optimizer.{moment}.{key}": value for moment, value in state.items()}
     return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
 
 
-def _restore(tensors: dict[str, Tensor], averaged: Codec, model: nn.Module, optimizer: Optimizer | None) -> None:
+def _restore(tensors: dict[str, Tensor], averaged: Codec, trained: Mapping[str, Trained]) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
-    model.load_state_dict(part("model."))
-    averaged.load_state_dict(model.state_dict() | part("averaged."))
-    if optimizer is None:
-        return
-    for name, parameter in model.named_parameters():
-        state = {
-            key: tensors[f"optimizer.{key}.{name}"]
-            for key in ("step", "exp_avg", "exp_avg_sq")
-            if f"optimizer.{key}.{name}" in tensors
-        }
-        if state:
-            optimizer.state[parameter] = {
-                key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in state.items()
+    for name, (module, optimizer) in trained.items():
+        module.load_state_dict(part(f"{name}."))
+        for key, parameter in module.named_parameters():
+            state = {
+                moment: tensors[f"{name}_optimizer.{moment}.{key}"]
+                for moment in ("step", "exp_avg", "exp_avg_sq")
+                if f"{name}_optimizer.{moment}.{key}" in tensors
             }
+            if state and optimizer is not None:
+                optimizer.state[parameter] = {
+                    moment: tensor if moment == "step" else tensor.to(parameter.device)
+                    for moment, tensor in state.items()
+                }
+    averaged.load_state_dict(trained["model"].module.state_dict() | part("averaged."))
 
 
 def _sync(folder: Path) -> None:

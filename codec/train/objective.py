@@ -48,9 +48,7 @@ class WeightedObjective:
 
     def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
         """Terms by name; samples behind the end of an item count as matched."""
-        weights, audio = self.weights, output.audio.float()
-        if batch.lengths is not None:
-            audio = audio * (torch.arange(audio.shape[-1], device=audio.device) < batch.lengths[:, None, None])
+        weights, audio = self.weights, within_lengths(output.audio, batch)
         terms = {}
         if weights.reconstruction:
             terms["reconstruction"] = Term(weights.reconstruction, squared_error(audio, batch.audio))
@@ -64,6 +62,14 @@ class WeightedObjective:
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
         return {name: term for name, term in terms.items() if term.weight}
+
+
+def within_lengths(audio: Tensor, batch: Batch) -> Tensor:
+    """Decoded audio, float32 `[B, 1, T]`, silent behind the end of an item as the original is."""
+    audio = audio.float()
+    if batch.lengths is None:
+        return audio
+    return audio * (torch.arange(audio.shape[-1], device=audio.device) < batch.lengths[:, None, None])
 
 
 class PublishedObjective:

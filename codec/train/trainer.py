@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -21,19 +20,20 @@ from tqdm import tqdm
 from codec.errors import ConfigError, ModelError
 from codec.model.codec import CodecOutput, build_codec
 from codec.model.collective import sum_over_ranks
-from codec.model.initialization import Initialization
 from codec.model.quantizers import QuantizerOutput
 from codec.model.vector_quantizers import VectorQuantizer
 from codec.precision import full_precision
 from codec.pretrained import WEIGHTS_FILE, find_model, load_weights
 from codec.recipe import Recipe
-from codec.train.checkpoint import load_checkpoint, save_checkpoint
+from codec.train.adversary import open_adversary
+from codec.train.checkpoint import Trained, load_checkpoint, save_checkpoint
+from codec.train.codebook_start import initialize_codebooks
 from codec.train.data import Batch
 from codec.train.interrupt import interrupt_deferred
 from codec.train.judge import open_judge
-from codec.train.objective import build_objective
+from codec.train.objective import Term, build_objective, within_lengths
 from codec.train.optimizer import average_weights, build_optimizer, catch_up, forget_moments, learning_rate
-from codec.train.randomness import generator_of
+from codec.train.randomness import draw_levels, generator_of
 from codec.train.reporter import Reporter
 from codec.train.rundir import open_trackers
 from codec.train.source import open_source
@@ -64,6 +64,7 @@ class Trainer:
         self.averaged_weights: list[Tensor] = list(self.averaged.parameters())
         self.optimizer = build_optimizer(self.codec, recipe.optimizer)
         self.objective = build_objective(recipe.loss, self.codec, fabric.device)
+        self.adversary = open_adversary(recipe, fabric)
         self.source = open_source(recipe)
         self.num_steps = self._count_steps()
         self.judge = open_judge(recipe, self.source)
@@ -96,14 +97,20 @@ class Trainer:
         state = load_checkpoint(
             self.run_dir,
             averaged=self.averaged,
-            model=self.codec,
-            optimizer=self.optimizer,
+            trained=self.trained(),
             counters=(*counters, *sums, "seconds"),
         )
         self.reporter.restore(state, is_first=self.fabric.is_global_zero)
         self.stopwatch = Stopwatch(state["seconds"])
         for name in ("step", *counters):
             setattr(self, name, math.inf if state[name] is None else state[name])
+
+    def trained(self) -> dict[str, Trained]:
+        """What learns, with its optimizer, by its name in a checkpoint."""
+        trained = {"model": Trained(self.codec, self.optimizer)}
+        if self.adversary is not None:
+            trained["discriminators"] = Trained(self.adversary.discriminators, self.adversary.optimizer)
+        return trained
 
     def counters(self) -> dict[str, Any]:
         """What a resumed run must know besides tensors and the step."""
@@ -159,6 +166,8 @@ class Trainer:
         self.wrapped_optimizer: Any = None
         if self.optimizer is not None:  # where nothing has a gradient, DistributedDataParallel has nothing to do
             self.model, self.wrapped_optimizer = self.fabric.setup(self.codec, self.optimizer)
+        if self.adversary is not None:
+            self.adversary.set_up()
         if self.fabric.is_global_zero:
             self.reporter.trackers = open_trackers(self.run_dir, self.recipe, self.step)
 
@@ -168,7 +177,7 @@ class Trainer:
         wall.start()
         self.stopwatch.start()
         for batch in loader:
-            taken = self._step(self.fabric.to_device(batch), progress)
+            taken = self._step(batch, progress)
             progress.update()
             if self.step % self.reporter.every == 0:
                 speed = (self.step - first_step) / max(self.stopwatch.seconds - seconds_before, 1e-9)
@@ -190,23 +199,28 @@ class Trainer:
         if quantize and not self.initialized:
             self._initialize_codebooks(progress)
         lr = learning_rate(self.recipe.optimizer, self.step, self.num_steps)
-        output = self.model(
-            batch.audio, num_active=self._num_active(batch.number), lengths=batch.lengths, quantize=quantize
-        )
-        terms = self.objective(output, batch)
+        levels = draw_levels(self.recipe.codec.quantizer, batch.number.tolist(), seed=self.recipe.seed)
+        batch, levels = self.fabric.to_device((batch, levels))
+        output = self.model(batch.audio, num_active=levels, lengths=batch.lengths, quantize=quantize)
+        terms = dict(self.objective(output, batch))
+        audio = within_lengths(output.audio, batch)
+        if self.adversary is not None:
+            terms |= self.adversary.terms(audio, batch.audio, self.step)
         loss = sum((term.weight * term.value for term in terms.values()), start=batch.audio.new_zeros(()))
-        norm = self._backward(loss)
-        finite = bool(torch.isfinite(norm))
+        norms = {"train/grad_norm": self._backward(loss)}
+        if self.adversary is not None:
+            learned = self.adversary.learn(audio, batch.audio, self.step)
+            terms["discriminators"] = Term(0.0, learned.loss)
+            norms["train/discriminators_grad_norm"] = learned.norm
+        finite = bool(torch.stack(list(norms.values())).isfinite().all())
         with interrupt_deferred():
             if finite:
                 self._apply(output, lr)
-            for weight in self.weights:
-                weight.grad = None
-            if finite:
                 self.reporter.add(loss, terms)
+            self._forget_gradients()
             self.step += 1
             self._count_bad(finite)
-        return _Taken(output.quantizer, list(terms), float(norm), lr)
+        return _Taken(output.quantizer, list(terms), {name: float(norm) for name, norm in norms.items()}, lr)
 
     def _backward(self, loss: Tensor) -> Tensor:
         """Gradients, clipped; returns what all processes agree on: the norm, or a loss that has no gradient."""
@@ -225,13 +239,21 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             self.wrapped_optimizer.step()
+        if self.adversary is not None:
+            self.adversary.apply(lr / self.recipe.optimizer.lr)
         quantizer = self.codec.quantizer
         if output.quantizer.statistics is not None:
-            revived = quantizer.update(output.quantizer.statistics, lambda: self._generator("revive", self.step))
+            revived = quantizer.update(
+                output.quantizer.statistics, lambda: generator_of(self.recipe.seed, 3, 1, self.step)
+            )
             if isinstance(quantizer, VectorQuantizer) and quantizer.has_codebook_loss and revived.any():
                 self._forget(quantizer, revived)
         decay = self.recipe.optimizer.ema_decay
         average_weights(self.averaged_weights, self.weights, decay=decay, num_updates=self.step)
+
+    def _forget_gradients(self) -> None:
+        for weight in self.weights if self.adversary is None else [*self.weights, *self.adversary.weights]:
+            weight.grad = None
 
     def _forget(self, quantizer: VectorQuantizer, revived: Tensor) -> None:
         """A revived codeword has no past, neither in the optimizer nor in the average."""
@@ -250,31 +272,9 @@ class Trainer:
             )
 
     def _initialize_codebooks(self, progress: "tqdm[Any]") -> None:
-        """Set them from the latents of batches drawn for this alone."""
+        """Set them from live latents, in the average too."""
         progress.set_postfix_str("initialising codebooks")
-        train = self.recipe.train
-        latents, masks = [], []
-        with torch.no_grad():
-            for batch in self.source.initial_batches(
-                train.init_batches,
-                batch_size=train.batch_size,
-                rank=self.fabric.global_rank,
-                world_size=self.fabric.world_size,
-            ):
-                batch = self.fabric.to_device(batch)
-                latents.append(self.codec.encoder(self.codec.pad(batch.audio)))
-                if batch.lengths is not None:
-                    masks.append(self.codec.frame_mask(batch.lengths, latents[-1].shape[-1]))
-        found, mask = torch.cat(latents), torch.cat(masks) if masks else None
-        num_frames = found[:, 0].numel() if mask is None else int(mask.sum())
-        (totals,) = sum_over_ranks(torch.tensor([num_frames, len(found)], dtype=torch.float64, device=found.device))
-        uses = train.batch_size * float(totals[0] / totals[1]) / self.codec.quantizer.codebook_size
-        self.codec.quantizer.initialize(
-            found,
-            mask=mask,
-            initialization=Initialization(train.init, train.kmeans_iterations, train.init_scale, uses),
-            generator=self._generator("initialize", 0),
-        )
+        initialize_codebooks(self.codec, self.source, self.recipe, self.fabric)
         # Codebooks that are parameters: without this their average would start from the random table.
         codebooks = {key: value for key, value in self.codec.state_dict().items() if "quantizer.codebooks" in key}
         self.averaged.load_state_dict(codebooks, strict=False)
@@ -285,7 +285,7 @@ class Trainer:
             self.step,
             taken.names,
             {
-                "train/grad_norm": taken.norm,
+                **taken.norms,
                 "train/lr": taken.lr,
                 "train/skipped_steps": float(self.skipped_steps),
             },
@@ -316,28 +316,12 @@ class Trainer:
                     self.run_dir,
                     step=self.step,
                     averaged=self.averaged,
-                    model=self.codec,
-                    optimizer=self.optimizer,
+                    trained=self.trained(),
                     counters=self.counters() | sums | {"seconds": self.stopwatch.seconds},
                     best=best,
                 )
             self.saved_step = self.step
             self.fabric.barrier()
-
-    def _num_active(self, numbers: Tensor) -> Tensor | None:
-        """Levels of each item: all, or with the probability of quantizer dropout a uniform number of them."""
-        quantizer = self.recipe.codec.quantizer
-        if quantizer.quantizer_dropout == 0:
-            return None
-        levels = []
-        for number in numbers.tolist():
-            rng = np.random.default_rng((self.recipe.seed, 2, number))
-            drop = rng.random() < quantizer.quantizer_dropout
-            levels.append(int(rng.integers(1, quantizer.num_quantizers + 1)) if drop else quantizer.num_quantizers)
-        return torch.tensor(levels, device=numbers.device)
-
-    def _generator(self, purpose: str, step: int) -> torch.Generator:
-        return generator_of(self.recipe.seed, 3, {"initialize": 0, "revive": 1}[purpose], step)
 
 
 class _Taken(NamedTuple):
@@ -345,5 +329,5 @@ class _Taken(NamedTuple):
 
     output: QuantizerOutput
     names: list[str]
-    norm: float
+    norms: dict[str, float]
     lr: float

@@ -1,0 +1,207 @@
+import pytest
+import torch
+from tiny_runs import make_trainer, start, tiny_recipe, write_clips
+
+from codec.train.adversary import (
+    adversarial_loss,
+    at_level_one,
+    discriminator_loss,
+    feature_matching_loss,
+    open_adversary,
+)
+from codec.train.discriminators import Opinion
+from codec.train.engine import build_fabric
+
+TINY = {"periods": [2, 3], "period_channels": 2, "fft_sizes": [128], "spectral_channels": 2}
+
+
+def adversarial_recipe(root, **changes):
+    weights = {"loss__adversarial": 1.0, "loss__feature_matching": 2.0}
+    return tiny_recipe(root, **weights, discriminators=dict(TINY), **changes)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+def opinion(scores, *features):
+    return Opinion(torch.tensor(scores), [torch.tensor(each) for each in features])
+
+
+def test_least_squares_by_hand():
+    assert float(adversarial_loss([opinion([[1.0, 0.0]]), opinion([[3.0]])])) == pytest.approx((0.5 + 4) / 2)
+    scores = [torch.tensor([[0.5], [1.0]]), torch.tensor([[0.0], [-1.0]])]  # decoded, original
+    assert float(discriminator_loss(scores)) == pytest.approx((0.25 + 0 + 0 + 4) / 2)
+
+
+def test_feature_matching_by_hand():
+    decoded = [opinion([[0.0]], [[1.0, 3.0]], [[10.0, 0.0]])]
+    original = [opinion([[0.0]], [[2.0, -2.0]], [[10.0, 10.0]])]
+    assert float(feature_matching_loss(decoded, original)) == pytest.approx(((0.5 + 2.5) / 2 + 0.5) / 2, rel=1e-5)
+
+
+def test_losses_are_means_over_items():
+    """So that processes which share a batch average to the loss of the whole."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (
+        [Opinion(torch.rand(4, 5, generator=generator), [torch.rand(4, 3, 6, generator=generator)])] for _ in range(2)
+    )
+
+    def halves(opinions):
+        return [
+            [Opinion(each.scores[part], [feature[part] for feature in each.features]) for each in opinions]
+            for part in (slice(2), slice(2, 4))
+        ]
+
+    parts = [feature_matching_loss(*pair) for pair in zip(halves(ours), halves(theirs), strict=True)]
+    assert float(feature_matching_loss(ours, theirs)) == pytest.approx(float(sum(parts)) / 2, rel=1e-5)
+    parts = [adversarial_loss(half) for half in halves(ours)]
+    assert float(adversarial_loss(ours)) == pytest.approx(float(sum(parts)) / 2, rel=1e-5)
+
+
+def test_the_level_of_an_item_does_not_matter():
+    target = torch.randn(1, 1, 1000)
+    loud = at_level_one(target * 0.9, target)
+    quiet = at_level_one(target * 0.009, target * 0.01)
+    assert float(loud[1].square().mean()) == pytest.approx(1, rel=1e-4)
+    for one, other in zip(loud, quiet, strict=True):
+        assert torch.allclose(one, other, rtol=1e-2, atol=1e-2)
+    silent = at_level_one(torch.zeros(1, 1, 10), torch.zeros(1, 1, 10))
+    assert all(each.isfinite().all() for each in silent)
+
+
+def test_a_loss_without_their_terms_has_no_discriminators(clips):
+    fabric = build_fabric("32-true", "cpu")
+    assert open_adversary(tiny_recipe(clips), fabric) is None
+    for term in ("adversarial", "feature_matching"):
+        assert open_adversary(tiny_recipe(clips, **{f"loss__{term}": 1.0}, discriminators=dict(TINY)), fabric) is not None
+
+
+def test_the_terms_move_audio_and_leave_the_discriminators_alone(clips):
+    adversary = open_adversary(adversarial_recipe(clips), build_fabric("32-true", "cpu"))
+    target = torch.randn(2, 1, 1600)
+    audio = (target + 0.3 * torch.randn(2, 1, 1600)).requires_grad_()
+    for term in adversary.terms(audio, target, 0).values():
+        (gradient,) = torch.autograd.grad(term.value, audio, retain_graph=True)
+        assert gradient.abs().sum() > 0 and gradient.isfinite().all()
+    assert all(weight.grad is None and weight.requires_grad for weight in adversary.weights)
+    assert float(adversary.terms(target, target, 0)["feature_matching"].value) == 0
+
+
+def test_they_learn_to_tell_noise_from_originals(clips):
+    torch.manual_seed(0)
+    adversary = open_adversary(adversarial_recipe(clips, discriminators__lr=2e-3), build_fabric("32-true", "cpu"))
+    adversary.set_up()
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(1600) / 16_000
+    losses = []
+    for step in range(60):
+        tones = torch.sin(2 * torch.pi * time * (100 + 300 * torch.rand(4, 1, 1, generator=generator)))
+        noise = tones + torch.randn(4, 1, 1600, generator=generator)
+        losses.append(float(adversary.learn(noise, tones, step).loss))
+        adversary.apply(1.0)
+        for weight in adversary.weights:
+            weight.grad = None
+    assert losses[0] > 0.8 and sum(losses[-5:]) / 5 < 0.2
+
+
+# ---- Within the trainer
+
+
+def parameters(trainer):
+    modules = {"codec": trainer.codec, "discriminators": trainer.adversary.discriminators}
+    return {f"{role}.{name}": weight for role, module in modules.items() for name, weight in module.named_parameters()}
+
+
+def copy_of(trainer):
+    return {name: weight.detach().clone() for name, weight in parameters(trainer).items()}
+
+
+def moved(trainer, before, part=0):
+    """Which parts of the names of parameters that have changed there are."""
+    return {
+        name.split(".")[part] for name, weight in parameters(trainer).items() if not torch.equal(weight, before[name])
+    }
+
+
+def test_every_parameter_changes_in_a_step(clips, tmp_path):
+    recipe = adversarial_recipe(clips, train__steps=1, train__bypass_steps=0, optimizer__weight_decay=0)
+    trainer = start(recipe, tmp_path)
+    before = copy_of(trainer)
+    trainer.fit()
+    for name, weight in parameters(trainer).items():
+        assert not torch.equal(weight, before[name]), name
+
+
+def test_before_the_start_only_the_codec_learns(clips, tmp_path):
+    recipe = adversarial_recipe(clips, train__steps=3, discriminators__start_step=2)
+    trainer = start(recipe, tmp_path)
+    before = copy_of(trainer)
+    changed = []
+    take = trainer._step
+
+    def watched(batch, progress):
+        taken = take(batch, progress)
+        changed.append(moved(trainer, before))
+        return taken
+
+    trainer._step = watched
+    trainer.fit()
+    assert changed == [{"codec"}, {"codec"}, {"codec", "discriminators"}]
+
+
+@pytest.mark.parametrize("only", ["adversarial", "feature_matching"])
+def test_each_term_moves_decoder_and_encoder(clips, tmp_path, only):
+    terms = ("waveform", "stft", "mel", "commitment", "adversarial", "feature_matching")
+    off = {f"loss__{name}": 0.0 for name in terms}
+    recipe = tiny_recipe(
+        clips,
+        **(off | {f"loss__{only}": 1.0}),
+        discriminators=dict(TINY),
+        optimizer__weight_decay=0,
+        train__bypass_steps=0,
+        train__steps=1,
+    )
+    trainer = start(recipe, tmp_path)
+    before = copy_of(trainer)
+    trainer.fit()
+    assert {"encoder", "decoder"} <= moved(trainer, before, part=1)
+
+
+def test_the_codebooks_learn_once_a_step(clips, tmp_path, monkeypatch):
+    trainer = start(adversarial_recipe(clips, train__steps=3, train__bypass_steps=0), tmp_path)
+    codebooks, updates = trainer.codec.quantizer.codebooks, []
+    update = codebooks.update
+    monkeypatch.setattr(codebooks, "update", lambda *arguments: (updates.append(trainer.step), update(*arguments))[1])
+    tables = []
+    learn = trainer.adversary.learn
+
+    def watched(*arguments):
+        before = codebooks.table.clone()
+        learned = learn(*arguments)
+        tables.append(torch.equal(before, codebooks.table))
+        return learned
+
+    trainer.adversary.learn = watched
+    trainer.fit()
+    assert updates == [0, 1, 2] and tables == [True] * 3
+
+
+def test_a_gradient_of_theirs_that_is_not_finite_is_a_bad_step(clips, tmp_path):
+    trainer = start(adversarial_recipe(clips, train__steps=1), tmp_path)
+    trainer.adversary.weights[0].register_hook(lambda gradient: gradient * torch.inf)
+    before = copy_of(trainer)
+    trainer.fit()
+    assert trainer.skipped_steps == 1
+    for name, weight in parameters(trainer).items():
+        assert torch.equal(weight, before[name]), name
+
+
+def test_their_learning_rate_follows_the_course_of_the_codec(clips, tmp_path):
+    recipe = adversarial_recipe(clips, discriminators__lr=1e-3, optimizer__lr=4e-3, train__steps=6)
+    trainer = make_trainer(recipe, tmp_path)
+    for share in (0.5, 1.0):
+        trainer.adversary.set_up()
+        trainer.adversary.apply(share)
+        assert {group["lr"] for group in trainer.adversary.optimizer.param_groups} == {1e-3 * share}

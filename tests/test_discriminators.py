@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from codec.train.discriminators import BAND_EDGES, Discriminators, PeriodDiscriminator, SpectralDiscriminator
+
+
+def noise(num_items=2, num_samples=3000, seed=0):
+    return torch.randn(num_items, 1, num_samples, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def parts():
+    torch.manual_seed(0)
+    return [PeriodDiscriminator(3, channels=2), SpectralDiscriminator(256, channels=4)]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_items_are_judged_each_by_itself(parts, which):
+    """Scores and features of an item do not depend on the batch: processes that share it see what one would."""
+    together = parts[which](noise())
+    for item in range(2):
+        alone = parts[which](noise()[item : item + 1])
+        assert torch.allclose(together.scores[item], alone.scores[0], atol=1e-5)
+        assert torch.allclose(together.features[-1][item], alone.features[-1][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_score_looks_at_a_stretch_of_the_signal(parts, which):
+    """A change at the end reaches the last scores and not the first."""
+    audio = noise(1, 20_000)
+    changed = audio.clone()
+    changed[..., -50:] += 1.0
+    shape = [(-1, 3), (20_000 // 64 + 1, -1)][which]  # time and phase, frame and frequency
+    before, after = (parts[which](each).scores.view(*shape) for each in (audio, changed))
+    assert torch.equal(before[0], after[0]) and not torch.equal(before[-1], after[-1])
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 100, 641])
+def test_any_length_can_be_judged(parts, num_samples):
+    for part in parts:
+        opinion = part(noise(1, num_samples))
+        assert opinion.scores.numel() > 0 and opinion.scores.isfinite().all()
+
+
+def test_silence_has_a_finite_gradient(parts):
+    for part in parts:
+        audio = torch.zeros(1, 1, 2000, requires_grad=True)
+        part(audio).scores.sum().backward()
+        assert audio.grad.isfinite().all()
+
+
+def test_phases_of_a_period_share_their_weights():
+    """Shifted by one sample, a signal has the same columns in another order."""
+    part = PeriodDiscriminator(4, channels=2)
+    audio = noise(1, 4000)
+    audio[..., -1] = 0
+    shifted = torch.cat([torch.zeros(1, 1, 1), audio[..., :-1]], dim=-1)
+    columns, moved = (part(each).scores.view(-1, 4) for each in (audio, shifted))
+    assert torch.allclose(columns[:, :3], moved[:, 1:], atol=1e-6)
+
+
+def test_bands_cover_the_spectrum_once(parts):
+    _, part = parts
+    covered = [bin for low, high in part.bands for bin in range(low, high)]
+    assert covered == list(range(129)) and len(part.bands) == len(BAND_EDGES) - 1
+
+
+def test_the_spectrum_of_noise_of_level_one_has_about_that_level(parts):
+    """So that one initialisation of the networks suits every FFT size."""
+    for fft_size in (256, 1024):
+        spectrum = SpectralDiscriminator(fft_size, channels=2)._spectrum(noise(4, 16_000))
+        assert 0.5 < float(spectrum.square().sum(dim=1).mean()) < 2.0
+        assert spectrum.shape[1] == 2 and spectrum.shape[-1] == fft_size // 2 + 1
+
+
+def test_forward_gives_the_scores_of_judge(parts):
+    discriminators = Discriminators(periods=(2, 3), period_channels=2, fft_sizes=(128,), spectral_channels=2)
+    opinions = discriminators.judge(noise())
+    assert len(opinions) == 3 and [len(opinion.features) for opinion in opinions] == [5, 5, 25]
+    for score, opinion in zip(discriminators(noise()), opinions, strict=True):
+        assert torch.equal(score, opinion.scores)
