@@ -19,6 +19,12 @@ def sum_over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True))
 
 
+def mean_over_ranks(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Average each float32 tensor over all ranks with one flat all-reduce."""
+    world_size = dist.get_world_size() if _distributed() else 1
+    return tuple(total / world_size for total in sum_over_ranks(*tensors))
+
+
 def broadcast_from_first(*tensors: Tensor) -> None:
     """Overwrite each tensor, in place, with that of the first rank."""
     if _distributed():

@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
+from codec.model.collective import mean_over_ranks
 from codec.recipe import DiscriminatorsConfig, LossConfig, Recipe
 from codec.train.discriminators import Discriminators, Opinion
 from codec.train.objective import Term
 
+TINY = 1e-6  # of the features of a layer that says nothing of any original
 SILENCE_POWER = 1e-6  # an original quieter than -60 dBFS is taken to have this mean power
 
 
@@ -125,14 +127,15 @@ def adversarial_loss(decoded: Sequence[Opinion]) -> Tensor:
 
 
 def feature_matching_loss(decoded: Sequence[Opinion], original: Sequence[Opinion]) -> Tensor:
-    """Mean absolute difference of features over their mean size in the original; mean over items and layers."""
-    ratios = []
-    for ours, theirs in zip(decoded, original, strict=True):
-        for mine, wanted in zip(ours.features, theirs.features, strict=True):
-            wanted = wanted.float().flatten(1)
-            difference = (mine.float().flatten(1) - wanted).abs().mean(dim=1)
-            ratios.append((difference / (wanted.abs().mean(dim=1) + 1e-6)).mean())
-    return torch.stack(ratios).mean()
+    """Mean absolute difference of features over their mean size in the originals of all processes; mean over layers.
+
+    A hundred layers make a hundred times as many small operations: those that PyTorch has for lists are one each.
+    """
+    ours, theirs = ([feature for each in opinions for feature in each.features] for opinions in (decoded, original))
+    with torch.no_grad():
+        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(theirs, 1)).float())
+    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(ours, theirs), 1)).float()
+    return (differences / (sizes + TINY)).mean()
 
 
 def discriminator_loss(scores: Sequence[Tensor]) -> Tensor:

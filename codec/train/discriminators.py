@@ -13,7 +13,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import weight_norm
 
 from codec.precision import full_precision
 from codec.spectral import stft
@@ -143,12 +142,14 @@ def _convolution(
     in_channels: int, out_channels: int, kernel_size: tuple[int, int], stride: tuple[int, int] = (1, 1)
 ) -> nn.Conv2d:
     padding = (kernel_size[0] // 2, kernel_size[1] // 2)
-    conv: nn.Conv2d = weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding))
-    return conv
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
+    nn.init.kaiming_normal_(conv.weight, a=SLOPE)  # features as large as the audio, in every layer
+    return conv.to(memory_format=torch.channels_last)
 
 
 def _features(x: Tensor, layers: nn.ModuleList) -> list[Tensor]:
     features: list[Tensor] = []
+    x = x.contiguous(memory_format=torch.channels_last)  # else a GPU turns every tensor over, there and back
     for layer in layers:
         x = functional.leaky_relu(layer(x), SLOPE)
         features.append(x)
