@@ -17,7 +17,7 @@ from torch import Tensor
 
 from codec.audio import read_info
 from codec.bitstream import Bitstream
-from codec.compression import FileBlocks, describe_codes
+from codec.compression import FileBlocks, describe_codes, entropy_coder
 from codec.errors import AudioError
 from codec.model.codec import Codec
 
@@ -127,5 +127,6 @@ def compress_batch(
             sample_rate=recording.sample_rate,
             num_samples=recording.num_samples,
         )
-        bitstreams.append(Bitstream(header, codes[first:stop, :, : codec.num_frames(length)]))
+        part = codes[first:stop, :, : codec.num_frames(length)]
+        bitstreams.append(Bitstream(header, part, coder=entropy_coder(codec)))
     return bitstreams

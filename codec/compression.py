@@ -3,9 +3,13 @@
 compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -> in.codec
                                                       compress_source   in.wav -> Bitstream
 decompress      Bitstream -> audio [1, C, T]          decompress_file   in.codec -> out.wav, at the original rate
+                                                      read_bitstream    in.codec -> Bitstream
+
+The codes of a model with entropy tables are entropy-coded in files, those of others are packed.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import secrets
@@ -19,9 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from codec.audio import AudioWriter, iterate_blocks, read_info
-from codec.bitstream import Bitstream, BitstreamReader, BitstreamWriter, Header
+from codec.bitstream import ENTROPY_CODED, PACKED, Bitstream, BitstreamReader, BitstreamWriter, EntropyCoder, Header
 from codec.errors import AudioError, BitstreamError
 from codec.model.codec import Codec
+from codec.model.entropy import EntropyTables
 from codec.pretrained import model_identity
 from codec.resampling import Resampler
 from codec.streaming import StreamDecoder, StreamEncoder
@@ -80,7 +85,7 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None) 
     blocks = torch.split(audio[0], _block_samples(codec), dim=-1)
     codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
     header = describe_codes(codec, codes.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
-    return Bitstream(header, codes)
+    return Bitstream(header, codes, coder=entropy_coder(codec))
 
 
 def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
@@ -111,7 +116,7 @@ def compress_file(
     levels = num_quantizers or codec.quantizer.num_quantizers
     header = describe_codes(codec, levels, num_channels=blocks.num_channels, sample_rate=blocks.sample_rate)
     with new_file(target, overwrite=overwrite) as file:
-        writer = BitstreamWriter(file, header)
+        writer = BitstreamWriter(file, header, entropy_coder(codec))
         for codes in _encode_blocks(codec, blocks, num_quantizers):
             writer.write(codes)
         writer.close(blocks.num_samples)
@@ -126,7 +131,7 @@ def compress_source(codec: Codec, source: Path, *, num_quantizers: int | None = 
     header = describe_codes(
         codec, codes.shape[1], num_channels=num_channels, sample_rate=rate, num_samples=blocks.num_samples
     )
-    return Bitstream(header, codes)
+    return Bitstream(header, codes, coder=entropy_coder(codec))
 
 
 def decompress_file(
@@ -149,12 +154,31 @@ def decompress_file(
         AudioError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
     """
     with _opened(source) as file:
-        reader = BitstreamReader(file)
-        check_model(codec, reader.header)
+        check_model(codec, Header.from_file(file))
+        reader = BitstreamReader(file, entropy_coder(codec))
         if not salvage:
             reader.check()
         _write_audio(codec, reader.header, _pieces(reader), target, overwrite=overwrite)
     return reader
+
+
+def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = False) -> Bitstream:
+    """Read the codes of a `.codec` file into memory.
+
+    Args:
+        source: `.codec` file.
+        codec: The model that made it; a packed file needs none.
+        salvage: Read a damaged file all the same; `lost` names the frames that were lost.
+
+    Raises:
+        BitstreamError: The source is no intact `.codec` file, or of another model, or its model is needed.
+    """
+    with _opened(source) as file:
+        if codec is not None:
+            check_model(codec, Header.from_file(file))
+        coder = None if codec is None else entropy_coder(codec)
+        file.seek(0)
+        return Bitstream.from_bytes(file.read(), strict=not salvage, coder=coder)
 
 
 def decompress_codes(codec: Codec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
@@ -182,7 +206,18 @@ def describe_codes(
         hop_length=codec.hop_length,
         delay=codec.delay,
         num_samples=num_samples,
+        payload_kind=PACKED if codec.entropy is None else ENTROPY_CODED,
     )
+
+
+def entropy_coder(codec: Codec) -> EntropyCoder | None:
+    """What reads and writes the entropy-coded files of a model; None where it has no tables, and packs its codes."""
+    return None if codec.entropy is None else _coder(codec.entropy)
+
+
+@functools.lru_cache(maxsize=4)  # of few models at a time; to make one takes as long as to code some seconds of audio
+def _coder(tables: EntropyTables) -> EntropyCoder:
+    return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.tensors().items()})
 
 
 def check_model(codec: Codec, header: Header) -> None:

@@ -70,7 +70,7 @@ class ModelOptions:
 class EncodeOptions(ModelOptions):
     """Encode audio files to codes: talk.wav -> talk.codec.
 
-    A .codec file given with --num-quantizers is cut to its first N levels, without any model:
+    A .codec file given with --num-quantizers is cut to its first N levels; no model runs:
     talk.codec -> talk.N.codec.
     """
 
@@ -190,6 +190,28 @@ class ExportOptions:
     """Replace an export that is there already."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOptions:
+    """Make what ships of a trained model: float16 weights, tables for entropy coding, fingerprint and card.
+
+    Tables are learned on the train split of the recipe's data; --data.root and the like say where it is now.
+      codec-release runs/speech_16khz -o codec/weights/speech_16khz --about sources.md --figures results.json
+    """
+
+    model: Positional[Annotated[str, _shown("RUN|DIR")]]
+    """A run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
+    output: Annotated[Path, _shown("DIR", "-o")]
+    """New folder; its name is the model's. A released model is never replaced."""
+    recipe: Annotated[str | None, _shown("NAME|FILE")] = None
+    """What the model was trained by; if not given, the recipe of its run."""
+    about: Annotated[Path | None, _shown("FILE")] = None
+    """Data sources and licences, for the card; if not given, the comment at the head of the recipe."""
+    figures: Annotated[Path | None, _shown("JSON")] = None
+    """What codec-eval -o wrote about the model, for the card."""
+    device: Device = "auto"
+    """Where the data is encoded; auto is cuda where there is one."""
+
+
 def parse(options: Any, words: Sequence[str], prog: str, **how: Any) -> Any:
     """Read a command line into `options`, a dataclass; prints the help and exits where it is asked for.
 
@@ -223,6 +245,19 @@ def parse_training(words: Sequence[str]) -> tuple[TrainOptions, list[str]]:
     options, overrides = parse(TrainOptions, asked, "codec-train", return_unknown_args=True)
     if wants_help:
         parse(Recipe, HELP[:1], f"codec-train {options.recipe}", default=load_recipe(options.recipe))
+    return options, overrides
+
+
+def parse_release(words: Sequence[str]) -> tuple[ReleaseOptions, list[str]]:
+    """Read the command line of codec-release: its own options, and the words that override where the data is.
+
+    Raises:
+        ConfigError: As for `parse`; or a word would change what the model was trained by.
+    """
+    options, overrides = parse(ReleaseOptions, words, "codec-release", return_unknown_args=True)
+    for key in override_keys(overrides):
+        if not key.startswith("data."):
+            raise ConfigError(f"no option --{key}: of the recipe only --data options can be given")
     return options, overrides
 
 

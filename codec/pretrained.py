@@ -1,6 +1,7 @@
 """Models on disk: a folder with `config.json` and `model.safetensors`, the same for a release, a run and a checkpoint.
 
-No code runs on load. A model's identity is a SHA-256 over its configuration and tensors; files of codes carry it.
+`entropy.safetensors` lies beside them where the model has entropy tables. No code runs on load. A model's identity is a
+SHA-256 over its configuration and tensors; files of codes carry it.
 """
 
 import hashlib
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from codec.config import CodecConfig, from_dict, shipped, to_dict
 from codec.errors import ConfigError, ModelError
+from codec.fingerprint import check_fingerprint
 from codec.model.codec import Codec, build_codec
+from codec.model.entropy import EntropyTables
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+ENTROPY_FILE = "entropy.safetensors"
 INDEX_FILE = "checkpoints/index.json"
 _TRAINING_ONLY = ("quantizer.codebooks.counts", "quantizer.codebooks.sums")
 
@@ -30,21 +34,33 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
         device: Where the weights go.
 
     Raises:
-        ModelError: Nothing of that name, or files that are damaged or of another architecture.
+        ModelError: Nothing of that name, files that are damaged or of another architecture, or a released model that
+            gives other results here than at its release.
     """
     folder = find_model(name)
-    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    codec = build_codec(load_config(folder))
+    load_weights(codec, folder / WEIGHTS_FILE)
+    codec.entropy = _load_tables(codec, folder / ENTROPY_FILE)
+    codec = codec.to(device).eval().requires_grad_(False)
+    check_fingerprint(codec, folder)
+    return codec
+
+
+def load_config(folder: Path) -> CodecConfig:
+    """The configuration of the model in a folder.
+
+    Raises:
+        ModelError: There is none, or it is damaged.
+    """
+    path = folder / CONFIG_FILE
     try:
-        config = from_dict(CodecConfig, json.loads(config_path.read_text(encoding="utf-8")), source=str(config_path))
+        return from_dict(CodecConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
         raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
-    codec = build_codec(config)
-    load_weights(codec, weights_path)
-    return codec.to(device).eval().requires_grad_(False)
 
 
 def save_codec(codec: Codec, folder: str | Path) -> None:
-    """Write `config.json` and `model.safetensors` into `folder`, which is created.
+    """Write `config.json`, `model.safetensors` and the entropy tables, if any, into `folder`, which is created.
 
     Raises:
         ModelError: The folder can't be written (a full disk, say), or the model is in bfloat16.
@@ -56,6 +72,9 @@ def save_codec(codec: Codec, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
         save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
+        (folder / ENTROPY_FILE).unlink(missing_ok=True)  # of the model that was here before
+        if codec.entropy is not None:
+            save_file(codec.entropy.tensors(), folder / ENTROPY_FILE)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"can't write the model to {folder}: {_one_line(error)}") from error
 
@@ -84,6 +103,22 @@ def load_weights(codec: Codec, path: Path) -> None:
             )
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.restart_statistics()
+
+
+def _load_tables(codec: Codec, path: Path) -> EntropyTables | None:
+    """The entropy tables in a file, None where there is no such file.
+
+    Raises:
+        ModelError: The file is damaged, or its tables are not for the codes of this model.
+    """
+    if not path.exists():
+        return None
+    try:
+        tables = EntropyTables(**load_file(path))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise ModelError(f"can't read the entropy tables {path}: {_one_line(error)}") from error
+    tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
+    return tables
 
 
 def find_model(name: str | Path) -> Path:
@@ -118,13 +153,20 @@ def inference_tensors(codec: Codec) -> dict[str, Tensor]:
 def model_identity(codec: Codec) -> bytes:
     """SHA-256 (32 bytes) over what decoding depends on: the model's constants and every tensor with its name.
 
+    The entropy tables, where there are any, are among the tensors.
+
     The text of config.json is left out on purpose: a key added to it by a later version must not orphan old files. To
     compute it takes as long as encoding some seconds of audio: who needs it often may set `codec.identity`.
     """
     if codec.identity is not None:
         return codec.identity
-    digest = hashlib.sha256(f"{codec.sample_rate} {codec.hop_length} {codec.delay}".encode())
-    for key, tensor in sorted(inference_tensors(codec).items()):
+    constants = f"{codec.sample_rate} {codec.hop_length} {codec.delay}"
+    if codec.quantizer.level_exponent != 1.0:  # the first models knew no other
+        constants += f" {codec.quantizer.level_exponent}"
+    digest = hashlib.sha256(constants.encode())
+    tables = {} if codec.entropy is None else codec.entropy.tensors()
+    tensors = inference_tensors(codec) | {f"entropy.{name}": tensor for name, tensor in tables.items()}
+    for key, tensor in sorted(tensors.items()):
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.digest()

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from codec.bitstream import Bitstream, Header
+from codec.bitstream import ENTROPY_CODED, Bitstream, EntropyCoder, Header
+from codec.bitstream.entropy import TOTAL
 
 MODEL_ID = bytes(range(32))
 HEADER_BYTES, CHUNK_OVERHEAD = 78, 12
 
 
-def make_header(num_frames=10, **changes):
-    """Return a header whose num_samples makes `num_frames` frames."""
+def make_header(num_frames=10, *, coder=None, **changes):
+    """Return a header whose num_samples makes `num_frames` frames; with a coder, of codes that it codes."""
     facts = {
         "model_id": MODEL_ID,
         "model_sample_rate": 16000,
@@ -25,19 +26,49 @@ def make_header(num_frames=10, **changes):
         "delay": 80,
         "frames_per_chunk": 4,
     }
+    if coder is not None:
+        facts |= {"num_quantizers": coder.num_quantizers, "codebook_size": coder.codebook_size}
+        facts["payload_kind"] = ENTROPY_CODED
     header = Header(**facts | changes)
     return replace(header, num_samples=header.samples_in(num_frames))
 
 
-def make_bitstream(num_frames=10, **changes):
-    header = make_header(num_frames, **changes)
+def make_bitstream(num_frames=10, *, coder=None, **changes):
+    """Return random codes; with a coder most of them are low, as its tables expect, and they will be entropy-coded."""
+    header = make_header(num_frames, coder=coder, **changes)
     shape = (header.num_channels, header.num_quantizers, header.num_frames)
-    return Bitstream(header, np.random.default_rng(num_frames).integers(0, header.codebook_size, shape))
+    codes = np.random.default_rng(num_frames).integers(0, header.codebook_size, (1 if coder is None else 8, *shape))
+    return Bitstream(header, codes.min(axis=0), coder=coder)
 
 
-def chunk_ends(header):
-    sizes = [CHUNK_OVERHEAD + header.chunk_payload_bytes(number) for number in range(header.num_chunks)]
-    return [HEADER_BYTES + sum(sizes[: number + 1]) for number in range(len(sizes))]
+def make_tables(num_quantizers=3, codebook_size=32, num_previous=3, num_below=2, *, seed=0, decay=0.7):
+    """Return random tables by name: in every context a code is about `decay` times as frequent as the one before it."""
+    rng = np.random.default_rng(seed)
+    pairs = num_previous * num_below
+    num_rows = max(1, num_quantizers * pairs // 2)  # some pairs share a row
+    weights = rng.uniform(0.5, 1.5, (num_rows, codebook_size)) * decay ** np.arange(codebook_size)
+    share = weights / weights.sum(axis=1, keepdims=True)
+    frequencies = 1 + np.floor(share * (TOTAL - codebook_size)).astype(np.int64)
+    frequencies[:, 0] += TOTAL - frequencies.sum(axis=1)
+    classes = (num_quantizers, codebook_size + 1)
+    return {
+        "frequencies": frequencies,
+        "previous": rng.integers(0, num_previous, classes),
+        "below": rng.integers(0, num_below, classes),
+        "rows": rng.integers(0, num_rows, (num_quantizers, num_previous, num_below)),
+    }
+
+
+def make_coder(*sizes, **facts):
+    return EntropyCoder(**make_tables(*sizes, **facts))
+
+
+def chunk_ends(data):
+    """Return where each chunk of an intact file ends."""
+    ends = [HEADER_BYTES]
+    while data[ends[-1] :][:2] == b"\xc0\xde":
+        ends.append(ends[-1] + CHUNK_OVERHEAD + int.from_bytes(data[ends[-1] + 5 : ends[-1] + 8], "little"))
+    return ends[1:]
 
 
 def assert_exact_outside_lost(found, original):

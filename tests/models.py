@@ -12,6 +12,7 @@ from codec.config import (
 )
 from codec.model.codebooks import EMACodebooks, GradientCodebooks
 from codec.model.codec import build_codec
+from codec.model.entropy import TOTAL, EntropyTables
 from codec.model.initialization import Initialization
 from codec.model.vector_quantizers import ResidualQuantizer
 
@@ -53,6 +54,26 @@ def tiny_codec(name="overlap_add", /, *, seed=0, **changes):
         latents = codec.encoder(noise(4, 1, 100 * codec.hop_length, seed=seed))
         codec.quantizer.initialize(latents, initialization=Initialization(iterations=5), generator=seeded(seed))
     return codec.requires_grad_(False)
+
+
+def tiny_tables(codec, audio):
+    """Return entropy tables of the codes that a model makes of `audio` `[B, 1, T]`, in two contexts of every level."""
+    codes = codec.encode(audio)
+    levels, size = codes.shape[1], codec.quantizer.codebook_size
+    previous = torch.arange(size + 1) % 2
+    counts = torch.full((levels, 2, size), 0.5)
+    for level in range(levels):
+        context = previous[codes[:, level, :-1]], codes[:, level, 1:]
+        counts[level].index_put_(context, torch.ones(()), accumulate=True)
+    share = counts.view(2 * levels, size) / counts.view(2 * levels, size).sum(dim=1, keepdim=True)
+    frequencies = 1 + (share * (TOTAL - size)).long()
+    frequencies[:, 0] += TOTAL - frequencies.sum(dim=1)
+    return EntropyTables(
+        frequencies=frequencies.to(torch.uint16),
+        previous=previous.repeat(levels, 1).to(torch.uint8),
+        below=torch.zeros(levels, size + 1, dtype=torch.uint8),
+        rows=torch.arange(2 * levels).view(levels, 2, 1).to(torch.uint16),
+    )
 
 
 def make_codebooks(

@@ -26,7 +26,8 @@ INFERENCE = {
     "codec.resampling": BASE,
     "codec.audio": {*BASE, "codec.containers", "codec.resampling"},
     "codec.model": {*SIGNAL, "codec.config"},
-    "codec.pretrained": {*BASE, "codec.config", "codec.model"},
+    "codec.fingerprint": {*BASE, "codec.config", "codec.model", "codec.precision"},
+    "codec.pretrained": {*BASE, "codec.config", "codec.fingerprint", "codec.model"},
     "codec.streaming": {*BASE, "codec.model", "codec.pretrained"},
     "codec.compression": {
         *BASE,
@@ -83,7 +84,7 @@ KNOWN_BY = {
     "soxr": {"codec.resampling"},
     "pydantic": {"codec.config", "codec.recipe", "codec.options"},
     "tyro": {"codec.options"},
-    "safetensors": {"codec.pretrained", "codec.train.checkpoint"},
+    "safetensors": {"codec.pretrained", "codec.train.checkpoint", "codec.train.release"},
     "torchaudio": {"codec.train", "codec.eval"},
     "lightning_fabric": {"codec.train.engine", "codec.train.trainer"},
     "tensorboard": {"codec.train.tracking"},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from models import HOP, assert_codes_equal, noise, tiny_codec
+from models import HOP, assert_codes_equal, noise, tiny_codec, tiny_tables
 
 from codec.audio import save_audio
 from codec.batching import MIN_FILL, Recording, Size, compress_batch, load_recording, plan_batches, read_size
@@ -91,8 +91,10 @@ def test_a_batch_is_what_each_recording_alone_is(decoder, num_quantizers):
         )
 
 
-def test_a_batch_of_files_of_any_rate_and_number_of_channels(tmp_path):
+@pytest.mark.parametrize("has_tables", [False, True], ids=["packed", "entropy-coded"])
+def test_a_batch_of_files_of_any_rate_and_number_of_channels(tmp_path, has_tables):
     codec, paths = tiny_codec(), []
+    codec.entropy = tiny_tables(codec, noise(1, 1, 20_000)) if has_tables else None
     for seed, (rate, num_channels) in enumerate([(16_000, 1), (44_100, 2), (8_000, 1), (48_000, 1), (11_025, 3)]):
         paths.append(tmp_path / f"{rate}.wav")
         save_audio(paths[-1], noise(1, num_channels, rate // 3 + seed, seed=seed).clamp(-1, 1), rate)
@@ -101,6 +103,7 @@ def test_a_batch_of_files_of_any_rate_and_number_of_channels(tmp_path):
         header = compress_file(codec, path, path.with_suffix(".codec"))
         assert bitstream.header == header
         assert bitstream.header.model_id == model_identity(codec)
+        assert len(bitstream.to_bytes()) <= header.num_bytes
         alone = compress_source(codec, path)
         channels = codec.pad(each.audio[:, None])
         assert_codes_equal(

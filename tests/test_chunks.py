@@ -4,23 +4,36 @@ import io
 
 import numpy as np
 import pytest
-from bitstream_cases import HEADER_BYTES, CountingFile, chunk_ends, make_bitstream, make_header, peak_bytes
+from bitstream_cases import (
+    HEADER_BYTES,
+    CountingFile,
+    chunk_ends,
+    make_bitstream,
+    make_coder,
+    make_header,
+    peak_bytes,
+)
 
 from codec.bitstream import Bitstream, BitstreamReader, BitstreamWriter
 from codec.errors import BitstreamError
 
+CODER = make_coder()
+kinds = pytest.mark.parametrize("coder", [None, CODER], ids=["packed", "entropy-coded"])
 
+
+@kinds
 @pytest.mark.parametrize("block", [1, 3, 4, 7, 8, 100])
-def test_any_block_size_writes_the_same_bytes(block):
-    original = make_bitstream(21, num_channels=2)
+def test_any_block_size_writes_the_same_bytes(block, coder):
+    original = make_bitstream(21, num_channels=2, coder=coder)
     file = io.BytesIO()
-    writer = BitstreamWriter(file, original.header)
-    buffer = np.empty((2, 2, block), np.int64)  # one buffer, used again for each block
+    writer = BitstreamWriter(file, original.header, coder)
+    levels = original.header.num_quantizers
+    buffer = np.empty((2, levels, block), np.int64)  # one buffer, used again for each block
     for start in range(0, 21, block):
         part = original.codes[:, :, start : start + block]
         buffer[:, :, : part.shape[2]] = part
         writer.write(buffer[:, :, : part.shape[2]])
-    writer.write(np.zeros((2, 2, 0), int))
+    writer.write(np.zeros((2, levels, 0), int))
     writer.close(original.header.num_samples)
     assert file.getvalue() == original.to_bytes()
     assert writer.header == original.header
@@ -40,16 +53,37 @@ def test_writer_refuses_a_wrong_length_wrong_codes_and_a_pipe():
         BitstreamWriter(pipe, make_header())
 
 
-def test_a_file_that_was_never_closed_is_salvaged():
-    original = make_bitstream(21)
+@kinds
+def test_a_file_that_was_never_closed_is_salvaged(coder):
+    original = make_bitstream(21, coder=coder)
     file = io.BytesIO()
-    writer = BitstreamWriter(file, original.header)
+    writer = BitstreamWriter(file, original.header, coder)
     writer.write(original.codes)
     with pytest.raises(BitstreamError, match="never closed"):
-        Bitstream.from_bytes(file.getvalue())
-    found = Bitstream.from_bytes(file.getvalue(), strict=False)
+        Bitstream.from_bytes(file.getvalue(), coder=coder)
+    found = Bitstream.from_bytes(file.getvalue(), strict=False, coder=coder)
     assert (found.header.num_frames, found.lost) == (20, ())
     np.testing.assert_array_equal(found.codes, original.codes[:, :, :20])
+
+
+@kinds
+def test_a_file_whose_end_was_not_written_keeps_its_length(coder):
+    """Closing writes the length before the last chunk, whose frames an entropy-coded payload does not tell."""
+    original = make_bitstream(21, coder=coder)
+    file = io.BytesIO()
+    writer = BitstreamWriter(file, original.header, coder)
+    writer.write(original.codes)
+    written = []
+    file.write = lambda data: written.append(bytes(file.getbuffer())) or io.BytesIO.write(file, data)
+    writer.close(original.header.num_samples)
+    for data in [*written[1:], file.getvalue()]:
+        found = Bitstream.from_bytes(data, strict=False, coder=coder)
+        assert found.header == original.header
+        lost = found.lost
+        assert lost in ((), ((20, 21),))
+        np.testing.assert_array_equal(
+            found.codes[:, :, : 20 if lost else 21], original.codes[:, :, : 20 if lost else 21]
+        )
 
 
 def test_reader_and_writer_work_in_constant_memory(tmp_path):
@@ -79,16 +113,17 @@ def test_reader_and_writer_work_in_constant_memory(tmp_path):
     assert peak_bytes(read) < 500_000
 
 
+@kinds
 @pytest.mark.parametrize("damaged_index", [False, True])
 @pytest.mark.parametrize("shifted", [False, True])
-def test_seek(damaged_index, shifted):
-    original = make_bitstream(30)
+def test_seek(damaged_index, shifted, coder):
+    original = make_bitstream(30, coder=coder)
     data = bytearray(original.to_bytes())
     if damaged_index:
         data[-30] ^= 1
     if shifted:  # bytes that do not belong there: the offsets of the index are wrong
         data[HEADER_BYTES:HEADER_BYTES] = b"abc"
-    reader = BitstreamReader(io.BytesIO(bytes(data)))
+    reader = BitstreamReader(io.BytesIO(bytes(data)), coder)
     for frame in (29, 0, 13, 4, 7, 3):
         reader.seek(frame)
         first, codes = next(iter(reader))
@@ -102,7 +137,7 @@ def test_seek(damaged_index, shifted):
 
 def test_seek_finds_a_chunk_though_one_before_it_is_cut_out():
     original = make_bitstream(30)
-    data, ends = original.to_bytes(), chunk_ends(original.header)
+    data, ends = original.to_bytes(), chunk_ends(original.to_bytes())
     reader = BitstreamReader(io.BytesIO(data[: ends[0]] + data[ends[1] :]))
     reader.seek(8)
     assert next(iter(reader))[0] == 8
@@ -121,7 +156,7 @@ def test_seek_uses_the_index():
 def test_seek_to_a_damaged_chunk_goes_on_with_the_next():
     original = make_bitstream(30)
     data = bytearray(original.to_bytes())
-    data[chunk_ends(original.header)[2] + 13] ^= 1
+    data[chunk_ends(original.to_bytes())[2] + 13] ^= 1
     reader = BitstreamReader(io.BytesIO(bytes(data)))
     reader.seek(13)
     assert next(iter(reader))[0] == 16

@@ -5,10 +5,10 @@ import pytest
 import soundfile as sf
 import torch
 from bitstream_cases import chunk_ends
-from models import HOP, assert_codes_equal, noise, tiny_codec
+from models import HOP, assert_codes_equal, noise, tiny_codec, tiny_tables
 
 from codec.audio import load_audio, read_info, save_audio
-from codec.bitstream import Bitstream
+from codec.bitstream import ENTROPY_CODED, Bitstream
 from codec.compression import (
     compress,
     compress_file,
@@ -16,7 +16,9 @@ from codec.compression import (
     decompress_codes,
     decompress_file,
     describe_codes,
+    entropy_coder,
     new_file,
+    read_bitstream,
 )
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.pretrained import model_identity
@@ -235,6 +237,70 @@ def test_the_header_of_codes_from_elsewhere(codec):
     assert describe_codes(codec, 2, sample_rate=44_100).sample_rate == 44_100
 
 
+# ---- Entropy coding
+
+
+@pytest.fixture
+def with_tables():
+    codec = tiny_codec()
+    codec.entropy = tiny_tables(codec, loud(1, 10_003))
+    return codec
+
+
+def test_a_model_with_tables_codes_its_files_with_them(codec, with_tables, tmp_path):
+    """The same codes and the same audio from fewer bytes, whatever makes them."""
+    source, middle, packed = (tmp_path / name for name in ("in.wav", "in.codec", "packed.codec"))
+    save_audio(source, loud(2, 10_003), 16_000)
+    header = compress_file(with_tables, source, middle)
+    compress_file(codec, source, packed)
+    assert header.payload_kind == ENTROPY_CODED
+    assert middle.stat().st_size < packed.stat().st_size
+    bitstream = read_bitstream(middle, with_tables)
+    np.testing.assert_array_equal(bitstream.codes, read_bitstream(packed).codes)
+    data = middle.read_bytes()
+    assert len(data) == bitstream.num_bytes
+    assert bitstream.to_bytes() == compress(with_tables, load_audio(source)).to_bytes() == data
+    decompress_file(with_tables, middle, tmp_path / "out.wav")
+    decompress_file(codec, packed, tmp_path / "expected.wav")
+    assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "expected.wav").read_bytes()
+
+
+def test_an_entropy_coded_file_needs_the_very_model_that_made_it(codec, with_tables, tmp_path):
+    path = tmp_path / "a.codec"
+    path.write_bytes(compress(with_tables, loud(1, 500)).to_bytes())
+    other = tiny_codec()
+    other.entropy = tiny_tables(other, loud(1, 100))
+    theirs = model_identity(with_tables).hex()[:12]
+    for model in (codec, other):
+        with pytest.raises(BitstreamError, match=f"of model {theirs}, not of {model_identity(model).hex()[:12]}"):
+            decompress_file(model, path, tmp_path / "a.wav", salvage=True)
+        with pytest.raises(BitstreamError, match=f"of model {theirs}, not of"):
+            read_bitstream(path, model, salvage=True)
+    with pytest.raises(BitstreamError, match=f"tables of model {theirs}: give that model"):
+        read_bitstream(path)
+    assert files_in(tmp_path) == ["a.codec"]
+
+
+def test_tables_are_made_ready_once(codec, with_tables):
+    assert entropy_coder(codec) is None
+    assert entropy_coder(with_tables) is entropy_coder(with_tables)
+    first = entropy_coder(with_tables)
+    with_tables.entropy = tiny_tables(codec, loud(1, 100))
+    assert entropy_coder(with_tables) is not first
+
+
+def test_a_damaged_entropy_coded_file_loses_one_chunk(with_tables, tmp_path, monkeypatch):
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.1)
+    data = bytearray(compress(with_tables, loud(1, 8_000)).to_bytes())
+    data[chunk_ends(data)[1] - 1] ^= 1
+    (tmp_path / "a.codec").write_bytes(data)
+    with pytest.raises(BitstreamError, match=r"1 of 6 chunks is damaged: 0\.10-0\.20 s is lost"):
+        read_bitstream(tmp_path / "a.codec", with_tables)
+    found = read_bitstream(tmp_path / "a.codec", with_tables, salvage=True)
+    assert found.lost == ((80, 160),)
+    assert decompress_file(with_tables, tmp_path / "a.codec", tmp_path / "a.wav", salvage=True).lost == found.lost
+
+
 # ---- Damage
 
 
@@ -246,7 +312,7 @@ def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, 
     assert (header.num_chunks, header.frames_per_chunk) == (4, 360)
     intact = Bitstream.from_bytes((tmp_path / "in.codec").read_bytes())
     data = bytearray((tmp_path / "in.codec").read_bytes())
-    data[chunk_ends(header)[0] + 30] ^= 1
+    data[chunk_ends(data)[0] + 30] ^= 1
     (tmp_path / "in.codec").write_bytes(data)
 
     with pytest.raises(BitstreamError, match="1 of 4 chunks is damaged"):
@@ -272,7 +338,7 @@ def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, 
 def test_a_file_cut_off_keeps_its_length(codec, tmp_path, monkeypatch):
     monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.1)
     data = compress(codec, loud(1, 10_000)).to_bytes()
-    ends = chunk_ends(Bitstream.from_bytes(data).header)
+    ends = chunk_ends(data)
     (tmp_path / "cut.codec").write_bytes(data[: ends[2] + 5])
     reader = decompress_file(codec, tmp_path / "cut.codec", tmp_path / "cut.wav", salvage=True)
     assert reader.lost == ((240, codec.num_frames(10_000)),)

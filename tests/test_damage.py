@@ -8,83 +8,112 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from bitstream_cases import (
+    CHUNK_OVERHEAD,
     HEADER_BYTES,
     MODEL_ID,
     CountingFile,
     assert_exact_outside_lost,
     chunk_ends,
     make_bitstream,
+    make_coder,
     make_header,
     peak_bytes,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codec.bitstream import Bitstream, BitstreamReader, Header, describe_lost, write_codes
+from codec.bitstream import (
+    Bitstream,
+    BitstreamReader,
+    EntropyCoder,
+    Header,
+    describe_lost,
+    write_codes,
+)
 from codec.errors import BitstreamError
 
+CODER = make_coder()
+kinds = pytest.mark.parametrize("coder", [None, CODER], ids=["packed", "entropy-coded"])
 
-def test_truncation_at_every_byte():
-    original = make_bitstream(10)
-    data, ends = original.to_bytes(), chunk_ends(original.header)
+
+def read_bytes(data, *, strict=True):
+    """Read a file of either kind."""
+    return Bitstream.from_bytes(data, strict=strict, coder=CODER)
+
+
+@kinds
+def test_truncation_at_every_byte(coder):
+    original = make_bitstream(10, coder=coder)
+    data, ends = original.to_bytes(), chunk_ends(original.to_bytes())
     for length in range(len(data)):
         with pytest.raises(BitstreamError):
-            Bitstream.from_bytes(data[:length])
+            read_bytes(data[:length])
         intact = sum(end <= length for end in ends)
         if intact == 0:
             with pytest.raises(BitstreamError):
-                Bitstream.from_bytes(data[:length], strict=False)
+                read_bytes(data[:length], strict=False)
             continue
-        found = Bitstream.from_bytes(data[:length], strict=False)
+        found = read_bytes(data[:length], strict=False)
         assert found.lost == (((4 * intact, 10),) if intact < 3 else ())
         assert_exact_outside_lost(found, original)
 
 
-def test_flip_of_every_bit():
+@kinds
+def test_flip_of_every_bit(coder):
     """Strict reading refuses every flip, in the index too; else one chunk at most is lost, and named."""
-    original = make_bitstream(10)
-    data, ends = original.to_bytes(), chunk_ends(original.header)
+    original = make_bitstream(10, coder=coder)
+    data, ends = original.to_bytes(), chunk_ends(original.to_bytes())
     for bit in range(8 * len(data)):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(BitstreamError):
-            Bitstream.from_bytes(bytes(damaged))
+            read_bytes(bytes(damaged))
         if bit < 8 * HEADER_BYTES:
             with pytest.raises(BitstreamError):
-                Bitstream.from_bytes(bytes(damaged), strict=False)
+                read_bytes(bytes(damaged), strict=False)
             continue
-        found = Bitstream.from_bytes(bytes(damaged), strict=False)
+        found = read_bytes(bytes(damaged), strict=False)
         hit = sum(end <= bit // 8 for end in ends)
         assert found.lost == (((4 * hit, min(4 * hit + 4, 10)),) if hit < 3 else ())
         assert_exact_outside_lost(found, original)
 
 
-def test_every_single_byte_deleted_or_inserted():
-    original = make_bitstream(10)
+@kinds
+def test_every_single_byte_deleted_or_inserted(coder):
+    original = make_bitstream(10, coder=coder)
     data = original.to_bytes()
     for at in range(HEADER_BYTES, len(data)):
         for damaged in (data[:at] + data[at + 1 :], data[:at] + b"\xc0" + data[at:]):
             if damaged == data[: len(damaged)]:
                 continue
             with pytest.raises(BitstreamError):
-                Bitstream.from_bytes(damaged)
-            found = Bitstream.from_bytes(damaged, strict=False)
+                read_bytes(damaged)
+            found = read_bytes(damaged, strict=False)
             assert len(found.lost) <= 1
             assert_exact_outside_lost(found, original)
 
 
-def test_chunks_lost_doubled_and_swapped():
-    original = make_bitstream(20)
-    data, ends = original.to_bytes(), [HEADER_BYTES, *chunk_ends(original.header)]
+@kinds
+def test_chunks_lost_doubled_and_swapped(coder):
+    original = make_bitstream(20, coder=coder)
+    data, ends = original.to_bytes(), [HEADER_BYTES, *chunk_ends(original.to_bytes())]
     chunks = [data[start:stop] for start, stop in pairwise(ends)]
     orders = {(0, 2, 3, 4): [(4, 8)], (0, 1, 1, 2, 3, 4): [], (0, 2, 1, 3, 4): [(4, 8)], (4,): [(0, 16)]}
     for order, lost in orders.items():
         damaged = data[:HEADER_BYTES] + b"".join(chunks[number] for number in order) + data[ends[-1] :]
         with pytest.raises(BitstreamError):
-            Bitstream.from_bytes(damaged)
-        found = Bitstream.from_bytes(damaged, strict=False)
+            read_bytes(damaged)
+        found = read_bytes(damaged, strict=False)
         assert list(found.lost) == lost
         assert_exact_outside_lost(found, original)
+
+
+@kinds
+def test_nothing_hides_behind_the_end(coder):
+    data = make_bitstream(20, coder=coder).to_bytes()
+    for surplus in (b"a", data[-16:], bytes(1000)):
+        with pytest.raises(BitstreamError, match=f"{len(surplus)} bytes too many, no codes are lost"):
+            read_bytes(data + surplus)
 
 
 def test_resync_passes_over_syncs_inside_payloads():
@@ -92,9 +121,9 @@ def test_resync_passes_over_syncs_inside_payloads():
     codes = np.tile(np.array([[[0xC0], [0xDE]]]), (1, 1, 20))  # every payload is all sync words
     original = Bitstream(header, codes)
     damaged = bytearray(original.to_bytes())
-    length_at = chunk_ends(header)[0] + 5
+    length_at = chunk_ends(original.to_bytes())[0] + 5
     damaged[length_at : length_at + 3] = b"\xff\xff\xff"
-    found = Bitstream.from_bytes(bytes(damaged), strict=False)
+    found = read_bytes(bytes(damaged), strict=False)
     assert found.lost == ((4, 8),)
     assert_exact_outside_lost(found, original)
 
@@ -103,22 +132,22 @@ def test_resync_passes_over_syncs_inside_payloads():
 def test_resync_finds_a_sync_across_two_blocks_of_the_scan(num_bytes):
     original = make_bitstream(20)
     data = original.to_bytes()
-    found = Bitstream.from_bytes(data[:HEADER_BYTES] + bytes(num_bytes) + data[HEADER_BYTES:], strict=False)
+    found = read_bytes(data[:HEADER_BYTES] + bytes(num_bytes) + data[HEADER_BYTES:], strict=False)
     assert found.lost == ()
     assert_exact_outside_lost(found, original)
 
 
 def test_message_says_in_seconds_what_is_lost():
     original = make_bitstream(1800, frames_per_chunk=200, delay=0)
-    data, ends = bytearray(original.to_bytes()), chunk_ends(original.header)
+    data, ends = bytearray(original.to_bytes()), chunk_ends(original.to_bytes())
     data[ends[0] + 20] ^= 1
     data[ends[2] + 20] ^= 1
     with pytest.raises(BitstreamError) as info:
-        Bitstream.from_bytes(bytes(data))
+        read_bytes(bytes(data))
     assert str(info.value) == (
         "2 of 9 chunks are damaged: 4.00-8.00 s and 12.00-16.00 s are lost; --salvage decodes the rest"
     )
-    lost = Bitstream.from_bytes(bytes(data), strict=False).lost
+    lost = read_bytes(bytes(data), strict=False).lost
     assert lost == ((200, 400), (600, 800))
     many = [(number, number + 1) for number in range(0, 1800, 200)]
     assert describe_lost(original.header, many).endswith("12.00-12.02 s and 5 more ranges are lost")
@@ -127,7 +156,7 @@ def test_message_says_in_seconds_what_is_lost():
 
 def test_lost_frames_are_never_written_as_if_they_were_codes(tmp_path):
     original = make_bitstream(10)
-    found = Bitstream.from_bytes(original.to_bytes()[: chunk_ends(original.header)[0]], strict=False)
+    found = read_bytes(original.to_bytes()[: chunk_ends(original.to_bytes())[0]], strict=False)
     for write in (
         found.to_bytes,
         found.keep_quantizers(1).to_bytes,
@@ -161,24 +190,24 @@ def forged(data, **changes):
 )
 def test_messages_of_unusable_files(damage, message):
     with pytest.raises(BitstreamError, match=message) as info:
-        Bitstream.from_bytes(damage(make_bitstream(10).to_bytes()))
+        read_bytes(damage(make_bitstream(10).to_bytes()))
     assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize(("at", "value", "message"), [(5, 1, "later version"), (62, 0, "frames_per_chunk is 0")])
+@pytest.mark.parametrize(("at", "value", "message"), [(5, 2, "later version"), (62, 0, "frames_per_chunk is 0")])
 def test_header_fields_that_pass_the_checksum_are_still_checked(at, value, message):
     data = bytearray(make_bitstream(10).to_bytes())
     data[at] = value
     data[74:78] = struct.pack("<I", zlib.crc32(data[:74]))
     with pytest.raises(BitstreamError, match=message):
-        Bitstream.from_bytes(bytes(data), strict=False)
+        read_bytes(bytes(data), strict=False)
 
 
 def test_codes_outside_the_codebook_are_damage_though_the_checksum_fits():
     original = make_bitstream(10, codebook_size=8)
     original.codes[...] = 1
     original.codes[0, 0, 5] = 7
-    found = Bitstream.from_bytes(forged(original.to_bytes(), codebook_size=7), strict=False)
+    found = read_bytes(forged(original.to_bytes(), codebook_size=7), strict=False)
     assert found.lost == ((4, 8),)
 
 
@@ -187,37 +216,43 @@ def test_codes_outside_the_codebook_are_damage_though_the_checksum_fits():
 def test_random_bytes_raise_only_bitstream_errors(data, strict, with_header):
     data = make_header(10).to_bytes() + data if with_header else data
     with pytest.raises(BitstreamError):
-        Bitstream.from_bytes(data, strict=strict)
+        read_bytes(data, strict=strict)
 
 
-FUZZED = make_bitstream(30)
+FUZZED = [make_bitstream(30), make_bitstream(30, coder=CODER)]
 edits = st.lists(st.tuples(st.integers(HEADER_BYTES, 400), st.integers(0, 9), st.binary(max_size=9)), max_size=4)
 
 
 @settings(max_examples=300, deadline=None)
-@given(edits)
-def test_random_edits_never_give_wrong_codes(edits):
-    data = original = FUZZED.to_bytes()
+@given(st.sampled_from(FUZZED), edits)
+def test_random_edits_never_give_wrong_codes(fuzzed, edits):
+    data = original = fuzzed.to_bytes()
     for at, removed, inserted in edits:
         data = data[:at] + inserted + data[at + removed :]
     if data != original:
         with pytest.raises(BitstreamError):
-            Bitstream.from_bytes(data)
+            read_bytes(data)
     try:
-        found = Bitstream.from_bytes(data, strict=False)
+        found = read_bytes(data, strict=False)
     except BitstreamError:
         return
-    assert_exact_outside_lost(found, FUZZED)
+    assert_exact_outside_lost(found, fuzzed)
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**16 - 1), st.binary(max_size=64))
-def test_forged_headers_raise_only_bitstream_errors(num_samples, number, short, body):
+@given(
+    st.integers(0, 1),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**16 - 1),
+    st.binary(max_size=64),
+)
+def test_forged_headers_raise_only_bitstream_errors(kind, num_samples, number, short, body):
     values = (16000, 44100, 1, short, number, 320, number, short, num_samples)
-    head = struct.pack("<4sBB32sIIHHIIIIQ", b"CODC", 1, 0, MODEL_ID, *values)
+    head = struct.pack("<4sBB32sIIHHIIIIQ", b"CODC", 1, kind, MODEL_ID, *values)
     data = head + struct.pack("<I", zlib.crc32(head)) + body
     with pytest.raises(BitstreamError):
-        Bitstream.from_bytes(data, strict=False)
+        read_bytes(data, strict=False)
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -226,7 +261,7 @@ def test_huge_claims_allocate_nothing(strict):
 
     def read():
         with pytest.raises(BitstreamError):
-            Bitstream.from_bytes(data, strict=strict)
+            read_bytes(data, strict=strict)
 
     assert peak_bytes(read) < 2**20
 
@@ -237,3 +272,44 @@ def test_overlapping_chunks_cost_no_quadratic_time():
     file = CountingFile(header.to_bytes() + start * 2**14)
     assert list(BitstreamReader(file)) == []
     assert file.num_read < 32 * len(file.getvalue())
+
+
+def forged_chunk(number, payload):
+    """Return a chunk whose checksum fits."""
+    about = number.to_bytes(3, "little") + len(payload).to_bytes(3, "little")
+    return b"\xc0\xde" + about + struct.pack("<I", zlib.crc32(about + payload)) + payload
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.binary(min_size=2, max_size=8), min_size=1, max_size=3))
+def test_forged_payloads_give_codes_in_range_or_are_lost(payloads):
+    header = make_header(4 * len(payloads), coder=CODER)
+    data = header.to_bytes() + b"".join(forged_chunk(*chunk) for chunk in enumerate(payloads))
+    try:
+        found = read_bytes(data, strict=False)
+    except BitstreamError:
+        return
+    assert found.codes.min() >= 0 and found.codes.max() < header.codebook_size
+
+
+def test_a_small_file_of_entropy_coded_codes_claims_little():
+    """Nothing that a payload holds makes more than eight codes of one of its bytes."""
+    header = make_header(2**18, coder=CODER, frames_per_chunk=2**18)
+    for num_bytes in (0, 1, 3 * 2**15 - 1):
+        file = CountingFile(header.to_bytes() + forged_chunk(0, bytes(num_bytes)))
+        reader = BitstreamReader(file, CODER)
+        assert peak_bytes(lambda reader=reader: list(reader)) < 2**20
+        assert reader.lost == ((0, 2**18),)
+
+
+def test_overlapping_payloads_that_are_no_codes_cost_no_quadratic_time(monkeypatch):
+    """Forged chunks within one another, whose checksums fit and whose codes do not: few of them are tried."""
+    tried = []
+    decode = EntropyCoder.decode
+    monkeypatch.setattr(EntropyCoder, "decode", lambda *given: tried.append(len(given[1])) or decode(*given))
+    header = make_header(2**10, coder=CODER, frames_per_chunk=2**10)
+    payload = b"\xff" * 2**9
+    for _ in range(500):
+        payload = forged_chunk(0, payload[: 2**9])[:CHUNK_OVERHEAD] + payload
+    assert list(BitstreamReader(CountingFile(header.to_bytes() + payload), CODER)) == []
+    assert 0 < sum(tried) <= len(payload) + 2**9

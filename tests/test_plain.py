@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from bitstream_cases import MODEL_ID, make_bitstream, make_header, peak_bytes
 
-from codec.bitstream import read_codes, write_codes
+from codec.bitstream import ENTROPY_CODED, Bitstream, read_codes, write_codes
 from codec.errors import BitstreamError
 
 MODEL = replace(make_header(num_quantizers=4), num_samples=0)
@@ -22,6 +22,13 @@ def test_plain_forms_keep_everything(tmp_path, suffix, codebook_size):
     found = read_codes(path, replace(MODEL, codebook_size=codebook_size))
     np.testing.assert_array_equal(found.codes, original.codes)
     assert replace(found.header, frames_per_chunk=4) == original.header
+
+
+def test_what_is_read_can_be_packed_without_the_tables_of_the_model(tmp_path):
+    original = make_bitstream(9)
+    write_codes(tmp_path / "talk.npz", original)
+    found = read_codes(tmp_path / "talk.npz", replace(MODEL, payload_kind=ENTROPY_CODED))
+    assert Bitstream.from_bytes(found.to_bytes()).header == found.header
 
 
 def test_npy_takes_the_rest_from_the_model(tmp_path):

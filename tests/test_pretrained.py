@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from models import DECODERS, assert_same_state, noise, state_of, tiny_codec, tiny_config
+from models import DECODERS, assert_same_state, noise, state_of, tiny_codec, tiny_config, tiny_tables
 from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
@@ -68,6 +68,22 @@ def test_half_precision_weights_load_as_float32(folder):
     for key, tensor in inference_tensors(load_codec(folder)).items():
         assert tensor.dtype == torch.float32
         assert torch.equal(tensor, tensors[key].bfloat16().float())
+
+
+def test_entropy_tables_come_back(tmp_path):
+    codec = tiny_codec()
+    codec.entropy = tiny_tables(tiny_codec(), noise(1, 1, 2_000))
+    save_codec(codec, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "config.json",
+        "entropy.safetensors",
+        "model.safetensors",
+    ]
+    loaded = load_codec(tmp_path)
+    assert all(torch.equal(tensor, codec.entropy.tensors()[name]) for name, tensor in loaded.entropy.tensors().items())
+    assert model_identity(loaded) == model_identity(codec)
+    save_codec(tiny_codec(), tmp_path)
+    assert load_codec(tmp_path).entropy is None
 
 
 # ---- Where a model is found
@@ -143,6 +159,34 @@ def test_damaged_weights_are_refused(folder, damage):
     message_of(error)
 
 
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1], lambda data: b"x" * 100])
+def test_damaged_entropy_tables_are_refused(folder, damage):
+    path = folder / "entropy.safetensors"
+    save_file(tiny_tables(tiny_codec(), noise(1, 1, 2_000)).tensors(), path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ModelError, match=f"can't read the entropy tables {path}") as error:
+        load_codec(folder)
+    message_of(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tables: tables.pop("rows"), "can't read the entropy tables .*rows"),
+        (lambda tables: tables.update(extra=torch.zeros(2)), "can't read the entropy tables .*extra"),
+        (lambda tables: tables.update(rows=tables["rows"][:3].clone()), "not for 4 levels of 16 codewords"),
+    ],
+    ids=["missing", "extra", "misshapen"],
+)
+def test_entropy_tables_of_another_model_are_refused(folder, change, message):
+    tables = tiny_tables(tiny_codec(), noise(1, 1, 2_000)).tensors()
+    change(tables)
+    save_file(tables, folder / "entropy.safetensors")
+    with pytest.raises(ModelError, match=message) as error:
+        load_codec(folder)
+    message_of(error)
+
+
 @pytest.mark.parametrize("damage", [lambda text: text[:-5], lambda text: "", lambda text: "[1]", lambda text: "\xff"])
 def test_a_damaged_configuration_is_refused(folder, damage):
     path = folder / "config.json"
@@ -209,6 +253,17 @@ def test_identity_is_of_the_lengths_and_not_of_training(tmp_path):
     assert model_identity(tiny_codec(sample_rate=8_000)) != identity
     dropout = QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=6, quantizer_dropout=0.1)
     assert model_identity(tiny_codec(quantizer=dropout)) == identity
+
+
+def test_identity_is_of_every_entropy_table():
+    codec = tiny_codec()
+    seen = {model_identity(codec)}
+    codec.entropy = tiny_tables(tiny_codec(), noise(1, 1, 2_000))
+    seen.add(model_identity(codec))
+    for tensor in codec.entropy.tensors().values():
+        tensor.view(-1)[-1:] = 9
+        seen.add(model_identity(codec))
+    assert len(seen) == 6
 
 
 def test_identity_never_changes():

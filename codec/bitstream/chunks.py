@@ -1,4 +1,4 @@
-"""The chunks of a `.codec` file: pack, write and read them one by one (the layout: codec/bitstream/__init__.py)."""
+"""The chunks of a `.codec` file: write and read them one by one (the layout: codec/bitstream/__init__.py)."""
 
 import io
 import struct
@@ -6,15 +6,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from codec.bitstream.entropy import EntropyCoder
 from codec.bitstream.header import CHUNK_OVERHEAD, HEADER_BYTES, MAX_CHUNKS, Frames, Header, describe_lost, tail_bytes
+from codec.bitstream.payload import Codes, payloads_of
 from codec.errors import BitstreamError
-
-Codes = NDArray[np.int64]
 
 _SYNC = b"\xc0\xde"
 _INDEX_MARKER, _END_MARKER = b"INDX", b"CEND"
@@ -53,29 +53,6 @@ def check_length(header: Header, num_frames: int) -> None:
         )
 
 
-def _word(bits: int) -> np.dtype[np.unsignedinteger]:
-    """Return the smallest integer type that holds `bits`; big-endian, the order of the packed bits."""
-    return np.dtype(">u1" if bits <= 8 else ">u2" if bits <= 16 else ">u4")
-
-
-def pack_codes(codes: Codes, bits: int) -> bytes:
-    """Pack codes [C, K, f] in 0..2^bits-1, frame by frame, then channel, then quantizer."""
-    word = _word(bits)
-    words = np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=word).reshape(-1, 1)
-    return np.packbits(np.unpackbits(words.view(np.uint8), axis=1)[:, 8 * word.itemsize - bits :]).tobytes()
-
-
-def unpack_codes(payload: bytes, shape: tuple[int, int, int], bits: int) -> Codes:
-    """Invert `pack_codes`; shape is (C, K, f)."""
-    num_channels, num_quantizers, num_frames = shape
-    num_codes, word = num_channels * num_quantizers * num_frames, _word(bits)
-    planes = np.zeros((num_codes, 8 * word.itemsize), np.uint8)
-    stored = np.unpackbits(np.frombuffer(payload, np.uint8), count=num_codes * bits)
-    planes[:, planes.shape[1] - bits :] = stored.reshape(num_codes, bits)
-    words = np.packbits(planes, axis=1).view(word).reshape(num_frames, num_channels, num_quantizers)
-    return np.ascontiguousarray(words.transpose(1, 2, 0), dtype=np.int64)
-
-
 def _u32(number: int) -> bytes:
     return number.to_bytes(4, "little")
 
@@ -98,15 +75,17 @@ class BitstreamWriter:
     Args:
         file: Empty, seekable, opened for writing in binary: `close` writes the header anew.
         header: The facts of the file; its num_samples is not used.
+        coder: Of the model, where the header's payload kind is entropy-coded.
 
     Raises:
-        BitstreamError: The file can't seek.
+        BitstreamError: The file can't seek, or the header asks for a coder that is not given or does not fit.
     """
 
-    def __init__(self, file: BinaryIO, header: Header) -> None:
+    def __init__(self, file: BinaryIO, header: Header, coder: EntropyCoder | None = None) -> None:
         if not file.seekable():
             raise BitstreamError("a .codec file can't be written to a pipe, its header is completed last: name a file")
         self.header = replace(header, num_samples=0)
+        self._payloads = payloads_of(header, coder)
         self._file = file
         self._pending: list[Codes] = []
         self._num_pending = 0
@@ -143,20 +122,29 @@ class BitstreamWriter:
         """
         header = replace(self.header, num_samples=num_samples)
         check_length(header, len(self._sizes) * header.frames_per_chunk + self._num_pending)
+        self._file.seek(0)  # the length first: without it an entropy-coded last chunk can't be told from a whole one
+        self._file.write(header.to_bytes())
+        self._file.seek(0, io.SEEK_END)
         if self._num_pending:
             self._write_chunk(np.concatenate(self._pending, axis=2))
         self._file.write(_tail(self._sizes))
-        self._file.seek(0)
-        self._file.write(header.to_bytes())
-        self._file.seek(0, io.SEEK_END)
         self.header = header
 
     def _write_chunk(self, codes: Codes) -> None:
         if len(self._sizes) == MAX_CHUNKS:
             raise BitstreamError(f"a file holds at most {MAX_CHUNKS} chunks: take more frames_per_chunk")
-        chunk = _chunk(len(self._sizes), pack_codes(codes, self.header.bits_per_code))
+        chunk = _chunk(len(self._sizes), self._payloads.encode(codes))
         self._file.write(chunk)
         self._sizes.append(len(chunk))
+
+
+class _Chunk(NamedTuple):
+    """An intact chunk."""
+
+    number: int
+    codes: Codes
+    size: int
+    """Of the whole chunk (bytes)."""
 
 
 class BitstreamReader:
@@ -169,15 +157,17 @@ class BitstreamReader:
 
     Args:
         file: Seekable, opened for reading in binary; the .codec file starts at its first byte.
+        coder: Of the model that made the file; packed files need none.
 
     Raises:
-        BitstreamError: The header can't be used.
+        BitstreamError: The header can't be used, or asks for a coder that is not given or does not fit.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, coder: EntropyCoder | None = None) -> None:
         self._file = file
         self._num_bytes = file.seek(0, io.SEEK_END)
-        self.header = Header.from_bytes(self._read(0, HEADER_BYTES))
+        self.header = Header.from_file(file)
+        self._payloads = payloads_of(self.header, coder)
         self._closed = self.header.num_samples > 0
         if not self._closed:
             self._recover_length()
@@ -223,8 +213,7 @@ class BitstreamReader:
             BitstreamError: Anything is not as it was written, index and trailer included; says what is lost.
         """
         self.seek(0)
-        for _ in self:
-            pass
+        sizes = [self._size for _ in self]  # of the chunk that was read last
         header = self.header
         if self.lost:
             raise BitstreamError(f"{describe_lost(header, self.lost)}; --salvage decodes the rest")
@@ -232,12 +221,11 @@ class BitstreamReader:
             raise BitstreamError(
                 f"the file was never closed: --salvage decodes the {header.duration_s:.2f} s that are in it"
             )
-        if self._num_bytes > header.num_bytes:
-            surplus = self._num_bytes - header.num_bytes
-            raise BitstreamError(f"{surplus} bytes too many, no codes are lost: --salvage decodes the file")
         # Header, chunks and tail fill the file to the byte, so that nothing can hide between them.
-        sizes = [CHUNK_OVERHEAD + header.chunk_payload_bytes(number) for number in range(header.num_chunks)]
-        if self._read(HEADER_BYTES + sum(sizes), tail_bytes(header.num_chunks)) != _tail(sizes):
+        tail_at = HEADER_BYTES + sum(sizes)
+        if (surplus := self._num_bytes - tail_at - tail_bytes(header.num_chunks)) > 0:
+            raise BitstreamError(f"{surplus} bytes too many, no codes are lost: --salvage decodes the file")
+        if self._read(tail_at, tail_bytes(header.num_chunks)) != _tail(sizes):
             raise BitstreamError("the index is damaged, no codes are lost: --salvage decodes the file")
         self.seek(0)
 
@@ -271,7 +259,8 @@ class BitstreamReader:
         """Go to the next intact chunk, move offset and number there and return it; None at the end."""
         for offset in self._syncs():
             if (found := self._chunk_at(offset)) is not None:
-                self._number, codes, self._offset = found
+                self._number, codes, self._size = found
+                self._offset = offset + self._size
                 return codes
             if self._checksummed > _CHECKSUM_PASSES * self._num_bytes:
                 break
@@ -289,20 +278,22 @@ class BitstreamReader:
                 at = window.find(_SYNC, at + 1)
             offset += len(window) - 1
 
-    def _chunk_at(self, offset: int) -> tuple[int, Codes, int] | None:
-        """Return number, codes and end of the intact chunk at an offset, or None."""
+    def _chunk_at(self, offset: int) -> _Chunk | None:
+        """Return the intact chunk at an offset, or None."""
         start = self._read(offset, CHUNK_OVERHEAD)
         number, size = int.from_bytes(start[2:5], "little"), int.from_bytes(start[5:8], "little")
         if start[:2] != _SYNC or not self._number <= number < self.header.num_chunks:
             return None
-        if size != self.header.chunk_payload_bytes(number):
+        num_frames = self.header.chunk_frames(number)
+        if size not in self._payloads.sizes(num_frames):
             return None
         self._checksummed += CHUNK_OVERHEAD + size
         payload = self._read(offset + CHUNK_OVERHEAD, size)
         if len(payload) < size or _chunk(number, payload)[:CHUNK_OVERHEAD] != start:
             return None
-        shape = (self.header.num_channels, self.header.num_quantizers, self.header.chunk_frames(number))
-        codes = unpack_codes(payload, shape, self.header.bits_per_code)
-        if int(codes.max()) >= self.header.codebook_size:
+        try:
+            codes = self._payloads.decode(payload, num_frames)
+        except BitstreamError:  # forged, or coded with other tables; to find out took longer than the checksum
+            self._checksummed += 8 * size
             return None
-        return number, codes, offset + CHUNK_OVERHEAD + size
+        return _Chunk(number, codes, CHUNK_OVERHEAD + size)

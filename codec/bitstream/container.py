@@ -2,11 +2,14 @@
 
 import io
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, Codes, as_codes, check_length
-from codec.bitstream.header import Frames, Header, describe_lost
+from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, as_codes, check_length
+from codec.bitstream.entropy import EntropyCoder
+from codec.bitstream.header import PACKED, Frames, Header, describe_lost
+from codec.bitstream.payload import Codes
 from codec.errors import BitstreamError
 
 # Lost frames take memory in `Bitstream.codes` but none in the file: past both limits a file is refused.
@@ -21,7 +24,7 @@ class Bitstream:
         header: What the codes are of.
         codes: int64 [C, K, F], 0 <= code < codebook_size.
         lost: Frame ranges (first, one past the last) that a damaged file has lost; their codes are 0.
-        num_bytes: Size of the file (bytes); 0 takes what the header's formula gives.
+        coder: Of the model, where the header's payload kind is entropy-coded; only `to_bytes` needs it.
 
     Raises:
         BitstreamError: The codes do not fit the header.
@@ -30,12 +33,11 @@ class Bitstream:
     header: Header
     codes: Codes
     lost: tuple[Frames, ...] = ()
-    num_bytes: int = 0
+    coder: EntropyCoder | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codes", as_codes(self.codes, self.header))
         check_length(self.header, self.codes.shape[2])
-        object.__setattr__(self, "num_bytes", self.num_bytes or self.header.num_bytes)
 
     @property
     def duration_s(self) -> float:
@@ -47,9 +49,14 @@ class Bitstream:
         """Nominal bitrate of the codes (bit/s)."""
         return self.header.bitrate
 
+    @cached_property
+    def num_bytes(self) -> int:
+        """Size of the file (bytes), by a formula if packed; else as `to_bytes`."""
+        return self.header.num_bytes if self.header.payload_kind == PACKED else len(self.to_bytes())
+
     @property
     def file_bitrate(self) -> float:
-        """Real bitrate of the whole file (bit/s)."""
+        """Real bitrate of the whole file (bit/s), as `num_bytes`."""
         return 8 * self.num_bytes / self.duration_s
 
     def keep_quantizers(self, num_quantizers: int) -> "Bitstream":
@@ -62,7 +69,7 @@ class Bitstream:
         if not 1 <= num_quantizers <= available:
             raise BitstreamError(f"num_quantizers is {num_quantizers}, but the file has 1..{available}")
         header = replace(self.header, num_quantizers=num_quantizers)
-        return Bitstream(header, self.codes[:, :num_quantizers], self.lost)
+        return Bitstream(header, self.codes[:, :num_quantizers], self.lost, self.coder)
 
     def require_intact(self) -> None:
         """Refuse to pass on zeros as if they were codes.
@@ -77,27 +84,29 @@ class Bitstream:
         """Return the `.codec` file.
 
         Raises:
-            BitstreamError: Frames are lost.
+            BitstreamError: Frames are lost, or the header asks for a coder that is not there.
         """
         self.require_intact()
         file = io.BytesIO()
-        writer = BitstreamWriter(file, self.header)
+        writer = BitstreamWriter(file, self.header, self.coder)
         writer.write(self.codes)
         writer.close(self.header.num_samples)
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, strict: bool = True) -> "Bitstream":
+    def from_bytes(cls, data: bytes, *, strict: bool = True, coder: EntropyCoder | None = None) -> "Bitstream":
         """Read a `.codec` file.
 
         Args:
             data: The whole file.
             strict: Refuse any damage, even of the index; otherwise return every intact chunk, and `lost`.
+            coder: Of the model that made the file; packed files need none.
 
         Raises:
-            BitstreamError: The header is unusable, no chunk is intact or, if strict, anything is damaged.
+            BitstreamError: The header is unusable, or asks for a coder that is not given; no chunk is intact or, if
+                strict, anything is damaged.
         """
-        reader = BitstreamReader(io.BytesIO(data))
+        reader = BitstreamReader(io.BytesIO(data), coder)
         if strict:
             reader.check()
         header = reader.header
@@ -111,4 +120,4 @@ class Bitstream:
             num_found += block.shape[2]
         if not num_found:
             raise BitstreamError("no chunk is intact: nothing can be decoded")
-        return cls(header, codes, reader.lost, len(data))
+        return cls(header, codes, reader.lost, coder)

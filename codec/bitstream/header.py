@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from codec.errors import BitstreamError
 
@@ -12,7 +13,7 @@ Frames = tuple[int, int]  # first frame, one past the last
 
 MAGIC = b"CODC"
 VERSION = 1
-PACKED = 0  # payload kind; the others are reserved for entropy coding
+PACKED, ENTROPY_CODED = 0, 1  # payload kinds
 CHUNK_S = 4.0  # default length of a chunk (s): what one damaged byte can cost
 CHUNK_OVERHEAD = 12  # bytes
 MAX_PAYLOAD_BYTES = 2**20  # a chunk is unpacked at once: bounds what one chunk of a hostile file can allocate
@@ -58,7 +59,7 @@ class Header:
         delay: Model samples that the model adds before the first one.
         frames_per_chunk: Frames of a chunk, of all channels; 0 takes about four seconds.
         num_samples: Exact samples a channel at the original rate; 0 while not yet known.
-        payload_kind: 0, packed codes.
+        payload_kind: 0, packed codes; 1, entropy-coded with the tables of the model.
 
     Raises:
         BitstreamError: A value is out of range or the payload kind is of a later version.
@@ -77,7 +78,7 @@ class Header:
     payload_kind: int = PACKED
 
     def __post_init__(self) -> None:
-        if self.payload_kind != PACKED:
+        if self.payload_kind not in (PACKED, ENTROPY_CODED):
             raise BitstreamError(f"payload kind {self.payload_kind} is of a later version: update codec")
         if not isinstance(self.model_id, bytes) or len(self.model_id) != 32:
             raise BitstreamError(f"model_id is {self.model_id!r}, but must be 32 bytes (SHA-256)")
@@ -87,7 +88,7 @@ class Header:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise BitstreamError(f"{name} is {value!r}, but must be an integer in {low}..{high}")
-        if (size := self._payload_bytes(self.frames_per_chunk)) > MAX_PAYLOAD_BYTES:
+        if (size := self.payload_bytes(self.frames_per_chunk)) > MAX_PAYLOAD_BYTES:
             raise BitstreamError(
                 f"a chunk of {self.frames_per_chunk} frames takes {size} bytes, "
                 f"more than {MAX_PAYLOAD_BYTES}: take fewer frames_per_chunk"
@@ -133,9 +134,9 @@ class Header:
 
     @property
     def num_bytes(self) -> int:
-        """Exact size of the file (bytes)."""
+        """Size of the file (bytes): exact if packed, else the most that it can be."""
         whole, rest = divmod(self.num_frames, self.frames_per_chunk)
-        payload = whole * self._payload_bytes(self.frames_per_chunk) + self._payload_bytes(rest)
+        payload = whole * self.payload_bytes(self.frames_per_chunk) + self.payload_bytes(rest)
         return HEADER_BYTES + payload + self.num_chunks * CHUNK_OVERHEAD + tail_bytes(self.num_chunks)
 
     def samples_in(self, num_frames: int) -> int:
@@ -152,10 +153,11 @@ class Header:
         return min(self.frames_per_chunk, self.num_frames - number * self.frames_per_chunk)
 
     def chunk_payload_bytes(self, number: int) -> int:
-        """Return the payload length of a chunk (bytes)."""
-        return self._payload_bytes(self.chunk_frames(number))
+        """Return the payload length of a chunk (bytes): exact if packed, else the most that it can be."""
+        return self.payload_bytes(self.chunk_frames(number))
 
-    def _payload_bytes(self, num_frames: int) -> int:
+    def payload_bytes(self, num_frames: int) -> int:
+        """Return the payload length of a chunk of so many frames (bytes), as `chunk_payload_bytes`."""
         return ceil_div(num_frames * self.num_channels * self.num_quantizers * self.bits_per_code, 8)
 
     def to_bytes(self) -> bytes:
@@ -163,6 +165,12 @@ class Header:
         values = [getattr(self, name) for name in _RANGES]
         data = _LAYOUT.pack(MAGIC, VERSION, self.payload_kind, self.model_id, *values)
         return data + _CRC.pack(zlib.crc32(data))
+
+    @classmethod
+    def from_file(cls, file: BinaryIO) -> "Header":
+        """Read the header of a file, from its first byte on; as `from_bytes`."""
+        file.seek(0)
+        return cls.from_bytes(file.read(HEADER_BYTES))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Header":

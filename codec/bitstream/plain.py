@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from codec.bitstream.container import Bitstream
-from codec.bitstream.header import Header
+from codec.bitstream.header import PACKED, Header
 from codec.errors import BitstreamError
 
 Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and what the file says about them
@@ -121,6 +121,7 @@ def _as_bitstream(codes: NDArray[Any], facts: dict[str, Any], model: Header) -> 
         num_channels=codes.shape[0],
         num_quantizers=codes.shape[1],
         frames_per_chunk=0,
+        payload_kind=PACKED,
     )
     num_samples = facts.get("num_samples", header.samples_in(codes.shape[2]))
     return Bitstream(replace(header, num_samples=num_samples), codes)

@@ -1,4 +1,4 @@
-"""The commands: codec-train, codec-encode, codec-decode, codec-eval, codec-compare, codec-bench and codec-export.
+"""The commands: codec-train, -encode, -decode, -eval, -compare, -bench, -export and -release.
 
 Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files,
 which are named; 2 not done, and why is said in one line; 130 interrupted. Each command is a module, which only its own
@@ -60,6 +60,13 @@ def export_main(argv: Sequence[str] | None = None) -> None:
     from codec.cli.export import export
 
     _run("codec-export", export, argv)
+
+
+def release_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-release."""
+    from codec.cli.release import release
+
+    _run("codec-release", release, argv)
 
 
 def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from codec.cli.loading import load_model, read_bitstream
+from codec.cli.loading import load_model
 from codec.jobs import Job, Outcome, plan, run_jobs
 from codec.options import DecodeOptions, parse
 
@@ -27,12 +27,14 @@ def decode(argv: Sequence[str]) -> int:
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, describe_lost, read_codes
-    from codec.compression import decompress_codes, decompress_file, describe_codes
+    from codec.compression import decompress_codes, decompress_file, describe_codes, read_bitstream
 
     levels, is_plain = options.num_quantizers, job.source.suffix in SUFFIXES
     if is_plain or levels:
-        model = describe_codes(codec, codec.quantizer.num_quantizers)
-        bitstream = read_codes(job.source, model) if is_plain else read_bitstream(job.source, salvage=options.salvage)
+        if is_plain:
+            bitstream = read_codes(job.source, describe_codes(codec, codec.quantizer.num_quantizers))
+        else:
+            bitstream = read_bitstream(job.source, codec, salvage=options.salvage)
         bitstream = bitstream.keep_quantizers(levels) if levels else bitstream
         decompress_codes(codec, bitstream, job.target, overwrite=options.overwrite)
         header, lost = bitstream.header, bitstream.lost

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from codec.cli.loading import load_model, read_bitstream
-from codec.errors import CodecError, ConfigError
+from codec.cli.loading import load_maker, load_model
+from codec.errors import BitstreamError, CodecError, ConfigError
 from codec.jobs import Job, Outcome, attempt, plan, report, run_jobs
 from codec.options import EncodeOptions, parse, parse_bitrate
 
@@ -109,7 +109,7 @@ def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
 
 
 def _cut(options: EncodeOptions) -> int:
-    """Keep the first levels of .codec files; needs no model."""
+    """Keep the first levels of .codec files; needs no model for packed codes, and runs none."""
     levels = options.num_quantizers
     if levels is None or options.format not in (None, "codec"):
         raise ConfigError(
@@ -120,10 +120,29 @@ def _cut(options: EncodeOptions) -> int:
     mark, overwrite = f".{levels}", options.overwrite
     jobs = plan(options.inputs, options.output, [".codec"], [".codec"], mark=mark, overwrite=overwrite)
 
+    makers: dict[bytes, Codec] = {}
+
     def work(job: Job) -> Outcome:
-        return _write(job.target, read_bitstream(job.source).keep_quantizers(levels), overwrite)
+        return _write(job.target, _read(job.source, options.model, makers).keep_quantizers(levels), overwrite)
 
     return run_jobs("codec-encode", jobs, work)
+
+
+def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
+    """A .codec file in memory, with the tables of the model that made it where it is entropy-coded."""
+    from codec.bitstream import PACKED, Header
+    from codec.compression import read_bitstream
+
+    try:
+        with source.open("rb") as file:
+            header = Header.from_file(file)
+    except OSError as error:
+        raise BitstreamError(f"can't read {source}: {error.strerror}") from error
+    if header.payload_kind == PACKED:
+        return read_bitstream(source)
+    if header.model_id not in makers:
+        makers[header.model_id] = load_maker(header, model)
+    return read_bitstream(source, makers[header.model_id])
 
 
 def _describe_codes(target: Path, header: "Header") -> str:

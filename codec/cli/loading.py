@@ -1,4 +1,4 @@
-"""What the commands load: the model asked for, in its mode on its device, and .codec files."""
+"""What the commands load: the model asked for, in its mode on its device, or the one that made a .codec file."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from codec.errors import BitstreamError, ConfigError
 from codec.options import ModelOptions
 
 if TYPE_CHECKING:
-    from codec.bitstream import Bitstream
+    from codec.bitstream import Header
     from codec.model.codec import Codec
 
 
@@ -24,7 +24,7 @@ def load_original(options: ModelOptions) -> "Codec":
     Raises:
         ConfigError: None is asked for, and not just one ships.
     """
-    shipped_models = sorted(path.parent for path in shipped("weights").glob("*/model.safetensors"))
+    shipped_models = find_shipped()
     if options.model is None and len(shipped_models) != 1:
         raise ConfigError(
             "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
@@ -37,6 +37,11 @@ def load_original(options: ModelOptions) -> "Codec":
     codec = load_codec(options.model or shipped_models[0], device=device)
     codec.identity = model_identity(codec)  # no command changes a model that it has loaded
     return codec
+
+
+def find_shipped() -> list[Path]:
+    """Folders of the models that ship."""
+    return sorted(path.parent for path in shipped("weights").glob("*/model.safetensors"))
 
 
 def in_mode(codec: "Codec", mode: str) -> "Codec":
@@ -62,15 +67,19 @@ def find_device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def read_bitstream(path: Path, *, salvage: bool = False) -> "Bitstream":
-    """A .codec file in memory; with `salvage`, what is left of a damaged one.
+def load_maker(header: "Header", name: str | None) -> "Codec":
+    """The model that made the codes of a file: the one asked for or, if none is, one of those that ship.
 
     Raises:
-        BitstreamError: It can't be read, or is damaged.
+        BitstreamError: It is another one, or none of them.
+        ModelError: The model asked for can't be loaded.
     """
-    from codec.bitstream import Bitstream
+    from codec.pretrained import load_codec, model_identity
 
-    try:
-        return Bitstream.from_bytes(path.read_bytes(), strict=not salvage)
-    except OSError as error:
-        raise BitstreamError(f"can't read {path}: {error.strerror}") from error
+    for candidate in [name] if name else find_shipped():
+        codec = load_codec(candidate)
+        codec.identity = model_identity(codec)
+        if codec.identity == header.model_id:
+            return codec
+    what = f"not of {name}" if name else "which does not ship"
+    raise BitstreamError(f"the codes are of model {header.model_id.hex()[:12]}, {what}: give their model with --model")

@@ -20,6 +20,7 @@ from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, MDCTHead, OverlapAddHead, UpsampleDecoder
 from codec.model.encoder import Encoder
+from codec.model.entropy import EntropyTables
 from codec.model.estimators import ESTIMATORS
 from codec.model.fsq import FiniteScalarQuantizer
 from codec.model.identity import IdentityDecoder, IdentityEncoder
@@ -63,6 +64,8 @@ class Codec(nn.Module):
     identity: bytes | None = None
     """What files call the model, set by who promises that its tensors stay as they are; else it is computed from them
     wherever it is needed, see `codec.pretrained.model_identity`."""
+    entropy: EntropyTables | None = None
+    """What its codes are entropy-coded with in files; without any they are packed."""
     encoder_dtype = torch.float32
     """Precision of the weights of the encoder, and so of what it computes; the quantizer's is always float32."""
     decoder_dtype = torch.float32
@@ -259,6 +262,7 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         latent_dim=config.latent_dim,
         codebook_dim=quantizer.codebook_dim,
         estimator=ESTIMATORS[quantizer.estimator],
+        level_exponent=quantizer.level_exponent,
     )
 
 

@@ -23,7 +23,7 @@ from codec.model.collective import sum_over_ranks
 from codec.model.quantizers import QuantizerOutput
 from codec.model.vector_quantizers import VectorQuantizer
 from codec.precision import full_precision
-from codec.pretrained import WEIGHTS_FILE, find_model, load_weights
+from codec.pretrained import WEIGHTS_FILE, find_model, load_config, load_weights
 from codec.recipe import Recipe
 from codec.train.adversary import open_adversary
 from codec.train.checkpoint import Trained, load_checkpoint, save_checkpoint
@@ -86,10 +86,15 @@ class Trainer:
         return train.epochs * epoch
 
     def start_from(self, model: str) -> None:
-        """Take over the weights and codebooks of another model of this architecture; the step count stays zero."""
+        """Take over the weights of another model of this architecture; the step count stays zero.
+
+        Its codebooks too, unless it compresses levels otherwise: then they are set anew in this code space.
+        """
+        folder = find_model(model)
         for codec in (self.codec, self.averaged):
-            load_weights(codec, find_model(model) / WEIGHTS_FILE)
-        self.initialized = True
+            load_weights(codec, folder / WEIGHTS_FILE)
+        theirs = build_codec(load_config(folder)).quantizer
+        self.initialized = theirs.level_exponent == self.codec.quantizer.level_exponent
 
     def resume(self) -> None:
         """Continue the run in `run_dir` from its last checkpoint."""

@@ -1,0 +1,63 @@
+"""codec-release: a trained model as a folder that ships."""
+
+from collections.abc import Sequence
+
+from codec.cli.loading import find_device
+from codec.errors import ConfigError
+from codec.options import ReleaseOptions, override, parse_release
+from codec.recipe import Recipe, find_recipe, load_recipe
+
+
+def release(argv: Sequence[str]) -> int:
+    """Make a release of a trained model."""
+    options, overrides = parse_release(argv)
+    recipe = override(_find_training(options), overrides)
+    about = _read_about(options, recipe)
+    from codec.train.release import release_codec
+
+    released = release_codec(
+        options.model,
+        options.output,
+        recipe,
+        about=about,
+        figures=options.figures,
+        device=find_device(options.device),
+    )
+    print(
+        f"{options.output}  {released.num_bytes / 1e6:.1f} MB, identity {released.identity.hex()[:16]}..., rounding "
+        f"moved latents and samples by {released.rounding:.1e} at most\n"
+        f"next: codec-encode talk.wav --model {options.output}"
+    )
+    return 0
+
+
+def _find_training(options: ReleaseOptions) -> Recipe:
+    """The recipe given, else that of the run which the model lies in."""
+    if options.recipe is not None:
+        return load_recipe(options.recipe)
+    from codec.pretrained import find_model
+    from codec.train.card import find_run
+    from codec.train.rundir import read_run
+
+    run = find_run(find_model(options.model))
+    if run is None:
+        raise ConfigError(f"{options.model} is of no run directory: say with --recipe what it was trained by")
+    return read_run(run)
+
+
+def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
+    """What the card says of data and licences."""
+    from codec.train.card import header_comment
+
+    if options.about is not None:
+        try:
+            return options.about.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"can't read {options.about}: {error}") from error
+    try:
+        comment = header_comment(find_recipe(options.recipe or recipe.name))
+    except ConfigError:  # a recipe of the user's own, of which the run keeps the values only
+        comment = ""
+    if not comment:
+        raise ConfigError("which data was it trained on, under which licences? give a text file with --about")
+    return f"From the recipe:\n\n```\n{comment}\n```"

@@ -1,0 +1,244 @@
+"""Fingerprints: what computes otherwise is refused when a model is loaded, and rounding never is."""
+
+import dataclasses
+import hashlib
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from models import DECODERS, noise, seeded, tiny_codec
+
+from codec import fingerprint
+from codec.errors import ModelError
+from codec.fingerprint import (
+    FINGERPRINT_FILE,
+    MAX_DEVIATION,
+    check_fingerprint,
+    make_signal,
+    measure_deviation,
+    save_fingerprint,
+    take_fingerprint,
+)
+from codec.model import layers
+from codec.pretrained import inference_tensors
+
+
+def trained_codec(name="overlap_add"):
+    """A model whose branches count, as after training; they start at a tenth of their weight."""
+    codec = tiny_codec(name)
+    for key, tensor in codec.state_dict().items():
+        if key.endswith(".scale"):
+            tensor.fill_(1.0)
+    return codec
+
+
+def perturbed(codec, share):
+    """The model with every weight changed at random by `share` of its size."""
+    generator = seeded(1)
+    for tensor in codec.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.mul_(1 + share * torch.randn(tensor.shape, generator=generator))
+    return codec
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_fingerprint(take_fingerprint(trained_codec()), tmp_path)
+    return tmp_path
+
+
+def refusal(codec, folder):
+    with pytest.raises(ModelError) as error:
+        check_fingerprint(codec, folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# ---- What is the same
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_model_has_its_own_fingerprint(tmp_path, name):
+    save_fingerprint(take_fingerprint(trained_codec(name)), tmp_path)
+    check_fingerprint(trained_codec(name), tmp_path)
+    assert json.loads((tmp_path / FINGERPRINT_FILE).read_text())["torch_version"] == torch.__version__
+
+
+def test_a_model_without_fingerprint_passes(tmp_path):
+    check_fingerprint(tiny_codec(), tmp_path)
+
+
+def test_rounding_passes(folder):
+    check_fingerprint(perturbed(trained_codec(), 1e-6), folder)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_float32_is_within_a_tenth_of_the_tolerance(name):
+    """Of what float64 gives, that is: another device may err as much, and to the other side."""
+    expected = take_fingerprint(trained_codec(name))
+    precise = trained_codec(name)
+    precise.encoder.double()
+    precise.decoder.double()
+    precise.encoder_dtype = precise.decoder_dtype = torch.float64
+    deviation = measure_deviation(precise, expected)
+    assert 0 < max(deviation.latents, deviation.audio) < MAX_DEVIATION / 10
+
+
+def test_a_near_tie_passes(folder):
+    """A frame whose first code flips has other codes at all levels, and other samples where those are stored."""
+    codec = trained_codec()
+    check_fingerprint(codec, with_flipped_frames(codec, 2, folder))
+
+
+def with_flipped_frames(codec, num_frames, folder):
+    """The folder with a fingerprint whose first codes are others than the model's."""
+    codes = torch.tensor(take_fingerprint(codec).codes)[None]
+    codes[..., :num_frames] = (codes[..., :num_frames] + 1) % codec.quantizer.codebook_size
+    stored = dataclasses.replace(take_fingerprint(codec, codes), codes=tuple(map(tuple, codes[0].tolist())))
+    save_fingerprint(stored, folder)
+    return folder
+
+
+# ---- What is not
+
+
+def test_many_other_codes_are_no_near_ties(folder):
+    codec = trained_codec()
+    message = refusal(codec, with_flipped_frames(codec, 20, folder))
+    assert "5% of the codes of level 1 differ, near-ties are below 1%" in message
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_changed_weight(folder, part):
+    for key, tensor in trained_codec().state_dict().items():
+        if key.startswith(f"{part}.") and tensor.is_floating_point():
+            codec = trained_codec()
+            codec.state_dict()[key].view(-1)[0] += 0.05 * float(tensor.abs().max())
+            message = refusal(codec, folder)
+            assert ("latents differ" if part == "encoder" else "decoded samples differ") in message, key
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_a_shuffled_codebook(folder, level):
+    codec = trained_codec()
+    table = codec.quantizer.codebooks.table
+    table[level] = table[level].roll(1, dims=0)
+    assert f"100% of the codes of level {level + 1} differ" in refusal(codec, folder)
+
+
+def test_weights_in_the_wrong_byte_order(folder):
+    codec = trained_codec()
+    for tensor in inference_tensors(codec).values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.from_numpy(tensor.numpy().byteswap()).nan_to_num(0.0))
+    assert "latents differ by" in refusal(codec, folder)
+
+
+def test_another_gelu(folder, monkeypatch):
+    exact = F.gelu
+    monkeypatch.setattr(F, "gelu", lambda x: exact(x, approximate="tanh"))
+    assert "latents differ by" in refusal(trained_codec(), folder)
+
+
+def test_another_padding(folder, monkeypatch):
+    def replicate(module, x, length, cache):
+        return F.pad(x, (length, 0), mode="replicate")
+
+    monkeypatch.setattr(layers, "with_left_context", replicate)
+    assert "latents differ by" in refusal(trained_codec(), folder)
+
+
+def test_products_in_tf32(folder, monkeypatch):
+    """Ten bits of mantissa: what `full_precision` switches off, if a library no longer listens to it."""
+    linear = F.linear
+
+    def tf32(x):
+        return (x.contiguous().view(torch.int32) + 0x1000 & ~0x1FFF).view(torch.float32)
+
+    monkeypatch.setattr(F, "linear", lambda x, weight, bias=None: linear(tf32(x), tf32(weight), bias))
+    assert "latents differ by" in refusal(trained_codec(), folder)
+
+
+def test_a_signal_that_comes_a_sample_late(folder, monkeypatch):
+    monkeypatch.setattr(fingerprint, "make_signal", lambda rate: make_signal(rate).roll(1))
+    assert "latents differ by" in refusal(trained_codec(), folder)
+
+
+def test_a_model_that_gives_nan(folder):
+    codec = trained_codec()
+    codec.decoder.state_dict()["project.weight"].fill_(torch.nan)
+    assert "decoded samples differ by nan" in refusal(codec, folder)
+
+
+# ---- The message
+
+
+def test_the_remedy_is_the_version_it_was_made_with(folder):
+    path = folder / FINGERPRINT_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"torch_version": "2.11.0+cpu"}))
+    message = refusal(perturbed(trained_codec(), 1e-2), folder)
+    assert str(folder) in message and f"(torch 2.11.0+cpu; now {torch.__version__}, cpu)" in message
+    assert message.endswith(": install torch==2.11.0")
+
+
+def test_with_the_same_version_the_files_are_suspected(folder):
+    assert refusal(perturbed(trained_codec(), 1e-2), folder).endswith("or load it on another device")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda text: text[:-5], "Expecting|Unterminated|delimiter"),
+        (lambda text: "[1]", "should be a dictionary"),
+        (lambda text: text.replace('"latents"', '"latent"'), "latents: Field required"),
+        (lambda text: json.dumps(json.loads(text) | {"codes": [[1, 2], [3]]}), "not of 4 levels and 401 frames"),
+        (lambda text: json.dumps(json.loads(text) | {"latents": [[0.0] * 16]}), "not of 4 levels and 401 frames"),
+        (lambda text: json.dumps(json.loads(text) | {"audio": [[0.0]] * 401}), "not of 4 levels and 401 frames"),
+        (lambda text: json.dumps(json.loads(text) | {"codes": [[99] * 401] * 4}), "codes must be in 0 .. 15"),
+        (lambda text: text + "\xff", "can't decode|codec"),
+    ],
+)
+def test_a_damaged_fingerprint(folder, change, reason):
+    path = folder / FINGERPRINT_FILE
+    path.write_bytes(change(path.read_text()).encode("latin-1"))
+    with pytest.raises(ModelError, match=f"does not fit its model, get both anew: .*({reason})") as error:
+        check_fingerprint(trained_codec(), folder)
+    assert "\n" not in str(error.value)
+
+
+# ---- The signal
+
+
+def test_the_signal_never_changes():
+    """Every fingerprint that was ever stored is of this signal and these signs."""
+    pcm = (make_signal(16_000) * 2**15).to(torch.int16)
+    assert len(pcm) == 8000
+    assert (
+        hashlib.sha256(pcm.numpy().astype("<i2").tobytes()).hexdigest()
+        == "d99c6022218568f7a577f503185f9ca679147ccb51a0d023911aaf646bdcbeef"
+    )
+    sums = [fingerprint._signed_sums(row)[0] for row in torch.eye(4)[:, None]]
+    signs = ["".join("+" if number > 0 else "-" for number in row) for row in sums]
+    assert signs == ["-++++---+---+---", "+--+----++-+-++-", "+----+++++++----", "+----+-+--+--++-"]
+
+
+def test_the_signal_is_loud_and_does_not_clip():
+    for rate in (8000, 16_000, 44_100):
+        signal = make_signal(rate)
+        assert signal.dtype == torch.float32
+        assert 0.05 < signal.square().mean().sqrt() < 0.3
+        assert signal.abs().max() < 1
+
+
+def test_sums_see_every_element_by_its_size():
+    frames = noise(50, 320)
+    sums = torch.tensor(fingerprint._signed_sums(frames))
+    assert sums.shape == (50, 16)
+    assert sums.square().mean().sqrt() == pytest.approx(0.3, rel=0.1)  # of 800 numbers whose deviation is 0.3
+    for row, column in ((0, 0), (17, 200), (49, 319)):
+        changed = frames.clone()
+        changed[row, column] += 1
+        moved = torch.tensor(fingerprint._signed_sums(changed)) - sums
+        assert moved[row].abs() == pytest.approx(320**-0.5, rel=1e-5)
+        assert not moved[torch.arange(50) != row].any()
