@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_runs import make_trainer, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, make_trainer, start, tiny_recipe, write_clips
 
 from codec.train.adversary import (
     adversarial_loss,
@@ -12,12 +12,9 @@ from codec.train.adversary import (
 from codec.train.discriminators import Opinion
 from codec.train.engine import build_fabric
 
-TINY = {"periods": [2, 3], "period_channels": 2, "fft_sizes": [128], "spectral_channels": 2}
-
 
 def adversarial_recipe(root, **changes):
-    weights = {"loss__adversarial": 1.0, "loss__feature_matching": 2.0}
-    return tiny_recipe(root, **weights, discriminators=dict(TINY), **changes)
+    return tiny_recipe(root, **adversarial_changes(), **changes)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,11 @@ def test_a_loss_without_their_terms_has_no_discriminators(clips):
     assert open_adversary(tiny_recipe(clips), fabric) is None
     for term in ("adversarial", "feature_matching"):
         assert (
-            open_adversary(tiny_recipe(clips, **{f"loss__{term}": 1.0}, discriminators=dict(TINY)), fabric) is not None
+            open_adversary(
+                tiny_recipe(clips, **{f"loss__{term}": 1.0}, discriminators=adversarial_changes()["discriminators"]),
+                fabric,
+            )
+            is not None
         )
 
 
@@ -141,7 +142,7 @@ def test_each_term_moves_decoder_and_encoder(clips, tmp_path, only):
     recipe = tiny_recipe(
         clips,
         **(off | {f"loss__{only}": 1.0}),
-        discriminators=dict(TINY),
+        discriminators=adversarial_changes()["discriminators"],
         optimizer__weight_decay=0,
         train__bypass_steps=0,
         train__steps=1,

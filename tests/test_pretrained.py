@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ModelError
+from codec.fingerprint import save_fingerprint, take_fingerprint
 from codec.model.codec import build_codec
 from codec.pretrained import find_model, inference_tensors, load_codec, model_identity, save_codec
 
@@ -283,4 +284,21 @@ def test_weights_of_another_grid_are_refused(tmp_path):
     (tmp_path / "a" / "model.safetensors").replace(tmp_path / "b" / "model.safetensors")
     with pytest.raises(ModelError, match=r"quantizer\.levels is \[8, 2\] in the file, \[2, 8\] in the model") as error:
         load_codec(tmp_path / "b")
+    message_of(error)
+
+
+def test_identity_covers_what_the_quantizer_does_to_levels(folder):
+    codec = load_codec(folder)
+    config = tiny_config()
+    quantizer = QuantizerConfig(**{**vars(config.quantizer), "level_exponent": 0.5})
+    other = build_codec(CodecConfig(**{**vars(config), "quantizer": quantizer})).eval()
+    other.load_state_dict(codec.state_dict())
+    assert state_of(other).keys() == state_of(codec).keys()
+    assert model_identity(other) != model_identity(codec)
+
+
+def test_a_release_is_checked_when_it_is_loaded(folder):
+    save_fingerprint(take_fingerprint(tiny_codec(seed=1)), folder)  # `folder` holds seed 0
+    with pytest.raises(ModelError, match="gives other results than at its release") as error:
+        load_codec(folder)
     message_of(error)

@@ -11,7 +11,16 @@ import pytest
 import soundfile as sf
 import torch
 from safetensors.torch import load_file
-from tiny_runs import distributed_recipe, history, make_trainer, resume, start, tiny_recipe, write_clips
+from tiny_runs import (
+    adversarial_changes,
+    distributed_recipe,
+    history,
+    make_trainer,
+    resume,
+    start,
+    tiny_recipe,
+    write_clips,
+)
 
 import codec.train.trainer as trainer_module
 import codec.train.validation as validation_module
@@ -24,6 +33,7 @@ from codec.train.engine import build_fabric
 from codec.train.optimizer import catch_up
 
 UPDATES = ["ema", "gradient"]
+RESUMED = [*UPDATES, "adversarial"]
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +87,16 @@ def record_updates(monkeypatch, trainer):
 
 def everything(trainer):
     """All that the next step depends on, by name."""
-    optimizer = trainer.optimizer.state_dict()
+    optimizers, models = {"optimizer": trainer.optimizer}, {"codec": trainer.codec, "averaged": trainer.averaged}
+    if trainer.adversary is not None:
+        optimizers["discriminators_optimizer"] = trainer.adversary.optimizer
+        models["discriminators"] = trainer.adversary.discriminators
     moments = {
-        f"optimizer.{number}.{key}": value
-        for number, state in optimizer["state"].items()
+        f"{name}.{number}.{key}": value
+        for name, optimizer in optimizers.items()
+        for number, state in optimizer.state_dict()["state"].items()
         for key, value in state.items()
     }
-    models = {"codec": trainer.codec, "averaged": trainer.averaged}
     tensors = {f"{name}.{key}": value for name, model in models.items() for key, value in model.state_dict().items()}
     counters = {name: torch.tensor(math.inf if value is None else value) for name, value in trainer.counters().items()}
     return tensors | moments | counters | {"step": torch.tensor(trainer.step)}
@@ -293,7 +306,7 @@ def uninterrupted(clips, tmp_path_factory):
     results = {}
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel",))
-        for update in UPDATES:
+        for update in RESUMED:
             run_dir = tmp_path_factory.mktemp("whole")
             trainer = start(resumable(clips, update), run_dir)
             updates = record_updates(monkeypatch, trainer)
@@ -304,9 +317,11 @@ def uninterrupted(clips, tmp_path_factory):
 
 
 def resumable(clips, update, num_workers=0):
+    adversarial = update == "adversarial"
     return tiny_recipe(
         clips,
-        codec__quantizer__update=update,
+        **(adversarial_changes(start_step=1) if adversarial else {}),
+        codec__quantizer__update="ema" if adversarial else update,
         codec__quantizer__dead_threshold=0.6,
         data__valid=".",
         data__num_workers=num_workers,
@@ -317,7 +332,7 @@ def resumable(clips, update, num_workers=0):
 
 # The codebooks are initialised in step 2, the third; the first validation follows it.
 @pytest.mark.parametrize("stop", [1, 2, 3, 4])
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("update", RESUMED)
 def test_a_resumed_run_is_the_uninterrupted_one(clips, tmp_path, monkeypatch, uninterrupted, update, stop):
     recipe = resumable(clips, update)
     stop_before(monkeypatch, start(recipe, tmp_path), stop)
@@ -406,6 +421,19 @@ def test_start_from_takes_weights_and_codebooks_and_skips_the_bypass(clips, tmp_
     trainer.fit()
     assert [step for step, _ in updates] == [0]
     assert trainer.step == 1
+
+
+def test_start_from_another_code_space_sets_the_codebooks_anew(clips, tmp_path):
+    source = start(tiny_recipe(clips, seed=1, train__steps=4), tmp_path / "source")
+    source.fit()
+    recipe = tiny_recipe(clips, codec__quantizer__level_exponent=0.5, train__bypass_steps=0, train__steps=1)
+    trainer = start(recipe, tmp_path / "run")
+    trainer.start_from(str(tmp_path / "source"))
+    assert torch.equal(trainer.codec.encoder.project.weight, source.averaged.encoder.project.weight)
+    assert not trainer.initialized
+    before = trainer_table(trainer).clone()
+    trainer.fit()
+    assert trainer.initialized and not torch.allclose(trainer_table(trainer), before, rtol=0.1)
 
 
 def test_start_from_refuses_another_architecture(clips, tmp_path):
@@ -519,7 +547,7 @@ def two_processes(clips, tmp_path_factory):
     return runs
 
 
-@pytest.mark.parametrize("update", UPDATES)
+@pytest.mark.parametrize("update", RESUMED)
 def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, update):
     recipe = distributed_recipe(clips, update)
     trainer = start(recipe, tmp_path)
@@ -527,8 +555,13 @@ def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, upda
     trainer.fit()
     assert sum(int(revived.sum()) for _, revived in updates) >= 3
     tensors = load_file(two_processes / update / "checkpoints/step-00000005/training.safetensors")
-    for name, tensor in trainer.codec.state_dict().items():
-        error = (tensor - tensors[f"model.{name}"]).double().norm() / tensor.double().norm()
+    learned = {f"model.{name}": tensor for name, tensor in trainer.codec.state_dict().items()}
+    if trainer.adversary is not None:
+        discriminators = trainer.adversary.discriminators.state_dict()
+        learned |= {f"discriminators.{name}": tensor for name, tensor in discriminators.items()}
+    assert learned.keys() <= tensors.keys()
+    for name, tensor in learned.items():
+        error = (tensor - tensors[name]).double().norm() / tensor.double().norm()
         assert error <= 1e-5, f"{name} differs by {error:.1e}"  # sums of another order; Adam magnifies small gradients
     grad_norms = [[line["train/grad_norm"] for line in history(run)] for run in (tmp_path, two_processes / update)]
     assert grad_norms[0] == pytest.approx(grad_norms[1], rel=1e-5)

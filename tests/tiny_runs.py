@@ -65,11 +65,22 @@ def tiny_recipe(root, **changes):
     return from_dict(Recipe, values, source="tiny")
 
 
+def adversarial_changes(**changes):
+    """Changes to the recipe above that train it against two tiny discriminators of each kind."""
+    tiny = {"periods": [2, 3], "period_channels": 2, "fft_sizes": [128, 256], "spectral_channels": 2}
+    return {"loss__adversarial": 1.0, "loss__feature_matching": 2.0, "discriminators": tiny | changes}
+
+
 def distributed_recipe(root, update):
-    """Five steps with quantizer dropout, codewords that die, and the change from bypass to codebooks among them."""
+    """Five steps with quantizer dropout, codewords that die, and the change from bypass to codebooks among them.
+
+    `update` is how codebooks learn, or "adversarial" for EMA codebooks and discriminators.
+    """
+    adversarial = update == "adversarial"
     return tiny_recipe(
         root,
-        codec__quantizer__update=update,
+        **(adversarial_changes(start_step=2) if adversarial else {}),
+        codec__quantizer__update="ema" if adversarial else update,
         codec__quantizer__dead_threshold=0.6,
         codec__quantizer__decay=0.7,
         optimizer__lr=1e-3,

@@ -8,7 +8,7 @@ from tiny_runs import distributed_recipe, make_trainer
 
 if __name__ == "__main__":
     clips, runs = map(Path, sys.argv[1:])
-    for update in ("ema", "gradient"):
+    for update in ("ema", "gradient", "adversarial"):
         trainer = make_trainer(distributed_recipe(clips, update), runs / update)
         assert trainer.fabric.world_size == 2
         trainer.fit()

@@ -61,15 +61,16 @@ def compress_level(vectors: Tensor, exponent: float) -> Tensor:
     """
     if exponent == 1.0:
         return vectors
-    return vectors * (vectors.square().mean(dim=-1, keepdim=True) + INAUDIBLE) ** ((exponent - 1) / 2)
+    power = vectors.square().mean(dim=-1, keepdim=True) + INAUDIBLE
+    return vectors * torch.pow(power, (exponent - 1) / 2)
 
 
 def expand_level(vectors: Tensor, exponent: float) -> Tensor:
     """Bring vectors of level l ** exponent back to level l; arguments as of `compress_level`."""
     if exponent == 1.0:
         return vectors
-    floor = INAUDIBLE**exponent  # where compression ended
-    return vectors * (vectors.square().mean(dim=-1, keepdim=True) + floor) ** ((1 / exponent - 1) / 2)
+    power = vectors.square().mean(dim=-1, keepdim=True) + 1e-12  # a power of zero has no gradient
+    return vectors * torch.pow(power, (1 / exponent - 1) / 2)
 
 
 def _take_level(frames: Tensor) -> tuple[Tensor, Tensor]:
