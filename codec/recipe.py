@@ -67,6 +67,8 @@ class LossConfig:
     """Multi-resolution compressed spectra."""
     mel: Weight = 1.0
     """Multi-resolution log-mel distance."""
+    intelligibility: Weight = 0.0
+    """One minus the correlation of third-octave envelopes over 0.4 s, as in STOI."""
     commitment: Weight = 0.25
     codebook: Weight = 1.0
     """Only codebooks that are parameters have it."""
@@ -178,8 +180,8 @@ class Recipe:
     loss: Annotated[LossConfig, Tag("weighted")] | Annotated[PublishedLossConfig, Tag("as_published")] = Field(
         default=LossConfig(), discriminator=by_kind("weighted", "as_published")
     )
-    discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    discriminators: DiscriminatorsConfig = DiscriminatorsConfig()
     train: TrainConfig = TrainConfig()
     validation: ValidationConfig = ValidationConfig()
 

@@ -12,6 +12,7 @@ from codec.model.codec import Codec, CodecOutput
 from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
+from codec.train.envelopes import EnvelopeCorrelation
 from codec.train.losses import SpectralLosses, squared_error, waveform_loss
 from codec.train.published import published_loss
 
@@ -45,6 +46,7 @@ class WeightedObjective:
         self.has_codebook_loss = codec.quantizer.has_codebook_loss
         spectral = weights.stft > 0 or weights.mel > 0
         self.spectral = SpectralLosses(codec.sample_rate).to(device) if spectral else None
+        self.envelopes = EnvelopeCorrelation(codec.sample_rate).to(device) if weights.intelligibility else None
 
     def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
         """Terms by name; samples behind the end of an item count as matched."""
@@ -58,6 +60,8 @@ class WeightedObjective:
             distance = self.spectral(audio, batch.audio)
             terms["stft"] = Term(weights.stft, distance.stft)
             terms["mel"] = Term(weights.mel, distance.mel)
+        if self.envelopes is not None:
+            terms["intelligibility"] = Term(weights.intelligibility, self.envelopes(audio, batch.audio))
         terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
