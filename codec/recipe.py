@@ -67,6 +67,8 @@ class LossConfig:
     """Multi-resolution compressed spectra."""
     mel: Weight = 1.0
     """Multi-resolution log-mel distance."""
+    loudness: Weight = 0.0
+    """Audible difference of loudness, after the model of PESQ."""
     intelligibility: Weight = 0.0
     """One minus the correlation of third-octave envelopes over 0.4 s, as in STOI."""
     commitment: Weight = 0.25

@@ -14,6 +14,7 @@ from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
 from codec.train.envelopes import EnvelopeCorrelation
 from codec.train.losses import SpectralLosses, squared_error, waveform_loss
+from codec.train.loudness import LoudnessError
 from codec.train.published import published_loss
 
 
@@ -46,6 +47,7 @@ class WeightedObjective:
         self.has_codebook_loss = codec.quantizer.has_codebook_loss
         spectral = weights.stft > 0 or weights.mel > 0
         self.spectral = SpectralLosses(codec.sample_rate).to(device) if spectral else None
+        self.loudness = LoudnessError(codec.sample_rate).to(device) if weights.loudness else None
         self.envelopes = EnvelopeCorrelation(codec.sample_rate).to(device) if weights.intelligibility else None
 
     def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
@@ -60,6 +62,8 @@ class WeightedObjective:
             distance = self.spectral(audio, batch.audio)
             terms["stft"] = Term(weights.stft, distance.stft)
             terms["mel"] = Term(weights.mel, distance.mel)
+        if self.loudness is not None:
+            terms["loudness"] = Term(weights.loudness, self.loudness(audio, batch.audio))
         if self.envelopes is not None:
             terms["intelligibility"] = Term(weights.intelligibility, self.envelopes(audio, batch.audio))
         terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
