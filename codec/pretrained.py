@@ -89,17 +89,26 @@ def load_weights(codec: Codec, path: Path) -> None:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"can't read the weights {path}: {_one_line(error)}") from error
+    set_weights(codec, tensors, source=str(path))
+
+
+def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> None:
+    """Set what encoding and decoding need, strictly; codebook statistics restart from the codewords.
+
+    Raises:
+        ModelError: The tensors are not exactly those of this architecture; the message names their `source`.
+    """
     expected = inference_tensors(codec)
     for key in sorted(expected.keys() | tensors.keys()):
         have, want = tensors.get(key), expected.get(key)
         if have is None or want is None or have.shape != want.shape:
             described = [("absent" if tensor is None else str(list(tensor.shape))) for tensor in (have, want)]
             raise ModelError(
-                f"{path} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
+                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
             )
         if not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
             raise ModelError(
-                f"{path} is of another architecture: {key} is {have.tolist()} in the file, {want.tolist()} in the model"
+                f"{source} is of another architecture: {key} is {have.tolist()} in the file, {want.tolist()} in the model"
             )
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.restart_statistics()

@@ -86,7 +86,12 @@ KNOWN_BY = {
     "tyro": {"codec.options"},
     "safetensors": {"codec.pretrained", "codec.train.checkpoint", "codec.train.release"},
     "torchaudio": {"codec.train", "codec.eval"},
-    "lightning_fabric": {"codec.train.engine", "codec.train.trainer"},
+    "lightning_fabric": {
+        "codec.train.engine",
+        "codec.train.trainer",
+        "codec.train.adversary",
+        "codec.train.codebook_start",
+    },
     "tensorboard": {"codec.train.tracking"},
     "matplotlib": {"codec.train", "codec.eval"},
     "sklearn": {"codec.train", "codec.eval"},

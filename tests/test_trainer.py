@@ -436,6 +436,28 @@ def test_start_from_another_code_space_sets_the_codebooks_anew(clips, tmp_path):
     assert trainer.initialized and not torch.allclose(trainer_table(trainer), before, rtol=0.1)
 
 
+def test_start_from_fewer_levels_keeps_them_and_sets_the_others(clips, tmp_path, monkeypatch):
+    source = start(tiny_recipe(clips, seed=1, train__steps=4, codec__quantizer__num_quantizers=2), tmp_path / "source")
+    source.fit()
+    recipe = tiny_recipe(clips, train__bypass_steps=100, train__steps=1, optimizer__lr=1e-9)
+    trainer = start(recipe, tmp_path / "run")
+    trainer.start_from(str(tmp_path / "source"))
+    random = trainer_table(trainer)[2].clone()
+    seen = []
+    update = trainer.codec.quantizer.codebooks.update
+    monkeypatch.setattr(
+        trainer.codec.quantizer.codebooks,
+        "update",
+        lambda *arguments: (seen.append(trainer_table(trainer).clone()), update(*arguments))[1],
+    )
+    trainer.fit()
+    assert torch.equal(seen[0][:2], trainer_table(source))  # at the first step, before the codebooks learn from it
+    assert not torch.allclose(seen[0][2], random)
+    assert trainer.initialized
+    # The third level was set from what the first two leave over: it makes the error smaller.
+    assert seen[0][2].square().mean() < seen[0][0].square().mean()
+
+
 def test_start_from_refuses_another_architecture(clips, tmp_path):
     other = start(tiny_recipe(clips, codec__latent_dim=10), tmp_path / "other")
     save_codec(other.codec, tmp_path / "model")

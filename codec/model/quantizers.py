@@ -170,6 +170,7 @@ class Quantizer(nn.Module):
         initialization: Initialization,
         generator: torch.Generator,
         mask: Tensor | None = None,
+        first_level: int = 0,
     ) -> None:
         """Set the codebooks, where there are any, from live latents `[B, D, F]`.
 
@@ -178,6 +179,7 @@ class Quantizer(nn.Module):
             initialization: Where codewords start.
             generator: CPU generator, the same on every rank.
             mask: True where a frame is real, bool `[B, F]`.
+            first_level: Levels before it keep their codebooks.
         """
 
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:

@@ -68,6 +68,7 @@ class VectorQuantizer(Quantizer):
         initialization: Initialization,
         generator: torch.Generator,
         mask: Tensor | None = None,
+        first_level: int = 0,
     ) -> None:
         """Set every level from live latents `[B, D, F]`, each from what it will see; see `Quantizer.initialize`."""
         with full_precision(latents.device):
@@ -76,7 +77,8 @@ class VectorQuantizer(Quantizer):
             rest = rest[mask.flatten()]
         for level in range(self.num_quantizers):
             part = self._part(level, rest)
-            self.codebooks.initialize(level, part, initialization=initialization, generator=generator)
+            if level >= first_level:
+                self.codebooks.initialize(level, part, initialization=initialization, generator=generator)
             codebook = self.codebooks.table[level]
             indices = nearest(part, codebook, normalize=self.codebooks.normalize)
             rest = rest - self._place(level, codebook[indices])

@@ -12,8 +12,8 @@ from codec.train.source import Source
 
 
 @torch.no_grad()
-def initialize_codebooks(codec: Codec, source: Source, recipe: Recipe, fabric: Fabric) -> None:
-    """Set them from live latents; every process must call it, and sees the vectors of all."""
+def initialize_codebooks(codec: Codec, source: Source, recipe: Recipe, fabric: Fabric, *, first_level: int = 0) -> None:
+    """Set those of `first_level` and beyond; every process must call it, and sees the vectors of all."""
     train = recipe.train
     latents, masks = [], []
     for batch in source.initial_batches(
@@ -30,6 +30,7 @@ def initialize_codebooks(codec: Codec, source: Source, recipe: Recipe, fabric: F
     codec.quantizer.initialize(
         found,
         mask=mask,
+        first_level=first_level,
         initialization=Initialization(train.init, train.kmeans_iterations, train.init_scale, uses),
         generator=generator_of(recipe.seed, 3, 0, 0),
     )

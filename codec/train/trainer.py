@@ -23,7 +23,6 @@ from codec.model.collective import sum_over_ranks
 from codec.model.quantizers import QuantizerOutput
 from codec.model.vector_quantizers import VectorQuantizer
 from codec.precision import full_precision
-from codec.pretrained import WEIGHTS_FILE, find_model, load_config, load_weights
 from codec.recipe import Recipe
 from codec.train.adversary import open_adversary
 from codec.train.checkpoint import Trained, load_checkpoint, save_checkpoint
@@ -38,6 +37,7 @@ from codec.train.reporter import Reporter
 from codec.train.rundir import open_trackers
 from codec.train.source import open_source
 from codec.train.stopwatch import Stopwatch
+from codec.train.warm_start import take_over
 
 
 class Trainer:
@@ -71,6 +71,7 @@ class Trainer:
         self.reporter = Reporter(recipe, self.source, world_size=fabric.world_size, device=fabric.device)
         self.step = 0
         self.initialized = False
+        self.known_levels = 0  # that came with codebooks from another model
         self.best_score = math.inf
         self.skipped_steps = 0
         self.bad_steps_in_a_row = 0
@@ -86,15 +87,9 @@ class Trainer:
         return train.epochs * epoch
 
     def start_from(self, model: str) -> None:
-        """Take over the weights of another model of this architecture; the step count stays zero.
-
-        Its codebooks too, unless it compresses levels otherwise: then they are set anew in this code space.
-        """
-        folder = find_model(model)
-        for codec in (self.codec, self.averaged):
-            load_weights(codec, folder / WEIGHTS_FILE)
-        theirs = build_codec(load_config(folder)).quantizer
-        self.initialized = theirs.level_exponent == self.codec.quantizer.level_exponent
+        """Begin with another model of this architecture, see `take_over`; the step count stays zero."""
+        self.known_levels = take_over(model, (self.codec, self.averaged))
+        self.initialized = self.known_levels == self.codec.quantizer.num_quantizers
 
     def resume(self) -> None:
         """Continue the run in `run_dir` from its last checkpoint."""
@@ -200,7 +195,7 @@ class Trainer:
         return bool(limit is not None and self.fabric.broadcast(seconds > 60 * limit))
 
     def _step(self, batch: Batch, progress: "tqdm[Any]") -> "_Taken":
-        quantize = self.initialized or self.step >= self.recipe.train.bypass_steps
+        quantize = self.initialized or self.known_levels > 0 or self.step >= self.recipe.train.bypass_steps
         if quantize and not self.initialized:
             self._initialize_codebooks(progress)
         lr = learning_rate(self.recipe.optimizer, self.step, self.num_steps)
@@ -279,7 +274,7 @@ class Trainer:
     def _initialize_codebooks(self, progress: "tqdm[Any]") -> None:
         """Set them from live latents, in the average too."""
         progress.set_postfix_str("initialising codebooks")
-        initialize_codebooks(self.codec, self.source, self.recipe, self.fabric)
+        initialize_codebooks(self.codec, self.source, self.recipe, self.fabric, first_level=self.known_levels)
         # Codebooks that are parameters: without this their average would start from the random table.
         codebooks = {key: value for key, value in self.codec.state_dict().items() if "quantizer.codebooks" in key}
         self.averaged.load_state_dict(codebooks, strict=False)

@@ -1,0 +1,37 @@
+"""Training that begins with the weights of another model instead of random ones."""
+
+from collections.abc import Sequence
+
+import torch
+
+from codec.model.codec import Codec
+from codec.pretrained import inference_tensors, load_codec, set_weights
+
+CODEBOOKS = "quantizer.codebooks."
+
+
+def take_over(model: str, codecs: Sequence[Codec]) -> int:
+    """Set weights and codebooks to those of another model, which may have fewer levels.
+
+    Args:
+        model: Any form that `load_codec` takes.
+        codecs: Models of one architecture.
+
+    Returns:
+        How many levels have codebooks now. Where fewer than all, the others must be set from live latents; none has one
+        if the other model compresses levels otherwise, for then its codewords lie in another space.
+
+    Raises:
+        ModelError: There is no such model, or it is of another architecture.
+    """
+    source = load_codec(model)
+    given = inference_tensors(source)
+    for codec in codecs:
+        own = inference_tensors(codec)
+        for name in given.keys() & own.keys():
+            missing = len(own[name]) - len(given[name]) if name.startswith(CODEBOOKS) else 0
+            if missing > 0 and own[name].shape[1:] == given[name].shape[1:]:
+                given[name] = torch.cat([given[name], own[name][-missing:]])
+        set_weights(codec, given, source=str(model))
+    same_space = source.quantizer.level_exponent == codecs[0].quantizer.level_exponent
+    return source.quantizer.num_quantizers if same_space else 0
