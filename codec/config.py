@@ -125,8 +125,6 @@ class QuantizerConfig:
     codebook_size: Annotated[int, Field(ge=2, le=65536)] = 1024
     codebook_dim: PositiveInt | None = None
     """Size of a codeword (of all parts, in a product) after a learned projection; without it latents are quantized."""
-    level_exponent: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Vectors of level l are quantized at level l ** level_exponent: below 1, quiet ones get more of the codewords."""
     normalize: bool = False
     """Search by direction (cosine similarity); codewords keep their gain."""
     decay: Decay = 0.99

@@ -132,7 +132,7 @@ class _Decoder(_Half):
         quantizer = self.codec.quantizer
         if isinstance(quantizer, VectorQuantizer):
             codewords = nn.functional.embedding(given + self.offsets[: given.shape[1]], self.table)
-            quantized = quantizer.latents(codewords.sum(dim=1))
+            quantized = quantizer.project_out(codewords.sum(dim=1).transpose(1, 2))
         else:
             quantized = quantizer.decode(given)
         audio: Tensor = self.codec.decoder(quantized, cache)

@@ -107,8 +107,9 @@ def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> Non
                 f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
             )
         if not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
+            described = [str(tensor.tolist()) for tensor in (have, want)]
             raise ModelError(
-                f"{source} is of another architecture: {key} is {have.tolist()} in the file, {want.tolist()} in the model"
+                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
             )
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.restart_statistics()
@@ -169,10 +170,7 @@ def model_identity(codec: Codec) -> bytes:
     """
     if codec.identity is not None:
         return codec.identity
-    constants = f"{codec.sample_rate} {codec.hop_length} {codec.delay}"
-    if codec.quantizer.level_exponent != 1.0:  # the first models knew no other
-        constants += f" {codec.quantizer.level_exponent}"
-    digest = hashlib.sha256(constants.encode())
+    digest = hashlib.sha256(f"{codec.sample_rate} {codec.hop_length} {codec.delay}".encode())
     tables = {} if codec.entropy is None else codec.entropy.tensors()
     tensors = inference_tensors(codec) | {f"entropy.{name}": tensor for name, tensor in tables.items()}
     for key, tensor in sorted(tensors.items()):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from models import noise
 
-from codec.model.level import add_at_level, compress_level, expand_level, take_level
+from codec.model.level import add_at_level, take_level
 
 
 def inputs(dtype=torch.float64):
@@ -56,34 +56,3 @@ def test_half_precision_branches_on_a_float32_path_get_gradients_of_their_own_ki
     for tensor in (x, branch, scale, level):
         assert tensor.grad.dtype == tensor.dtype
     torch.testing.assert_close(scale.grad, (branch * level).float().sum((0, 1)), rtol=2e-2, atol=2e-2)
-
-
-# ---- Compressed levels
-
-
-def test_a_level_is_raised_to_the_exponent_and_comes_back():
-    vectors = noise(6, 64, seed=5).double() * torch.tensor([[0.03], [0.1], [1.0], [3.0], [10.0], [100.0]])
-    compressed = compress_level(vectors, 0.5)
-    level, before = (each.square().mean(-1).sqrt() for each in (compressed, vectors))
-    torch.testing.assert_close(level, before.sqrt(), rtol=1e-2, atol=0)
-    torch.testing.assert_close(torch.cosine_similarity(compressed, vectors), torch.ones(6).double())
-    torch.testing.assert_close(expand_level(compressed, 0.5), vectors, rtol=1e-2, atol=0)
-
-
-def test_loud_vectors_come_back_exactly_and_the_quietest_stay_quiet():
-    vectors = noise(5, 64, seed=6).double() * torch.tensor([[0.0], [1e-9], [1e-5], [1.0], [30.0]])
-    back = expand_level(compress_level(vectors, 0.5), 0.5)
-    torch.testing.assert_close(back[3:], vectors[3:], rtol=1e-5, atol=0)
-    assert (back.abs() <= 1.5 * vectors.abs() + 1e-12).all()
-
-
-def test_an_exponent_of_one_changes_nothing():
-    vectors = noise(3, 8, seed=7)
-    assert compress_level(vectors, 1.0) is vectors and expand_level(vectors, 1.0) is vectors
-
-
-@pytest.mark.parametrize("change", [compress_level, expand_level])
-def test_silence_has_a_finite_gradient(change):
-    vectors = torch.zeros(2, 8, requires_grad=True)
-    change(vectors, 0.3).sum().backward()
-    assert vectors.grad.isfinite().all()

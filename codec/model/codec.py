@@ -262,7 +262,6 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         latent_dim=config.latent_dim,
         codebook_dim=quantizer.codebook_dim,
         estimator=ESTIMATORS[quantizer.estimator],
-        level_exponent=quantizer.level_exponent,
     )
 
 

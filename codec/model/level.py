@@ -1,8 +1,7 @@
-"""Levels of frames: taken away and put back around a residual branch, compressed and expanded around a quantizer.
+"""A frame without its level, and the level put back: what makes a residual branch homogeneous.
 
-Taking away and putting back, which make a branch homogeneous, are elementwise, and on a CPU such passes over memory
-take as long as the matrix products between them. So their gradients are written out: a third of the passes that
-autograd takes.
+Both steps are elementwise, and on a CPU such passes over memory take as long as the matrix products between them. So
+their gradients are written out: a third of the passes that autograd takes.
 """
 
 from typing import Any
@@ -13,9 +12,6 @@ from torch.autograd.function import once_differentiable
 
 SILENCE = 1e-10
 """Mean power of a frame below which blocks no longer normalise it: -100 dB, below the steps of 16-bit audio."""
-
-INAUDIBLE = 1e-6
-"""Mean power of a vector of latents below which its level is no longer compressed: -60 dB."""
 
 
 def take_level(frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,31 +42,6 @@ def add_at_level(x: Tensor, branch: Tensor, scale: Tensor, level: Tensor) -> Ten
         return torch.addcmul(x, branch, scale * level)
     result: Tensor = _AddAtLevel.apply(x, branch, scale, level)
     return result
-
-
-def compress_level(vectors: Tensor, exponent: float) -> Tensor:
-    """Bring vectors of level l to level l ** exponent; the way back is `expand_level`.
-
-    A quantizer that minimises the squared error serves loud vectors first, and to quiet ones, whose errors are heard
-    as well, it gives few codewords: speech spans 60 dB. Compressed by a square root it spans 30, and codes are used
-    more evenly (companding, Smith, "Instantaneous companding of quantized signals", 1957; here of whole vectors).
-
-    Args:
-        vectors: `[..., d]`; below a level of 0.001 they are no longer compressed.
-        exponent: 0 < exponent <= 1; 1 leaves vectors as they are.
-    """
-    if exponent == 1.0:
-        return vectors
-    power = vectors.square().mean(dim=-1, keepdim=True) + INAUDIBLE
-    return vectors * torch.pow(power, (exponent - 1) / 2)
-
-
-def expand_level(vectors: Tensor, exponent: float) -> Tensor:
-    """Bring vectors of level l ** exponent back to level l; arguments as of `compress_level`."""
-    if exponent == 1.0:
-        return vectors
-    power = vectors.square().mean(dim=-1, keepdim=True) + 1e-12  # a power of zero has no gradient
-    return vectors * torch.pow(power, (1 / exponent - 1) / 2)
 
 
 def _take_level(frames: Tensor) -> tuple[Tensor, Tensor]:

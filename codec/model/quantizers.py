@@ -16,7 +16,6 @@ from codec.model.codebooks import Statistics
 from codec.model.estimators import Estimator
 from codec.model.initialization import Initialization
 from codec.model.layers import Pointwise, start_as_identity
-from codec.model.level import compress_level, expand_level
 from codec.precision import full_precision
 
 
@@ -78,7 +77,6 @@ class Quantizer(nn.Module):
         codebook_dim: Size d of the vectors of code space, after a learned linear projection; None takes the latents
             as they are.
         estimator: How the gradient passes from quantized to given vectors.
-        level_exponent: Vectors of level l are quantized at level l ** level_exponent, see `compress_level`.
     """
 
     has_codebook_loss: bool
@@ -92,10 +90,8 @@ class Quantizer(nn.Module):
         latent_dim: int,
         codebook_dim: int | None,
         estimator: Estimator,
-        level_exponent: float = 1.0,
     ) -> None:
         super().__init__()
-        self.level_exponent = level_exponent
         self.num_quantizers = num_quantizers
         self.codebook_size = codebook_size
         self.estimator = estimator
@@ -114,11 +110,8 @@ class Quantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Map the codes `[B, k, F]` of the first k levels to quantized latents `[B, D, F]`."""
-        return self.latents(self._lookup(rearrange(codes, "b k f -> k b f")))
-
-    def latents(self, vectors: Tensor) -> Tensor:
-        """Map vectors of code space `[B, F, d]` to latents `[B, D, F]`."""
-        quantized: Tensor = self.project_out(expand_level(vectors, self.level_exponent).mT)
+        vectors = self._lookup(rearrange(codes, "b k f -> k b f"))
+        quantized: Tensor = self.project_out(rearrange(vectors, "b f d -> b d f"))
         return quantized
 
     def forward(
@@ -139,13 +132,13 @@ class Quantizer(nn.Module):
         with full_precision(latents.device):
             vectors = self._vectors(latents)
             result = self._quantize(vectors, active, None if mask is None else mask.flatten())
-            quantized = rearrange(self.estimator(vectors, result.vectors), "(b f) d -> b f d", b=batch)
+            quantized = rearrange(self.estimator(vectors, result.vectors), "(b f) d -> b d f", b=batch)
             commitment_loss = self._mean(result.commitment.view(batch, num_frames), num_active, mask)
             codebook_loss = latents.new_zeros(())
             if self.has_codebook_loss:
                 codebook_loss = self._mean(result.codebook.view(batch, num_frames), num_active, mask)
         codes = rearrange(result.codes, "k (b f) -> b k f", b=batch)
-        return QuantizerOutput(self.latents(quantized), codes, commitment_loss, codebook_loss, result.statistics)
+        return QuantizerOutput(self.project_out(quantized), codes, commitment_loss, codebook_loss, result.statistics)
 
     def _mean(self, distance: Tensor, num_active: Tensor | None, mask: Tensor | None) -> Tensor:
         """Mean over valid frames and active levels, then over items, of distances `[B, F]` summed over levels."""
@@ -159,9 +152,9 @@ class Quantizer(nn.Module):
     def bypass(self, latents: Tensor) -> QuantizerOutput:
         """Pass latents through code space unquantized: the warm-up before the codebooks are initialised."""
         with full_precision(latents.device):
-            vectors = rearrange(self._vectors(latents), "(b f) d -> b f d", b=len(latents))
+            vectors = rearrange(self._vectors(latents), "(b f) d -> b d f", b=len(latents))
         codes = torch.zeros(len(latents), 0, latents.shape[-1], dtype=torch.int64, device=latents.device)
-        return QuantizerOutput(self.latents(vectors), codes, latents.new_zeros(()), self._no_codebook_loss(), None)
+        return QuantizerOutput(self.project_out(vectors), codes, latents.new_zeros(()), self._no_codebook_loss(), None)
 
     def initialize(
         self,
@@ -200,7 +193,7 @@ class Quantizer(nn.Module):
     def _vectors(self, latents: Tensor) -> Tensor:
         """Vectors `[M, d]` of code space; within `full_precision`, so float32 whatever autocast says."""
         projected: Tensor = self.project_in(latents.float())
-        return compress_level(rearrange(projected, "b d f -> (b f) d"), self.level_exponent)
+        return rearrange(projected, "b d f -> (b f) d")
 
     def _no_codebook_loss(self) -> Tensor:
         """Zero, with a gradient of zero for the parameters of codewords: every process must have one for each."""

@@ -28,7 +28,6 @@ class VectorQuantizer(Quantizer):
         latent_dim: Channels D of the latents.
         codebook_dim: Size of the vectors of code space, see `Quantizer`.
         estimator: How the gradient passes.
-        level_exponent: How far the levels of vectors are compressed, see `Quantizer`.
     """
 
     def __init__(
@@ -38,16 +37,10 @@ class VectorQuantizer(Quantizer):
         latent_dim: int,
         codebook_dim: int | None,
         estimator: Estimator = straight_through,
-        level_exponent: float = 1.0,
     ) -> None:
         num_quantizers, codebook_size = codebooks.counts.shape
         super().__init__(
-            num_quantizers,
-            codebook_size,
-            latent_dim=latent_dim,
-            codebook_dim=codebook_dim,
-            estimator=estimator,
-            level_exponent=level_exponent,
+            num_quantizers, codebook_size, latent_dim=latent_dim, codebook_dim=codebook_dim, estimator=estimator
         )
         self.codebooks = codebooks
         self.has_codebook_loss = codebooks.has_codebook_loss

@@ -18,8 +18,7 @@ def take_over(model: str, codecs: Sequence[Codec]) -> int:
         codecs: Models of one architecture.
 
     Returns:
-        How many levels have codebooks now. Where fewer than all, the others must be set from live latents; none has one
-        if the other model compresses levels otherwise, for then its codewords lie in another space.
+        How many levels have codebooks now; the others must be set from live latents.
 
     Raises:
         ModelError: There is no such model, or it is of another architecture.
@@ -33,5 +32,4 @@ def take_over(model: str, codecs: Sequence[Codec]) -> int:
             if missing > 0 and own[name].shape[1:] == given[name].shape[1:]:
                 given[name] = torch.cat([given[name], own[name][-missing:]])
         set_weights(codec, given, source=str(model))
-    same_space = source.quantizer.level_exponent == codecs[0].quantizer.level_exponent
-    return source.quantizer.num_quantizers if same_space else 0
+    return source.quantizer.num_quantizers
