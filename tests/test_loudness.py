@@ -1,0 +1,88 @@
+import pytest
+import torch
+from tiny_runs import buzz
+
+from codec.train.loudness import NUM_BANDS, LoudnessError, bark_bands, threshold_in_quiet
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def error():
+    return LoudnessError(RATE)
+
+
+def speech_like(seconds=1.0, hz=120):
+    return 0.3 * torch.from_numpy(buzz(seconds, hz)).float()[None, None]
+
+
+def tone(hz, level, seconds=1.0):
+    return level * torch.sin(2 * torch.pi * hz * torch.arange(round(seconds * RATE)) / RATE)[None, None]
+
+
+def noise(seed=0):
+    return torch.randn(1, 1, RATE, generator=torch.Generator().manual_seed(seed))
+
+
+def test_equal_audio_has_no_error_and_more_noise_has_more(error):
+    target = speech_like()
+    errors = [float(error(target + level * noise(), target)) for level in (1e-4, 1e-3, 1e-2, 1e-1)]
+    assert float(error(target, target)) == pytest.approx(0, abs=1e-5)
+    assert errors[0] < 0.2 and errors == sorted(errors)
+
+
+def test_an_error_beside_a_loud_tone_is_hidden_and_far_from_it_is_not(error):
+    target = tone(1000, 0.1)
+    beside, apart = (float(error(target + tone(hz, 0.004), target)) for hz in (1010, 4000))
+    assert beside < 0.2 * apart
+
+
+def test_below_the_threshold_of_hearing_nothing_counts(error):
+    target = tone(1000, 0.1)  # 73 dB, so an amplitude of 0.1 at 60 Hz is as loud, of 1e-4 at 13 dB
+    assert float(error(target + tone(60, 1e-4), target)) == pytest.approx(float(error(target, target)), abs=1e-3)
+    assert float(error(target + tone(3000, 1e-4), target)) > 0.01
+
+
+def test_what_is_added_costs_more_than_what_is_missing(error):
+    both = tone(500, 0.1) + tone(2500, 0.02)
+    added, missing = float(error(both, tone(500, 0.1))), float(error(tone(500, 0.1), both))
+    assert added > 1.5 * missing > 0
+
+
+def test_the_level_of_the_original_does_not_matter(error):
+    target = speech_like()
+    audio = target + 0.01 * noise()
+    assert float(error(0.1 * audio, 0.1 * target)) == pytest.approx(float(error(audio, target)), rel=1e-3)
+    assert float(error(0.5 * target, target)) > 0.1  # but that of the decoded audio does
+
+
+def test_it_is_a_mean_over_items(error):
+    target = torch.cat([speech_like(1.0, 120), 0.01 * speech_like(1.0, 200)])
+    audio = target * 0.8
+    each = [float(error(audio[item : item + 1], target[item : item + 1])) for item in range(2)]
+    assert float(error(audio, target)) == pytest.approx(sum(each) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 100, 5000])
+def test_silence_and_any_length_have_a_finite_gradient(error, length):
+    for target in (torch.zeros(1, 1, length), speech_like()[..., :length]):
+        audio = torch.zeros(1, 1, length, requires_grad=True)
+        error(audio, target).backward()
+        assert audio.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("sample_rate", [8000, 16_000, 48_000])
+def test_bands_share_out_all_bins_but_the_constant_one(sample_rate):
+    fft_size = 2 * round(sample_rate * 0.016)
+    bands, centres, widths = bark_bands(sample_rate, fft_size)
+    assert torch.equal(bands.sum(dim=0), torch.tensor([0.0] + [1.0] * (fft_size // 2)))
+    assert len(bands) <= NUM_BANDS and (bands.sum(dim=1) > 0).all()
+    assert (torch.diff(centres) > 0).all() and (widths > 0).all()
+    assert float(widths.sum()) == pytest.approx(float(7 * torch.asinh(torch.tensor(sample_rate / 2 / 650))), rel=1e-4)
+
+
+def test_the_threshold_is_lowest_at_three_kilohertz():
+    frequency = torch.arange(50.0, 8000.0, 10.0)
+    threshold = threshold_in_quiet(frequency)
+    assert 3000 < float(frequency[threshold.argmin()]) < 3600
+    assert float(threshold_in_quiet(torch.tensor(1000.0))) == pytest.approx(3.37, abs=0.01)  # Terhardt's formula
