@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codec.audio import load_audio, save_audio
     from codec.bitstream import Bitstream
-    from codec.compression import compress, compress_file, decompress, decompress_file
+    from codec.compression import compress, compress_file, decompress, decompress_file, read_bitstream
     from codec.config import CodecConfig
     from codec.errors import CodecError
     from codec.fast import speed_up
@@ -36,6 +36,7 @@ __all__ = [
     "decompress_file",
     "load_audio",
     "load_codec",
+    "read_bitstream",
     "save_audio",
     "save_codec",
     "speed_up",
@@ -44,7 +45,7 @@ __all__ = [
 _MODULES = {
     "codec.audio": ("load_audio", "save_audio"),
     "codec.bitstream": ("Bitstream",),
-    "codec.compression": ("compress", "compress_file", "decompress", "decompress_file"),
+    "codec.compression": ("compress", "compress_file", "decompress", "decompress_file", "read_bitstream"),
     "codec.config": ("CodecConfig",),
     "codec.errors": ("CodecError",),
     "codec.fast": ("speed_up",),

@@ -280,9 +280,12 @@ def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> I
     """Codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces come out silent."""
     device = codec.device
     decoder = StreamDecoder(codec, num_samples)
+    frames = _block_samples(codec) // codec.hop_length
     for codes, lost in pieces:
-        audio = decoder.push(torch.from_numpy(codes).to(device))[:, 0].cpu()
-        yield torch.zeros_like(audio) if lost else audio
+        for first in range(0, codes.shape[2], frames):  # a file may come in chunks of any length
+            block = np.ascontiguousarray(codes[:, :, first : first + frames])
+            audio = decoder.push(torch.from_numpy(block).to(device))[:, 0].cpu()
+            yield torch.zeros_like(audio) if lost else audio
 
 
 def _write_audio(codec: Codec, header: Header, pieces: Iterable[Piece], target: Path, *, overwrite: bool) -> None:

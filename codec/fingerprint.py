@@ -195,7 +195,7 @@ def _signed_sums(frames: Tensor) -> tuple[tuple[float, ...], ...]:
     num_elements = frames.shape[1]
     words = _random_words(num_elements * NUM_SUMS).reshape(num_elements, NUM_SUMS)
     signs = np.where(words < 2**31, -1.0, 1.0) / math.sqrt(num_elements)
-    sums = frames.double().cpu().numpy() @ signs
+    sums = frames.cpu().double().numpy() @ signs
     return tuple(tuple(float(f"{number:.8g}") for number in row) for row in sums)
 
 

@@ -44,7 +44,7 @@ class TrainOptions:
     resume: bool = False
     """Continue the run in the run directory, with the recipe stored there; start it if there is none yet."""
     init_from: Name = None
-    """Start from the weights of a model of the same architecture."""
+    """Start from the weights of a model of the same architecture; it may have fewer levels."""
     device: Device = "auto"
     """auto is cuda where there is one."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from codec.config import CodecConfig, from_dict, shipped, to_dict
 from codec.errors import ConfigError, ModelError
-from codec.fingerprint import check_fingerprint
+from codec.fingerprint import FINGERPRINT_FILE, check_fingerprint
 from codec.model.codec import Codec, build_codec
 from codec.model.entropy import EntropyTables
 
@@ -37,13 +37,18 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
         ModelError: Nothing of that name, files that are damaged or of another architecture, or a released model that
             gives other results here than at its release.
     """
+    codec = read_codec(name).to(device)
+    check_fingerprint(codec, find_model(name))
+    return codec
+
+
+def read_codec(name: str | Path) -> Codec:
+    """As `load_codec`, on the CPU and without a look at what it computes: for those who need its tensors alone."""
     folder = find_model(name)
     codec = build_codec(load_config(folder))
     load_weights(codec, folder / WEIGHTS_FILE)
     codec.entropy = _load_tables(codec, folder / ENTROPY_FILE)
-    codec = codec.to(device).eval().requires_grad_(False)
-    check_fingerprint(codec, folder)
-    return codec
+    return codec.eval().requires_grad_(False)
 
 
 def load_config(folder: Path) -> CodecConfig:
@@ -72,7 +77,8 @@ def save_codec(codec: Codec, folder: str | Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
         save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
-        (folder / ENTROPY_FILE).unlink(missing_ok=True)  # of the model that was here before
+        for other in (ENTROPY_FILE, FINGERPRINT_FILE):  # of the model that was here before
+            (folder / other).unlink(missing_ok=True)
         if codec.entropy is not None:
             save_file(codec.entropy.tensors(), folder / ENTROPY_FILE)
     except (OSError, SafetensorError) as error:
@@ -146,7 +152,7 @@ def find_model(name: str | Path) -> Path:
                 return folder / "checkpoints" / str(index.get("best") or index["last"])
             except (OSError, ValueError, KeyError, AttributeError) as error:
                 raise ModelError(f"{folder / INDEX_FILE} is damaged: {_one_line(error)}") from error
-    known = sorted(path.parent.name for path in shipped("weights").glob(f"*/{WEIGHTS_FILE}"))
+    known = sorted(path.parent.name for path in shipped("weights").glob(f"[!.]*/{WEIGHTS_FILE}"))
     names = f"one of {', '.join(known)}, " if known else ""
     raise ModelError(
         f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder "

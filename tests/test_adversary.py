@@ -1,7 +1,10 @@
 import pytest
 import torch
-from tiny_runs import adversarial_changes, make_trainer, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, start, tiny_recipe, write_clips
 
+from codec.config import from_dict
+from codec.errors import ConfigError
+from codec.recipe import Recipe
 from codec.train.adversary import (
     adversarial_loss,
     at_level_one,
@@ -11,6 +14,7 @@ from codec.train.adversary import (
 )
 from codec.train.discriminators import Opinion
 from codec.train.engine import build_fabric
+from codec.train.optimizer import learning_rate
 
 
 def adversarial_recipe(root, **changes):
@@ -182,10 +186,40 @@ def test_a_gradient_of_theirs_that_is_not_finite_is_a_bad_step(clips, tmp_path):
         assert torch.equal(weight, before[name]), name
 
 
-def test_their_learning_rate_follows_the_course_of_the_codec(clips, tmp_path):
+def test_their_learning_rate_follows_the_course_of_the_codec(clips, tmp_path, monkeypatch):
     recipe = adversarial_recipe(clips, discriminators__lr=1e-3, optimizer__lr=4e-3, train__steps=6)
-    trainer = make_trainer(recipe, tmp_path)
-    for share in (0.5, 1.0):
-        trainer.adversary.set_up()
-        trainer.adversary.apply(share)
-        assert {group["lr"] for group in trainer.adversary.optimizer.param_groups} == {1e-3 * share}
+    trainer = start(recipe, tmp_path)
+    apply, rates = trainer.adversary.apply, []
+
+    def recorded(lr_share):
+        apply(lr_share)
+        rates.extend(group["lr"] for group in trainer.adversary.optimizer.param_groups)
+
+    monkeypatch.setattr(trainer.adversary, "apply", recorded)
+    trainer.fit()
+    expected = [learning_rate(recipe.optimizer, step, 6) / 4e-3 * 1e-3 for step in range(6)]
+    assert rates == pytest.approx(expected) and len(set(expected)) == 6
+
+
+def test_only_terms_with_a_weight_are_computed(clips):
+    fabric = build_fabric("32-true", "cpu")
+    target = torch.randn(2, 1, 1600)
+    for name in ("adversarial", "feature_matching"):
+        recipe = tiny_recipe(clips, **{f"loss__{name}": 0.5}, discriminators=adversarial_changes()["discriminators"])
+        (term,) = open_adversary(recipe, fabric).terms(target, target, 0).items()
+        assert term[0] == name and term[1].weight == 0.5
+
+
+def test_vectors_can_not_be_judged():
+    recipe = from_dict(
+        Recipe,
+        {
+            "name": "vectors",
+            "codec": {"latent_dim": 8, "encoder": {"kind": "identity"}, "decoder": {"kind": "identity"}},
+            "data": {"kind": "gaussian"},
+            "loss": {"adversarial": 1.0},
+        },
+        source="test",
+    )
+    with pytest.raises(ConfigError, match=r"set loss\.adversarial and loss\.feature_matching to 0"):
+        open_adversary(recipe, build_fabric("32-true", "cpu"))

@@ -38,6 +38,7 @@ def test_equal_audio_costs_nothing_and_more_noise_costs_more(loss):
     target = speech_like()
     losses = [float(loss(noisy(target, snr_db), target)) for snr_db in (30, 10, 0, -10)]
     assert float(loss(target, target)) == pytest.approx(0, abs=1e-5)
+    assert float(loss(0 * target, 0 * target)) == 0
     assert losses[0] > 0 and losses == sorted(losses)
 
 

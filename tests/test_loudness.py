@@ -37,9 +37,14 @@ def test_an_error_beside_a_loud_tone_is_hidden_and_far_from_it_is_not(error):
     assert beside < 0.2 * apart
 
 
+def test_a_small_change_of_level_is_not_heard(error):
+    target = speech_like()
+    assert float(error(0.95 * target, target)) == pytest.approx(0, abs=1e-4)  # loudness differs by 2 %
+
+
 def test_below_the_threshold_of_hearing_nothing_counts(error):
-    target = tone(1000, 0.1)  # 73 dB, so an amplitude of 0.1 at 60 Hz is as loud, of 1e-4 at 13 dB
-    assert float(error(target + tone(60, 1e-4), target)) == pytest.approx(float(error(target, target)), abs=1e-3)
+    target = tone(1000, 0.1)  # 73 dB; at 60 Hz the threshold is at 35 dB, and an amplitude of 8e-4 has 31
+    assert float(error(target + tone(60, 8e-4), target)) == pytest.approx(float(error(target, target)), abs=1e-3)
     assert float(error(target + tone(3000, 1e-4), target)) > 0.01
 
 

@@ -79,6 +79,7 @@ def test_the_wheel_holds_what_the_package_reads(wheel):
 
 
 def test_models_that_ship_are_complete_and_small():
+    assert [folder.name for folder in MODELS] == ["speech_16khz"]
     for folder in MODELS:
         files = {path.name: path.stat().st_size for path in folder.iterdir()}
         assert set(files) == {
@@ -88,7 +89,6 @@ def test_models_that_ship_are_complete_and_small():
         assert files["model.safetensors"] <= MAX_WEIGHTS_BYTES
 
 
-@pytest.mark.skipif(len(MODELS) != 1, reason="needs just one model under codec/weights: the one taken by default")
 def test_an_installed_wheel_works_offline(commands, tmp_path):
     shutil.copy(shipped("clips") / CLIP, tmp_path / "talk.flac")
     no_proxy = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")

@@ -41,7 +41,7 @@ def load_original(options: ModelOptions) -> "Codec":
 
 def find_shipped() -> list[Path]:
     """Folders of the models that ship."""
-    return sorted(path.parent for path in shipped("weights").glob("*/model.safetensors"))
+    return sorted(path.parent for path in shipped("weights").glob("[!.]*/model.safetensors"))
 
 
 def in_mode(codec: "Codec", mode: str) -> "Codec":
@@ -74,10 +74,10 @@ def load_maker(header: "Header", name: str | None) -> "Codec":
         BitstreamError: It is another one, or none of them.
         ModelError: The model asked for can't be loaded.
     """
-    from codec.pretrained import load_codec, model_identity
+    from codec.pretrained import model_identity, read_codec
 
     for candidate in [name] if name else find_shipped():
-        codec = load_codec(candidate)
+        codec = read_codec(candidate)
         codec.identity = model_identity(codec)
         if codec.identity == header.model_id:
             return codec

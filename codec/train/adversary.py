@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
+from codec.config import IdentityEncoderConfig
+from codec.errors import ConfigError
 from codec.model.collective import mean_over_ranks
-from codec.recipe import DiscriminatorsConfig, LossConfig, Recipe
+from codec.recipe import DataConfig, DiscriminatorsConfig, LossConfig, Recipe
 from codec.train.discriminators import Discriminators, Opinion
 from codec.train.objective import Term
 
@@ -68,24 +70,25 @@ class Adversary:
             target: Original, `[B, 1, T]`.
             step: Of the run.
         """
-        adversarial = feature_matching = audio.new_zeros(())
+        values = {"adversarial": audio.new_zeros(()), "feature_matching": audio.new_zeros(())}
         if step >= self.config.start_step:
-            decoded, original = self._compare(*at_level_one(audio, target))
-            adversarial, feature_matching = adversarial_loss(decoded), feature_matching_loss(decoded, original)
-        return {
-            "adversarial": Term(self.term_weights.adversarial, adversarial),
-            "feature_matching": Term(self.term_weights.feature_matching, feature_matching),
-        }
+            audio, target = at_level_one(audio, target)
+            decoded = self._judge(audio)
+            values["adversarial"] = adversarial_loss(decoded)
+            if self.term_weights.feature_matching:
+                with torch.no_grad():
+                    original = self._judge(target)
+                values["feature_matching"] = feature_matching_loss(decoded, original)
+        terms = {name: Term(getattr(self.term_weights, name), value) for name, value in values.items()}
+        return {name: term for name, term in terms.items() if term.weight}
 
-    def _compare(self, audio: Tensor, target: Tensor) -> tuple[list[Opinion], list[Opinion]]:
-        """Opinions of decoded audio, with a gradient, and of the original."""
+    def _judge(self, audio: Tensor) -> list[Opinion]:
+        """Opinions of audio; only what it was made by gets a gradient."""
         self.discriminators.requires_grad_(False)
         try:
             # Not the wrapped model: this pass has no gradient of theirs that processes could share.
             with self.fabric.autocast():
-                decoded = self.discriminators.judge(audio)
-                with torch.no_grad():
-                    return decoded, self.discriminators.judge(target)
+                return self.discriminators.judge(audio)
         finally:
             self.discriminators.requires_grad_(True)
 
@@ -107,10 +110,19 @@ class Adversary:
 
 
 def open_adversary(recipe: Recipe, fabric: Fabric) -> Adversary | None:
-    """The discriminators of a recipe; None where its loss has no term of theirs."""
+    """The discriminators of a recipe; None where its loss has no term of theirs.
+
+    Raises:
+        ConfigError: They would have no audio to judge, or no encoder and decoder to teach.
+    """
     weights = recipe.loss
     if not isinstance(weights, LossConfig) or not (weights.adversarial or weights.feature_matching):
         return None
+    identities = isinstance(recipe.codec.encoder, IdentityEncoderConfig)
+    if identities or not isinstance(recipe.data, DataConfig):
+        raise ConfigError(
+            "discriminators need audio and an encoder: set loss.adversarial and loss.feature_matching to 0"
+        )
     return Adversary(weights, recipe.discriminators, fabric)
 
 
@@ -133,8 +145,8 @@ def feature_matching_loss(decoded: Sequence[Opinion], original: Sequence[Opinion
     """
     ours, theirs = ([feature for each in opinions for feature in each.features] for opinions in (decoded, original))
     with torch.no_grad():
-        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(theirs, 1)).float())
-    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(ours, theirs), 1)).float()
+        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(theirs, 1, dtype=torch.float32)))
+    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(ours, theirs), 1, dtype=torch.float32))
     return (differences / (sizes + TINY)).mean()
 
 

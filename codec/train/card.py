@@ -86,6 +86,8 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
     Raises:
         ConfigError: The file is no such JSON, or of a model that is neither.
     """
+    if not path.is_file():
+        raise ConfigError(f"no figures at {path}: run codec-eval -o {path}")
     report = _read_json(path)
     try:
         rounded = report["model"]["identity"] == model_identity(codec).hex()
@@ -130,10 +132,10 @@ def _training(recipe: Recipe, source: Path) -> dict[str, str]:
     facts = {"recipe": f"{recipe.name}, seed {recipe.seed}"}
     state = _read_json(source / STATE_FILE)
     if "step" in state:
-        facts["training"] = f"{state['step']} steps in {state.get('seconds', 0) / 3600:.2f} hours"
+        facts["last run"] = f"{state['step']} steps in {state.get('seconds', 0) / 3600:.2f} hours"
         if isinstance(recipe.data, DataConfig):
             heard = state["step"] * recipe.train.batch_size * recipe.data.segment_seconds / 3600
-            facts["training"] += f", {heard:.1f} hours of audio heard"
+            facts["last run"] += f", {heard:.1f} hours of audio heard"
     run = find_run(source)
     versions = {} if run is None else _read_json(run / VERSIONS_FILE)
     if versions:

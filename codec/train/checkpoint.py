@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -91,6 +92,13 @@ def load_checkpoint(
         tensors = load_file(folder / TRAINING_FILE)
         values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state = {name: values[name] for name in ("step", *counters)}
+        taken = values["step"] - values.get("skipped_steps", 0)
+        if (
+            trained["model"].optimizer is not None
+            and taken
+            and not any(key[:16] == "model_optimizer." for key in tensors)
+        ):
+            raise ValueError("it is of an earlier version of codec-train; --init-from goes on from its weights")
         _restore(tensors, averaged, trained)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
@@ -117,6 +125,7 @@ def _training_tensors(averaged: Codec, trained: Mapping[str, Trained]) -> dict[s
     return {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
 
 
+@torch.no_grad()
 def _restore(tensors: dict[str, Tensor], averaged: Codec, trained: Mapping[str, Trained]) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
@@ -130,8 +139,11 @@ def _restore(tensors: dict[str, Tensor], averaged: Codec, trained: Mapping[str, 
                 if f"{name}_optimizer.{moment}.{key}" in tensors
             }
             if state and optimizer is not None:
+                # As the optimizer would have made them: on its device, a moment in the memory order of its weight.
                 optimizer.state[parameter] = {
-                    moment: tensor if moment == "step" else tensor.to(parameter.device)
+                    moment: tensor.to(parameter.device)
+                    if moment == "step"
+                    else torch.empty_like(parameter).copy_(tensor)
                     for moment, tensor in state.items()
                 }
     averaged.load_state_dict(trained["model"].module.state_dict() | part("averaged."))

@@ -25,7 +25,6 @@ def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
-    torch.backends.cudnn.benchmark = True  # all batches have one shape: the fastest convolution is worth looking for
     gc.freeze()  # what the imports left lives as long as the process: a collection need not look at it again
     if fabric.device.type == "cpu":
         # Lightning sets this on import; where there is no CUDA, every optimizer step then loads the driver's library in

@@ -16,6 +16,7 @@ FRAMES_PER_SECOND = 80  # two frames of 25 ms overlap by half
 SEGMENT = 30  # frames, 0.4 s
 LOWEST_HZ, NUM_BANDS = 150.0, 15  # centres of third-octave bands, the highest at 3810 Hz
 CLIP = 1 + 10 ** (15 / 20)  # a band counts as lost at a signal-to-distortion ratio of -15 dB (eq. 3)
+SILENCE = 1e-3  # power of a segment, about -65 dBFS, that the loudest one is taken to have at least
 DYNAMIC_RANGE = 1e-4  # of the mean power of segments that count: 40 dB below the loudest one of the item
 
 
@@ -52,7 +53,7 @@ class EnvelopeCorrelation(nn.Module):
             with torch.no_grad():
                 wanted = self._envelopes(target)
                 power = wanted.square().sum(dim=1).mean(dim=-1)  # of segments, [B, S]
-                counted = power > DYNAMIC_RANGE * power.amax(dim=1, keepdim=True).clamp_min(1e-9)
+                counted = power > DYNAMIC_RANGE * power.amax(dim=1, keepdim=True).clamp_min(SILENCE)
             similarity = correlation(self._envelopes(audio), wanted).mean(dim=1)
             return ((1 - similarity) * counted).sum(dim=1).div(counted.sum(dim=1).clamp_min(1)).mean()
 

@@ -220,7 +220,7 @@ class Trainer:
             self._forget_gradients()
             self.step += 1
             self._count_bad(finite)
-        return _Taken(output.quantizer, list(terms), {name: float(norm) for name, norm in norms.items()}, lr)
+        return _Taken(output.quantizer, list(terms), norms, lr)
 
     def _backward(self, loss: Tensor) -> Tensor:
         """Gradients, clipped; returns what all processes agree on: the norm, or a loss that has no gradient."""
@@ -268,7 +268,7 @@ class Trainer:
         if self.bad_steps_in_a_row >= self.recipe.train.max_bad_steps:
             raise ModelError(
                 f"loss or gradient was not finite for {self.bad_steps_in_a_row} steps in a row, to step {self.step}: "
-                f"lower optimizer.lr or optimizer.max_grad_norm and resume from the last checkpoint"
+                f"lower optimizer.lr, optimizer.max_grad_norm or discriminators.lr and resume from the last checkpoint"
             )
 
     def _initialize_codebooks(self, progress: "tqdm[Any]") -> None:
@@ -285,7 +285,7 @@ class Trainer:
             self.step,
             taken.names,
             {
-                **taken.norms,
+                **{name: float(norm) for name, norm in taken.norms.items()},
                 "train/lr": taken.lr,
                 "train/skipped_steps": float(self.skipped_steps),
             },
@@ -329,5 +329,5 @@ class _Taken(NamedTuple):
 
     output: QuantizerOutput
     names: list[str]
-    norms: dict[str, float]
+    norms: dict[str, Tensor]
     lr: float

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from codec.model.codec import Codec
-from codec.pretrained import inference_tensors, load_codec, set_weights
+from codec.pretrained import WEIGHTS_FILE, find_model, inference_tensors, read_codec, set_weights
 
 CODEBOOKS = "quantizer.codebooks."
 
@@ -14,7 +14,7 @@ def take_over(model: str, codecs: Sequence[Codec]) -> int:
     """Set weights and codebooks to those of another model, which may have fewer levels.
 
     Args:
-        model: Any form that `load_codec` takes.
+        model: Any form that `codec.pretrained.load_codec` takes.
         codecs: Models of one architecture.
 
     Returns:
@@ -23,7 +23,7 @@ def take_over(model: str, codecs: Sequence[Codec]) -> int:
     Raises:
         ModelError: There is no such model, or it is of another architecture.
     """
-    source = load_codec(model)
+    source = read_codec(model)
     given = inference_tensors(source)
     for codec in codecs:
         own = inference_tensors(codec)
@@ -31,5 +31,5 @@ def take_over(model: str, codecs: Sequence[Codec]) -> int:
             missing = len(own[name]) - len(given[name]) if name.startswith(CODEBOOKS) else 0
             if missing > 0 and own[name].shape[1:] == given[name].shape[1:]:
                 given[name] = torch.cat([given[name], own[name][-missing:]])
-        set_weights(codec, given, source=str(model))
+        set_weights(codec, given, source=str(find_model(model) / WEIGHTS_FILE))
     return source.quantizer.num_quantizers
