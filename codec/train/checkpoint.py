@@ -92,12 +92,8 @@ def load_checkpoint(
         tensors = load_file(folder / TRAINING_FILE)
         values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         state = {name: values[name] for name in ("step", *counters)}
-        taken = values["step"] - values.get("skipped_steps", 0)
-        if (
-            trained["model"].optimizer is not None
-            and taken
-            and not any(key[:16] == "model_optimizer." for key in tensors)
-        ):
+        learned = trained["model"].optimizer is not None and values["step"] > values.get("skipped_steps", 0)
+        if learned and not any(key.startswith("model_optimizer.") for key in tensors):
             raise ValueError("it is of an earlier version of codec-train; --init-from goes on from its weights")
         _restore(tensors, averaged, trained)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
