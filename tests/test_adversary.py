@@ -198,7 +198,7 @@ def test_their_learning_rate_follows_the_course_of_the_codec(clips, tmp_path, mo
     monkeypatch.setattr(trainer.adversary, "apply", recorded)
     trainer.fit()
     expected = [learning_rate(recipe.optimizer, step, 6) / 4e-3 * 1e-3 for step in range(6)]
-    assert rates == pytest.approx(expected) and len(set(expected)) == 6
+    assert rates == pytest.approx(expected) and len(set(expected)) > 3
 
 
 def test_only_terms_with_a_weight_are_computed(clips):
