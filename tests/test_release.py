@@ -117,7 +117,7 @@ def test_the_card_says_what_it_is(released, run):
     assert "2.5 ms latency" in card
     assert f"`{result.identity.hex()}`" in card
     assert "| recipe | tiny, seed 0 |" in card
-    assert re.search(r"\| training \| 6 steps in 0\.\d\d hours, 0\.0 hours of audio heard \|", card)
+    assert re.search(r"\| last run \| 6 steps in 0\.\d\d hours, 0\.0 hours of audio heard \|", card)
     versions = json.loads((run / "versions.json").read_text())
     assert (
         f"| trained on | {versions['device']}, {versions['threads']} threads, torch {versions['packages']['torch']} |"
