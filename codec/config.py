@@ -44,26 +44,56 @@ def by_kind(*kinds: str) -> Discriminator:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class EncoderConfig:
-    """Strided convolutional encoder; one stage a stride."""
+class BandsConfig:
+    """The signal model of the envelope encoder and the harmonic-noise decoder, see `codec.model.bands`."""
+
+    cutoff: PositiveFloat = 1000.0
+    """Below it the waveform is coded, above it the envelope (Hz)."""
+    num_bands: PositiveInt = 20
+    """Of the envelope above the cutoff, evenly spaced on the mel scale."""
+    num_low_bands: PositiveInt = 5
+    """Of the envelope below it."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EnvelopeEncoderConfig:
+    """ConvNeXt blocks at the frame rate over the features of the signal model."""
+
+    kind: Literal["envelope"] = "envelope"
+    hop_length: PositiveInt = 320
+    """Samples a frame."""
+    channels: PositiveInt = 320
+    num_blocks: Count = 3
+    kernel_size: PositiveInt = 7
+    """Of the depthwise convolutions (frames)."""
+    expansion: PositiveFloat = 2.0
+    """Hidden width of a block divided by its width."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ConvEncoderConfig:
+    """Strided convolutions on the waveform; one stage a stride."""
 
     kind: Literal["conv"] = "conv"
-    strides: tuple[PositiveInt, ...] = (320,)
+    strides: tuple[PositiveInt, ...] = (2, 4, 5, 8)
     """Downsampling factor of each stage; their product is the hop length (samples)."""
-    channels: tuple[PositiveInt, ...] = (256,)
+    channels: tuple[PositiveInt, ...] = (32, 64, 128, 256)
     """Width of each stage."""
-    num_blocks: tuple[Count, ...] = (6,)
+    num_blocks: tuple[Count, ...] = (1, 1, 1, 1)
     """ConvNeXt blocks of each stage."""
     kernel_size: PositiveInt = 7
     """Of the depthwise convolutions (frames)."""
     expansion: PositiveFloat = 2.0
     """Hidden width of a block divided by its width."""
-    front: Literal["filterbank", "stft"] = "filterbank"
-    """What divides the rate first: learned filters of two strides, or a linear map of the spectrum of three strides."""
 
     def __post_init__(self) -> None:
         if not len(self.strides) == len(self.channels) == len(self.num_blocks) >= 1:
             raise ValueError("strides, channels and num_blocks need one entry a stage each")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples a frame."""
+        return math.prod(self.strides)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -74,18 +104,16 @@ class IdentityEncoderConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ConvNeXtDecoderConfig:
-    """ConvNeXt blocks at the frame rate and a synthesis head."""
+class HarmonicNoiseDecoderConfig:
+    """ConvNeXt blocks at the frame rate that control the synthesis of the signal model."""
 
-    kind: Literal["convnext"] = "convnext"
-    head: Literal["overlap_add", "istft", "mdct"] = "overlap_add"
-    """Learned synthesis frames, magnitude and phase through an inverse STFT, or coefficients of a lapped transform."""
-    frame_length: PositiveInt = 640
-    """Length of a synthesis frame (samples), a multiple of the hop length; beyond a hop it adds latency."""
-    channels: PositiveInt = 384
-    num_blocks: Count = 7
+    kind: Literal["harmonic_noise"] = "harmonic_noise"
+    channels: PositiveInt = 512
+    num_blocks: Count = 3
     kernel_size: PositiveInt = 7
+    """Of the depthwise convolutions (frames)."""
     expansion: PositiveFloat = 2.0
+    """Hidden width of a block divided by its width."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -184,41 +212,39 @@ class CodecConfig:
     """Channels of the latents."""
     lookahead: Count = 0
     """Samples that the decoder may wait beyond its own delay; raises quality and latency."""
-    encoder: Annotated[EncoderConfig, Tag("conv")] | Annotated[IdentityEncoderConfig, Tag("identity")] = Field(
-        default=EncoderConfig(), discriminator=by_kind("conv", "identity")
-    )
+    bands: BandsConfig = BandsConfig()
+    encoder: (
+        Annotated[EnvelopeEncoderConfig, Tag("envelope")]
+        | Annotated[ConvEncoderConfig, Tag("conv")]
+        | Annotated[IdentityEncoderConfig, Tag("identity")]
+    ) = Field(default=EnvelopeEncoderConfig(), discriminator=by_kind("envelope", "conv", "identity"))
     quantizer: Annotated[QuantizerConfig, Tag("vector")] | Annotated[FSQConfig, Tag("fsq")] = Field(
         default=QuantizerConfig(), discriminator=by_kind("vector", "fsq")
     )
     decoder: (
-        Annotated[ConvNeXtDecoderConfig, Tag("convnext")]
+        Annotated[HarmonicNoiseDecoderConfig, Tag("harmonic_noise")]
         | Annotated[UpsampleDecoderConfig, Tag("upsample")]
         | Annotated[IdentityDecoderConfig, Tag("identity")]
-    ) = Field(default=ConvNeXtDecoderConfig(), discriminator=by_kind("convnext", "upsample", "identity"))
+    ) = Field(default=HarmonicNoiseDecoderConfig(), discriminator=by_kind("harmonic_noise", "upsample", "identity"))
 
     def __post_init__(self) -> None:
         decoder, hop = self.decoder, self.hop_length
-        if isinstance(decoder, UpsampleDecoderConfig):
-            if math.prod(decoder.strides) != hop:
-                raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, encoder strides to {hop}")
-        elif isinstance(decoder, IdentityDecoderConfig):
+        if isinstance(decoder, UpsampleDecoderConfig) and math.prod(decoder.strides) != hop:
+            raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, the encoder's hop is {hop}")
+        if isinstance(decoder, IdentityDecoderConfig):
             if self.latent_dim != hop:
                 raise ValueError(
                     f"an identity decoder makes {self.latent_dim} samples a frame, the encoder takes {hop}"
                 )
             if self.lookahead and isinstance(self.encoder, IdentityEncoderConfig):
                 raise ValueError(f"nothing between two identities can use a lookahead of {self.lookahead}: set it to 0")
-        elif decoder.frame_length % hop:
-            raise ValueError(f"frame_length {decoder.frame_length} must be a multiple of the hop length {hop}")
-        elif decoder.head == "mdct" and decoder.frame_length != 2 * hop:
-            raise ValueError(f"frame_length {decoder.frame_length} must be two hops of {hop} for the head mdct")
         if isinstance(self.quantizer, QuantizerConfig):
             self.quantizer.check_parts(self.quantizer.codebook_dim or self.latent_dim)
 
     @property
     def hop_length(self) -> int:
         """Samples per frame."""
-        return math.prod(self.encoder.strides) if isinstance(self.encoder, EncoderConfig) else self.latent_dim
+        return self.latent_dim if isinstance(self.encoder, IdentityEncoderConfig) else self.encoder.hop_length
 
     @property
     def frame_rate(self) -> float:

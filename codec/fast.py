@@ -46,7 +46,7 @@ def speed_up(codec: Codec, mode: str) -> Codec:
 def _in_bfloat16(codec: Codec, *parts: str) -> Codec:
     fast = copy.deepcopy(codec)
     for part in parts:
-        fast.get_submodule(part).to(torch.bfloat16)
-        setattr(fast, f"{part}_dtype", torch.bfloat16)
+        for weight in fast.get_submodule(part).parameters():  # the fixed transforms are buffers and stay as they are
+            weight.data = weight.data.bfloat16()
     fast.identity = model_identity(codec)
     return fast

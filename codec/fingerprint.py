@@ -84,7 +84,7 @@ def take_fingerprint(codec: Codec, codes: Tensor | None = None) -> Fingerprint:
     """
     audio = make_signal(codec.sample_rate)[None, None].to(codec.device)
     with torch.no_grad(), full_precision(audio.device):
-        latents = codec.encoder(codec.pad(audio).to(codec.encoder_dtype))
+        latents = codec.encoder(codec.pad(audio))
         found = codec.quantizer.encode(latents)
         decoded = codec.decode_frames(found if codes is None else codes.to(audio.device))
     return Fingerprint(

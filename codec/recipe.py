@@ -63,10 +63,10 @@ class LossConfig:
     """Mean squared error; what vectors are judged by."""
     waveform: Weight = 1.0
     """Log waveform error."""
-    stft: Weight = 10.0
-    """Multi-resolution compressed spectra."""
-    mel: Weight = 1.0
-    """Multi-resolution log-mel distance."""
+    waveform_below: PositiveFloat = 1000.0
+    """Highest frequency of the waveform error (Hz): where the phase is not coded, its best guess is silence."""
+    mel: Weight = 10.0
+    """Log-mel distance in seven resolutions."""
     loudness: Weight = 0.0
     """Audible difference of loudness, after the model of PESQ."""
     intelligibility: Weight = 0.0

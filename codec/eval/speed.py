@@ -122,12 +122,12 @@ def part_tasks(codec: Codec, audio: Tensor) -> dict[str, Task]:
     codes = codec.encode(audio)
     tasks: dict[str, Task] = {}
     if _runs_its_parts(codec, "encode_frames"):
-        padded = codec.pad(audio).to(codec.encoder_dtype)
+        padded = codec.pad(audio)
         latents = codec.encoder(padded)
         tasks["encoder"] = lambda: codec.encoder(padded)
         tasks["search"] = lambda: codec.quantizer.encode(latents)
     if _runs_its_parts(codec, "decode_frames"):
-        quantized = codec.quantizer.decode(codes).to(codec.decoder_dtype)
+        quantized = codec.quantizer.decode(codes)
         tasks["lookup"] = lambda: codec.quantizer.decode(codes)
         tasks["decoder"] = lambda: codec.decoder(quantized)
     tasks["encode"] = lambda: codec.encode(audio)

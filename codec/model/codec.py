@@ -15,11 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.config import CodecConfig, ConvNeXtDecoderConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig
+from codec.config import (
+    CodecConfig,
+    ConvEncoderConfig,
+    FSQConfig,
+    IdentityDecoderConfig,
+    IdentityEncoderConfig,
+    UpsampleDecoderConfig,
+)
 from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.bands import SignalModel
 from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
-from codec.model.decoder import ConvNeXtDecoder, ISTFTHead, MDCTHead, OverlapAddHead, UpsampleDecoder
-from codec.model.encoder import Encoder
+from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
+from codec.model.encoder import Encoder, EnvelopeEncoder
 from codec.model.entropy import EntropyTables
 from codec.model.estimators import ESTIMATORS
 from codec.model.fsq import FiniteScalarQuantizer
@@ -35,12 +43,6 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
     "simvq": SimVQCodebooks,
 }
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
-HEADS: dict[str, type[OverlapAddHead] | type[ISTFTHead] | type[MDCTHead]] = {
-    "overlap_add": OverlapAddHead,
-    "istft": ISTFTHead,
-    "mdct": MDCTHead,
-}
-
 
 class CodecOutput(NamedTuple):
     """Result of a training pass."""
@@ -66,15 +68,12 @@ class Codec(nn.Module):
     wherever it is needed, see `codec.pretrained.model_identity`."""
     entropy: EntropyTables | None = None
     """What its codes are entropy-coded with in files; without any they are packed."""
-    encoder_dtype = torch.float32
-    """Precision of the weights of the encoder, and so of what it computes; the quantizer's is always float32."""
-    decoder_dtype = torch.float32
 
     def __init__(
         self,
-        encoder: Encoder | IdentityEncoder,
+        encoder: EnvelopeEncoder | Encoder | IdentityEncoder,
         quantizer: Quantizer,
-        decoder: ConvNeXtDecoder | UpsampleDecoder | IdentityDecoder,
+        decoder: HarmonicNoiseDecoder | UpsampleDecoder | IdentityDecoder,
         config: CodecConfig,
     ) -> None:
         super().__init__()
@@ -95,8 +94,8 @@ class Codec(nn.Module):
 
     @property
     def is_float32(self) -> bool:
-        """Whether encoder and decoder are in the precision that they were trained in."""
-        return self.encoder_dtype == self.decoder_dtype == torch.float32
+        """Whether all weights are in the precision that they were trained in."""
+        return all(weight.dtype == torch.float32 for weight in self.parameters())
 
     @property
     def latency(self) -> int:
@@ -148,13 +147,13 @@ class Codec(nn.Module):
     def encode_frames(self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
         with full_precision(audio.device):  # codes and audio must not depend on what the caller set for its own sake
-            latents: Tensor = self.encoder(audio.to(self.encoder_dtype), cache)
+            latents: Tensor = self.encoder(audio, cache)
             return self.quantizer.encode(latents, num_quantizers)
 
     def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache."""
         with full_precision(codes.device):
-            audio: Tensor = self.decoder(self.quantizer.decode(codes).to(self.decoder_dtype), cache)
+            audio: Tensor = self.decoder(self.quantizer.decode(codes), cache)
         return audio.float()
 
     def forward(
@@ -163,6 +162,7 @@ class Codec(nn.Module):
         *,
         num_active: Tensor | None = None,
         lengths: Tensor | None = None,
+        first_frame: Tensor | None = None,
         quantize: bool = True,
     ) -> CodecOutput:
         """Encode, quantize and decode for training, through the same modules as `encode` and `decode`.
@@ -171,6 +171,8 @@ class Codec(nn.Module):
             audio: `[B, 1, T]`.
             num_active: Levels that each item uses, int `[B]`.
             lengths: True samples of each item, int `[B]`; frames beyond enter no loss or statistic of the quantizer.
+            first_frame: Number of the first frame of each item, int `[B]`: what a decoder makes of its own, noise, is a
+                function of the frame's number, and training should not see the same beginning for ever. 0 by default.
             quantize: False during the warm-up before the codebooks exist.
         """
         latents = self.encoder(self.pad(audio))
@@ -179,7 +181,8 @@ class Codec(nn.Module):
             quantized = self.quantizer(latents, num_active=num_active, mask=mask)
         else:
             quantized = self.quantizer.bypass(latents)
-        decoded = self.decoder(quantized.quantized)
+        cache = None if first_frame is None else self.decoder.cache_at(first_frame)
+        decoded = self.decoder(quantized.quantized, cache)
         return CodecOutput(decoded[..., self.delay : self.delay + audio.shape[-1]], quantized)
 
     def frame_mask(self, lengths: Tensor, num_frames: int) -> Tensor:
@@ -229,13 +232,21 @@ def build_codec(config: CodecConfig) -> Codec:
     return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config)
 
 
-def _build_encoder(config: CodecConfig) -> Encoder | IdentityEncoder:
+def _build_encoder(config: CodecConfig) -> EnvelopeEncoder | Encoder | IdentityEncoder:
     encoder = config.encoder
     if isinstance(encoder, IdentityEncoderConfig):
         return IdentityEncoder(config.hop_length)
-    return Encoder(
-        front=encoder.front,
-        strides=encoder.strides,
+    if isinstance(encoder, ConvEncoderConfig):
+        return Encoder(
+            strides=encoder.strides,
+            channels=encoder.channels,
+            num_blocks=encoder.num_blocks,
+            kernel_size=encoder.kernel_size,
+            expansion=encoder.expansion,
+            latent_dim=config.latent_dim,
+        )
+    return EnvelopeEncoder(
+        _signal_model(config),
         channels=encoder.channels,
         num_blocks=encoder.num_blocks,
         kernel_size=encoder.kernel_size,
@@ -265,18 +276,27 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
     )
 
 
-def _build_decoder(config: CodecConfig) -> ConvNeXtDecoder | UpsampleDecoder | IdentityDecoder:
+def _build_decoder(config: CodecConfig) -> HarmonicNoiseDecoder | UpsampleDecoder | IdentityDecoder:
     decoder = config.decoder
     if isinstance(decoder, IdentityDecoderConfig):
         return IdentityDecoder(config.hop_length)
-    if not isinstance(decoder, ConvNeXtDecoderConfig):
+    if isinstance(decoder, UpsampleDecoderConfig):
         return UpsampleDecoder(latent_dim=config.latent_dim, strides=decoder.strides, channels=decoder.channels)
-    head = HEADS[decoder.head](decoder.channels, frame_length=decoder.frame_length, hop_length=config.hop_length)
-    return ConvNeXtDecoder(
+    return HarmonicNoiseDecoder(
+        _signal_model(config),
         latent_dim=config.latent_dim,
         channels=decoder.channels,
         num_blocks=decoder.num_blocks,
         kernel_size=decoder.kernel_size,
         expansion=decoder.expansion,
-        head=head,
     )
+
+
+def _signal_model(config: CodecConfig) -> SignalModel:
+    bands = config.bands
+    try:
+        return SignalModel(
+            config.sample_rate, config.hop_length, bands.cutoff, bands.num_bands, bands.num_low_bands
+        )
+    except ValueError as error:
+        raise ConfigError(f"codec.bands: {error}") from error

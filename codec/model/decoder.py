@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from codec.model.bands import SignalModel
+from codec.model.encoder import START, start_map
 from codec.model.layers import (
     Cache,
     CausalConv1d,
@@ -18,110 +20,67 @@ from codec.model.layers import (
     Snake,
     SnakeResidualUnit,
     Upsample,
-    start_as_identity,
-    with_left_context,
 )
-from codec.precision import full_precision
-from codec.spectral import lapped_transform, overlap_add, synthesis_window
+from codec.model.synthesis import HarmonicNoiseSynthesis
+
+FIRST_LOGIT = 2.0
+"""Of the share of harmonics, below the frequency where speech becomes noisy; above it minus this."""
+HARMONIC_TO_HZ = 3000.0
 
 
-class OverlapAddHead(nn.Module):
-    """Learned synthesis frames: a linear map from channels to a frame of samples, overlap-added."""
+class HarmonicNoiseDecoder(nn.Module):
+    """ConvNeXt blocks at the frame rate that control the synthesis of the signal model, and a linear map past them.
 
-    def __init__(self, channels: int, *, frame_length: int, hop_length: int) -> None:
-        super().__init__()
-        self.hop_length = hop_length
-        self.frame_length = frame_length
-        self.frames = Pointwise(channels, frame_length)
-        self._start_as_transform()
-
-    @torch.no_grad()
-    def _start_as_transform(self) -> None:
-        """Begin as the inverse of the transform that the encoder begins as, or at least with smooth frame edges."""
-        if self.frame_length == 2 * self.hop_length:
-            self.frames.weight.copy_(lapped_transform(self.frames.in_channels, self.hop_length).T[..., None])
-        else:
-            self.frames.weight.mul_(synthesis_window(self.frame_length, self.hop_length)[:, None, None])
-
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
-        return _overlap_add(self, self.frames(x), self.hop_length, cache)
-
-
-class ISTFTHead(nn.Module):
-    """Magnitude and phase of a short-time spectrum, inverted and overlap-added (Vocos, arXiv:2306.00814, 3.2)."""
-
-    window: Tensor
-
-    def __init__(self, channels: int, *, frame_length: int, hop_length: int) -> None:
-        super().__init__()
-        self.hop_length = hop_length
-        self.frame_length = frame_length
-        self.spectrum = Pointwise(channels, 2 * (frame_length // 2 + 1), bias=True)
-        self.register_buffer("window", synthesis_window(frame_length, hop_length), persistent=False)
-
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
-        log_magnitude, phase = self.spectrum(x).mT.chunk(2, dim=-1)
-        with full_precision(x.device):
-            # The ceiling keeps a wild prediction from overflowing: e^7 is far above any frame of audio in [-1, 1].
-            magnitude = log_magnitude.float().clamp(max=7.0).exp()
-            frames = torch.fft.irfft(torch.polar(magnitude, phase.float()), n=self.frame_length)
-            return _overlap_add(self, (frames * self.window).mT, self.hop_length, cache)
-
-
-class MDCTHead(nn.Module):
-    """Coefficients of the modified discrete cosine transform, put into its fixed basis and overlap-added."""
-
-    basis: Tensor
-
-    def __init__(self, channels: int, *, frame_length: int, hop_length: int) -> None:
-        super().__init__()
-        self.hop_length = hop_length
-        self.frame_length = frame_length
-        self.coefficients = start_as_identity(Pointwise(channels, hop_length))
-        self.register_buffer("basis", lapped_transform(hop_length, hop_length), persistent=False)
-
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map `[B, C, F]` to audio `[B, 1, F * hop_length]`."""
-        frames = self.coefficients(x).mT @ self.basis
-        return _overlap_add(self, frames.mT, self.hop_length, cache)
-
-
-def _overlap_add(head: nn.Module, frames: Tensor, hop_length: int, cache: Cache | None) -> Tensor:
-    overlap = frames.shape[1] // hop_length - 1
-    return overlap_add(with_left_context(head, frames, overlap, cache), hop_length)
-
-
-class ConvNeXtDecoder(nn.Module):
-    """ConvNeXt blocks at the frame rate and a synthesis head: nothing runs at the sample rate but the overlap-add."""
+    It begins as the inverse of what an `EnvelopeEncoder` begins as. Nothing learned runs at the sample rate.
+    """
 
     def __init__(
         self,
+        model: SignalModel,
         *,
         latent_dim: int,
         channels: int,
         num_blocks: int,
         kernel_size: int,
         expansion: float,
-        head: OverlapAddHead | ISTFTHead | MDCTHead,
     ) -> None:
         super().__init__()
-        self.hop_length = head.hop_length
-        self.delay = head.frame_length - head.hop_length
-        self.project = Pointwise(latent_dim, channels)
-        start_as_identity(self.project)
+        self.hop_length = model.hop_length
+        self.synthesis = HarmonicNoiseSynthesis(model)
+        self.delay = self.synthesis.delay
+        self.project_in = Pointwise(latent_dim, channels, bias=True)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)
         )
-        self.head = head
+        self.project_out = Pointwise(channels, self.synthesis.size, bias=True)
+        self.skip = Pointwise(latent_dim, self.synthesis.size)
+        self._start_as_inverse(model, latent_dim)
+
+    @torch.no_grad()
+    def _start_as_inverse(self, model: SignalModel, latent_dim: int) -> None:
+        rows = start_map(model, latent_dim)
+        self.skip.weight.zero_()
+        self.skip.weight[: rows.shape[1], :, 0] = rows.T
+        self.project_out.weight.mul_(START)
+        assert self.project_out.bias is not None
+        self.project_out.bias.zero_()
+        frequency = model.high_frequencies()
+        weights = model.high_interpolation(frequency).double()
+        centres = (weights * frequency).sum(dim=1) / weights.sum(dim=1)
+        logits = torch.where(centres < HARMONIC_TO_HZ, FIRST_LOGIT, -FIRST_LOGIT)
+        self.project_out.bias[rows.shape[1] :] = logits.repeat((self.synthesis.size - rows.shape[1]) // len(logits))
+
+    def cache_at(self, frame: Tensor) -> Cache:
+        """The cache of streams whose next frames have these numbers, int `[B]`, as if only silence had been before."""
+        return self.synthesis.noise.cache_at(frame)
 
     def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
         """Map quantized latents `[B, D, F]` to audio `[B, 1, F * hop_length]`, `delay` samples late."""
-        x = self.project(quantized)
+        quantized = quantized.to(self.skip.weight.dtype)
+        x = self.project_in(quantized)
         for block in self.blocks:
             x = block(x, cache)
-        audio: Tensor = self.head(x, cache)
+        audio: Tensor = self.synthesis(self.skip(quantized) + self.project_out(x), cache)
         return audio
 
 
@@ -149,9 +108,13 @@ class UpsampleDecoder(nn.Module):
         layers += [Snake(channels), CausalConv1d(channels, 1, 7)]
         self.layers = nn.ModuleList(layers)
 
+    def cache_at(self, frame: Tensor) -> Cache:
+        """The cache of streams whose next frames have these numbers: empty, what is decoded does not depend on them."""
+        return {}
+
     def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
         """Map quantized latents `[B, D, F]` to audio `[B, 1, F * hop_length]`."""
-        x = quantized
+        x = quantized.to(next(self.parameters()).dtype)
         for layer in self.layers:
             x = layer(x) if isinstance(layer, Snake) else layer(x, cache)
         return x

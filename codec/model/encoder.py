@@ -1,4 +1,4 @@
-"""The arrow `audio [B, 1, T] -> latents [B, D, F]`: strided causal convolutions with ConvNeXt blocks between them."""
+"""The arrow `audio [B, 1, T] -> latents [B, D, F]`: two convolutional encoders with the same call."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,82 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, SpectralDownsample, start_as_identity
+from codec.model.analysis import SignalAnalysis
+from codec.model.bands import SignalModel, cepstral_basis
+from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, start_as_identity
 from codec.spectral import lapped_transform
+
+START = 0.05
+"""What a network adds to the fixed transform beside it begins so small."""
+
+
+class EnvelopeEncoder(nn.Module):
+    """A network over the features of the signal model, and a linear map past it.
+
+    It begins as a codec: the linear map passes the low band's coefficients and the smooth part of the envelope, and the network adds
+    little to it.
+
+    Args:
+        model: The signal model that the decoder shares.
+        channels: Width of the network.
+        num_blocks: Its ConvNeXt blocks.
+        kernel_size: Of the depthwise convolutions (frames).
+        expansion: Hidden width of a block divided by its width.
+        latent_dim: Channels D of the latents.
+    """
+
+    def __init__(
+        self,
+        model: SignalModel,
+        *,
+        channels: int,
+        num_blocks: int,
+        kernel_size: int,
+        expansion: float,
+        latent_dim: int,
+    ) -> None:
+        super().__init__()
+        self.hop_length = model.hop_length
+        self.latent_dim = latent_dim
+        self.analysis = SignalAnalysis(model)
+        num_features = model.num_low + model.num_levels
+        self.project_in = Pointwise(num_features, channels, bias=True)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)
+        )
+        self.project_out = Pointwise(channels, latent_dim, bias=True)
+        self.skip = Pointwise(num_features, latent_dim)
+        with torch.no_grad():
+            self.project_out.weight.mul_(START)
+            self.skip.weight.copy_(start_map(model, latent_dim)[..., None])
+
+    def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map audio `[B, 1, F * hop_length]` to latents `[B, D, F]`; frame f ends with sample (f + 1) * hop_length."""
+        features = self.analysis(audio, cache).to(self.skip.weight.dtype)
+        x = self.project_in(features)
+        for block in self.blocks:
+            x = block(x, cache)
+        latents: Tensor = self.skip(features) + self.project_out(x)
+        return latents
+
+
+def start_map(model: SignalModel, latent_dim: int) -> Tensor:
+    """Orthonormal rows `[D, num_low + num_levels]`: coefficients of the low band, then cepstra of the levels.
+
+    With fewer latents than both need, the envelope has a third of them at least.
+    """
+    num_low = min(model.num_low, latent_dim - min(model.num_levels, -(-latent_dim // 3)))
+    cepstra = cepstral_basis(model, latent_dim - num_low)
+    rows = torch.zeros(latent_dim, model.num_low + model.num_levels)
+    rows[:num_low, :num_low] = torch.eye(num_low)
+    rows[num_low : num_low + len(cepstra), model.num_low :] = cepstra
+    return rows
 
 
 class Encoder(nn.Module):
-    """Convolutional encoder; one stage a stride.
-
-    A stage divides the rate by its stride and then refines at the new rate. Every layer is homogeneous, so latents
-    scale with the audio: encoder(a x) = a encoder(x).
+    """Strided convolutions on the waveform with ConvNeXt blocks between them; one stage a stride.
 
     Args:
-        front: The first strided layer: "filterbank" is learned from samples, "stft" from spectra.
         strides: Downsampling factor of each stage; their product is the hop length (samples).
         channels: Width of each stage.
         num_blocks: ConvNeXt blocks of each stage.
@@ -29,7 +93,6 @@ class Encoder(nn.Module):
     def __init__(
         self,
         *,
-        front: str = "filterbank",
         strides: Sequence[int],
         channels: Sequence[int],
         num_blocks: Sequence[int],
@@ -42,11 +105,8 @@ class Encoder(nn.Module):
         self.latent_dim = latent_dim
         layers: list[nn.Module] = []
         width = 1
-        for number, (stride, next_width, depth) in enumerate(zip(strides, channels, num_blocks, strict=True)):
-            is_spectral = front == "stft" and number == 0
-            layers.append(
-                SpectralDownsample(next_width, stride) if is_spectral else Downsample(width, next_width, stride)
-            )
+        for stride, next_width, depth in zip(strides, channels, num_blocks, strict=True):
+            layers.append(Downsample(width, next_width, stride))
             layers += [ConvNeXtBlock(next_width, kernel_size=kernel_size, expansion=expansion) for _ in range(depth)]
             width = next_width
         self.layers = nn.ModuleList(layers)
@@ -55,19 +115,15 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def _start_as_transform(self) -> None:
-        """Begin as a lapped transform of the first stride, whose channels pass through.
-
-        Such a codec loses little at once. From a random start the residual branches drown the signal for hundreds of
-        steps: 0 dB SNR after 100 of them, against 11.7 dB (speech_16khz, unquantized).
-        """
+        """Begin as a lapped transform of the first stride, whose channels pass through."""
         first = self.layers[0]
-        if isinstance(first, Downsample):
-            first.filters.weight.copy_(lapped_transform(first.filters.out_channels, first.stride)[..., None])
+        assert isinstance(first, Downsample)
+        first.filters.weight.copy_(lapped_transform(first.filters.out_channels, first.stride)[..., None])
         start_as_identity(self.project)
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
         """Map audio `[B, 1, F * hop_length]` to latents `[B, D, F]`; frame f ends with sample (f + 1) * hop_length."""
-        latents = audio
+        latents = audio.to(self.project.weight.dtype)
         for layer in self.layers:
             latents = layer(latents, cache)
         projected: Tensor = self.project(latents)

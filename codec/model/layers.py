@@ -9,14 +9,10 @@ the signal starts here and everything before it is zero. Feeding a signal in blo
 feeding it whole.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.model.level import add_at_level, take_level
-from codec.spectral import lapped_transform
 
 Cache = dict[nn.Module, Tensor]
 """Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
@@ -119,45 +115,6 @@ class Downsample(nn.Module):
         return filtered
 
 
-class SpectralDownsample(nn.Module):
-    """The strided layer with a short-time Fourier transform in front: a linear map of the bins of three strides.
-
-    The frame ends with the last sample of its stride, so it looks back only. It begins as the same transform as a
-    `Downsample` that begins as one.
-    """
-
-    window: Tensor
-
-    def __init__(self, out_channels: int, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-        frame_length = 3 * stride
-        window = torch.sin(math.pi / frame_length * (torch.arange(frame_length) + 0.5))
-        self.register_buffer("window", window, persistent=False)
-        self.map = Pointwise(2 * (frame_length // 2 + 1), out_channels)
-        self._start_as_transform()
-
-    @torch.no_grad()
-    def _start_as_transform(self) -> None:
-        basis = F.pad(lapped_transform(self.map.out_channels, self.stride), (self.stride, 0))
-        bins = self._bins(torch.eye(len(self.window)))
-        self.map.weight.copy_((basis / self.window @ torch.linalg.pinv(bins).T)[..., None])
-
-    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map `[B, 1, F * stride]` to `[B, C', F]`."""
-        context = len(self.window) - self.stride
-        frames = with_left_context(self, x, context, cache)[:, 0].unfold(-1, len(self.window), self.stride)
-        bins = self._bins(frames.float() * self.window.float())  # there is no FFT of bfloat16
-        spectrum: Tensor = self.map(bins.to(x.dtype).mT)
-        return spectrum
-
-    @staticmethod
-    def _bins(frames: Tensor) -> Tensor:
-        """Real and imaginary parts of the spectra of `[..., L]`, orthonormal, `[..., 2 * (L // 2 + 1)]`."""
-        spectrum = torch.fft.rfft(frames, norm="ortho")
-        return torch.cat([spectrum.real, spectrum.imag], dim=-1)
-
-
 class Upsample(nn.Module):
     """Causal transposed convolution with a kernel of two strides, written as a convolution and a reshape.
 
@@ -180,26 +137,22 @@ class Upsample(nn.Module):
 class ConvNeXtBlock(nn.Module):
     """Depthwise causal convolution and a two-layer network per frame, added to the input.
 
-    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3), but the normalisation
-    is undone at the end of the branch: the network sees a frame of level one, and its output is scaled back to the
-    level of the frame. So the block is homogeneous, block(a x) = a block(x): the level of the signal travels through
-    it, and what the branch adds to a quiet frame is as small as the frame. A branch whose output keeps one level hurts
-    quiet frames, and training switches it off.
+    ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3).
     """
 
     def __init__(self, channels: int, *, kernel_size: int, expansion: float) -> None:
         super().__init__()
         hidden = round(channels * expansion)
-        self.depthwise = CausalConv1d(channels, channels, kernel_size, groups=channels, bias=False)
+        self.depthwise = CausalConv1d(channels, channels, kernel_size, groups=channels)
+        self.norm = nn.LayerNorm(channels)
         self.expand = nn.Linear(channels, hidden)
         self.contract = nn.Linear(hidden, channels)
         self.scale = nn.Parameter(torch.full((channels,), 0.1))
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
-        frames, level = take_level(self.depthwise(x, cache).mT)
-        branch = self.contract(F.gelu(self.expand(frames)))
-        return add_at_level(x.mT, branch, self.scale, level).mT
+        frames = self.norm(self.depthwise(x, cache).mT)
+        return torch.addcmul(x.mT, self.contract(F.gelu(self.expand(frames))), self.scale).mT
 
 
 class Snake(nn.Module):

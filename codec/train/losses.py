@@ -6,7 +6,7 @@ adversarial losses with the discriminators.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,12 @@ from codec.precision import full_precision
 from codec.spectral import stft
 from codec.train.mel import LOG_FLOOR, POWER_FLOOR, mel_filterbank
 
-SILENCE_POWER = 1e-6  # a target quieter than -60 dBFS is judged as if it had this mean power
+LOUDNESS = 0.1  # root mean square, -20 dBFS, that items are brought to before their spectra are compared
+SILENCE_POWER = 3e-8  # a target quieter than -75 dBFS is judged as if it had this mean power
 ERROR_FLOOR = 1e-3  # beyond a signal-to-noise ratio of 30 dB there is little left to gain
-COMPRESSION = 0.3  # exponent of the magnitudes in the STFT loss
-NOISE_FLOOR = 1e-8  # mean power, -80 dBFS, of the noise below which compression turns linear
+FFT_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
+NUM_MELS = (5, 8, 12, 20, 40, 80, 128)
+LEVEL_EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
 
 
 def squared_error(audio: Tensor, target: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ def squared_error(audio: Tensor, target: Tensor) -> Tensor:
     return functional.mse_loss(audio.float(), target.float())
 
 
-def waveform_loss(audio: Tensor, target: Tensor) -> Tensor:
+def waveform_loss(audio: Tensor, target: Tensor, *, highest: float = 1.0) -> Tensor:
     """Compare waveforms by log10 of the relative error energy: a tenth of minus the SNR in dB.
 
     0 for silent audio, -1 at 10 dB. The logarithm weighs loud and quiet, good and bad items alike; the floors
@@ -46,37 +48,44 @@ def waveform_loss(audio: Tensor, target: Tensor) -> Tensor:
     Args:
         audio: Decoded audio [B, 1, T].
         target: Original audio [B, 1, T].
+        highest: Compare only below this share of half the sample rate: where the phase is not coded, the best
+            waveform is silence.
 
     Returns:
         Scalar.
     """
     with full_precision(audio.device):
-        audio, target = audio.float().flatten(1), target.float().flatten(1)
-        error = (audio - target).square().mean(dim=-1)
-        power = target.square().mean(dim=-1)
+        target = target.float().flatten(1)
+        error = _energy_below(audio.float().flatten(1) - target, highest)
+        power = _energy_below(target, highest)
         return (error / (power + SILENCE_POWER) + ERROR_FLOOR).log10().mean()
 
 
-class SpectralDistance(NamedTuple):
-    """The two scalars of `SpectralLosses`."""
+def _energy_below(audio: Tensor, share: float) -> Tensor:
+    """Mean square `[B]` of the part of `[B, T]` below a share of half the sample rate (Parseval's theorem)."""
+    num_samples = audio.shape[-1]
+    if share >= 1:
+        return audio.square().mean(dim=-1)
+    spectrum = torch.fft.rfft(audio)[:, : max(1, round(share * (num_samples // 2)))]
+    return 2 * (spectrum.real.square() + spectrum.imag.square()).sum(dim=-1) / num_samples**2
 
-    mel: Tensor
-    """Mean absolute difference of natural-log mel magnitudes."""
 
-    stft: Tensor
-    """Mean squared difference of power-law compressed spectra."""
+def to_one_loudness(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale decoded audio and original `[B, 1, T]` by the gain that brings the original to `LOUDNESS`.
+
+    So a quiet recording counts as much as a loud one, and the floors of logarithms lie where they lie for a loud one.
+    """
+    target = target.float()
+    power = target.square().mean(dim=-1, keepdim=True).clamp_min(SILENCE_POWER)
+    gain = LOUDNESS / power.sqrt()
+    return audio.float() * gain, target * gain
 
 
-class SpectralLosses(nn.Module):
-    """Multi-resolution mel and STFT losses that share their transforms (Hann frames, hop fft_size / 4).
+class MelDistance(nn.Module):
+    """Mean absolute difference of natural-log mel magnitudes, mean over resolutions (Hann frames, hop fft_size / 4).
 
-    `mel` is the training twin of `codec.eval.metrics.mel_distance`. `stft` is the error of compressed spectra
-    of Braun & Tashev (arXiv:2009.12286) with equal halves,
-
-        0.5 * (|X|^c - |Y|^c)^2 + 0.5 * | |X|^c e^(i arg X) - |Y|^c e^(i arg Y) |^2,    c = 0.3,
-
-    averaged over bins, frames and resolutions. We differ in scaling the windows to unit energy, so that every
-    resolution weighs the same, and in a noise floor added to |X|^2, because |X|^c has no gradient at 0.
+    The training twin of `codec.eval.metrics.mel_distance`, in seven resolutions as in DAC (arXiv:2306.06546, section
+    3.4).
 
     Args:
         sample_rate: Of the audio (Hz).
@@ -89,11 +98,8 @@ class SpectralLosses(nn.Module):
     """
 
     def __init__(
-        self,
-        sample_rate: int,
-        fft_sizes: Sequence[int] = (256, 512, 1024, 2048),
-        num_mels: Sequence[int] = (20, 40, 80, 128),
-    ):
+        self, sample_rate: int, fft_sizes: Sequence[int] = FFT_SIZES, num_mels: Sequence[int] = NUM_MELS
+    ) -> None:
         super().__init__()
         if not fft_sizes or len(fft_sizes) != len(num_mels):
             raise ConfigError(f"{len(fft_sizes)} FFT sizes, {len(num_mels)} counts of mels: give as many of both")
@@ -101,14 +107,14 @@ class SpectralLosses(nn.Module):
             _Resolution(sample_rate, fft_size, count) for fft_size, count in zip(fft_sizes, num_mels, strict=True)
         )
 
-    def forward(self, audio: Tensor, target: Tensor) -> SpectralDistance:
+    def forward(self, audio: Tensor, target: Tensor) -> Tensor:
         """Compare audio [B, 1, T] with target [B, 1, T]; no gradient reaches the target."""
         distances = [resolution(audio.squeeze(1), target.squeeze(1)) for resolution in self.resolutions]
-        return SpectralDistance(*(torch.stack(terms).mean() for terms in zip(*distances, strict=True)))
+        return torch.stack(distances).mean()
 
 
 class _Resolution(nn.Module):
-    """One FFT size of `SpectralLosses`."""
+    """One FFT size of `MelDistance`."""
 
     window: Tensor
     filterbank: Tensor
@@ -117,81 +123,80 @@ class _Resolution(nn.Module):
         super().__init__()
         if fft_size % 4:
             raise ConfigError(f"FFT size {fft_size} is not divisible by 4: choose one that is")
-        window = torch.hann_window(fft_size)
-        scale = window.norm()
-        filterbank = mel_filterbank(sample_rate, fft_size, num_mels)
         self.fft_size = fft_size
-        self.register_buffer("window", window / scale, persistent=False)
-        self.register_buffer("filterbank", filterbank * scale, persistent=False)  # mels of the unscaled window
+        self.register_buffer("window", torch.hann_window(fft_size), persistent=False)
+        self.register_buffer("filterbank", mel_filterbank(sample_rate, fft_size, num_mels), persistent=False)
 
-    def forward(self, audio: Tensor, target: Tensor) -> SpectralDistance:
+    def forward(self, audio: Tensor, target: Tensor) -> Tensor:
         with full_precision(audio.device):
             with torch.no_grad():
-                target_spectrum = self.spectrum(target)
-            return SpectralDistance(*_Distance.apply(self.spectrum(audio), target_spectrum, self.filterbank))
+                wanted = self.log_mel(target)
+            distance: Tensor = _LogMelDistance.apply(self.spectrum(audio), wanted, self.filterbank)
+            return distance
 
     def spectrum(self, audio: Tensor) -> Tensor:
         """Transform audio [B, T] into frames of bins [B, F, bins]."""
         return stft(audio, self.fft_size, self.fft_size // 4, self.window).transpose(-1, -2)
 
+    def log_mel(self, audio: Tensor) -> Tensor:
+        """Log mel magnitudes `[B, F, num_mels]`."""
+        return (_magnitude(self.spectrum(audio)) @ self.filterbank).clamp_min(LOG_FLOOR).log()
 
-class _Distance(torch.autograd.Function):
-    """Mel and STFT distance of two spectra [B, F, bins], with the gradient written out.
 
-    Autograd through complex numbers makes the loss almost twice as slow on a CPU. With S = |X|^2 + floor,
-    gain = S^((c-1)/2), size = S^(c/2), D and d the differences of compressed spectra and sizes, M = |X| W,
-    and N and N_mel the number of bins and of mel values:
+def _magnitude(spectrum: Tensor) -> Tensor:
+    real, imag = torch.view_as_real(spectrum).unbind(-1)
+    return real.square().addcmul_(imag, imag).clamp_min_(POWER_FLOOR).sqrt_()
 
-        stft = sum(|D|^2 + d^2) / 2N      gradient (gain D + ((c-1) gain Re(D X*) + c size d) / S X) / N
-        mel = sum|log M - log M_Y| / N_mel      gradient (sign(log M - log M_Y) / M W^T) / |X| X / N_mel
+
+class _LogMelDistance(torch.autograd.Function):
+    """Mean of |log M - log M_Y| with M = |X| W, and its gradient written out: (sign / M W^T) X / |X| / N.
+
+    Autograd through complex numbers makes the loss almost twice as slow on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, spectrum: Tensor, target: Tensor, filterbank: Tensor) -> tuple[Tensor, Tensor]:
-        ours, theirs = _Compressed.of(spectrum), _Compressed.of(target)
-        real = (ours.gain * ours.real).sub_(theirs.real.mul_(theirs.gain))
-        imag = (ours.gain * ours.imag).sub_(theirs.imag.mul_(theirs.gain))
-        size = ours.size - theirs.size
-        stft_distance = 0.5 * (real.square().mean() + imag.square().mean() + size.square().mean())
-
-        mel = (ours.magnitude @ filterbank).clamp_min_(LOG_FLOOR)
-        log_ratio = (mel / (theirs.magnitude @ filterbank).clamp_min_(LOG_FLOOR)).log_()
-        mel_distance = log_ratio.abs().mean()
+    def forward(ctx: Any, spectrum: Tensor, wanted: Tensor, filterbank: Tensor) -> Tensor:
+        magnitude = _magnitude(spectrum)
+        mel = magnitude @ filterbank
+        audible = mel > LOG_FLOOR
+        mel.clamp_min_(LOG_FLOOR)
+        difference = mel.log().sub_(wanted)
+        distance = difference.abs().mean()
         if ctx.needs_input_grad[0]:
-            slope = log_ratio.sign_().mul_(mel > LOG_FLOOR).div_(mel).div_(mel.numel())
-            mel_slope = (slope @ filterbank.T).div_(ours.magnitude)  # times X: the gradient of mel
-            radial = torch.mul(real, ours.real).addcmul_(imag, ours.imag).mul_(ours.gain).mul_(COMPRESSION - 1)
-            radial.addcmul_(ours.size, size, value=COMPRESSION).div_(ours.power)
-            real.mul_(ours.gain).addcmul_(radial, ours.real).div_(real.numel())
-            imag.mul_(ours.gain).addcmul_(radial, ours.imag).div_(imag.numel())
-            ctx.save_for_backward(ours.real, ours.imag, mel_slope, real, imag)
-        return mel_distance, stft_distance
+            slope = difference.sign_().mul_(audible).div_(mel).div_(mel.numel())
+            ctx.save_for_backward(spectrum, (slope @ filterbank.T).div_(magnitude))
+        return distance
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, mel_gradient: Tensor, stft_gradient: Tensor) -> tuple[Tensor, None, None]:
-        spectrum_real, spectrum_imag, mel_slope, stft_real, stft_imag = ctx.saved_tensors
-        mel_slope = mel_slope * mel_gradient
-        real = (stft_real * stft_gradient).addcmul_(mel_slope, spectrum_real)
-        imag = (stft_imag * stft_gradient).addcmul_(mel_slope, spectrum_imag)
-        return torch.complex(real, imag), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        spectrum, slope = ctx.saved_tensors
+        return spectrum * (slope * gradient), None, None
 
 
-class _Compressed(NamedTuple):
-    """A spectrum [B, F, bins] in the parts that `_Distance` needs, all real and contiguous."""
+@torch.no_grad()
+def level_error(audio: Tensor, target: Tensor, sample_rate: int) -> Tensor:
+    """Mean absolute difference of the levels of frequency bands (dB) in frames of 64 ms: no loss, but always logged.
 
-    real: Tensor
-    imag: Tensor
-    magnitude: Tensor
-    power: Tensor
-    gain: Tensor
-    size: Tensor
+    It shows at once what other figures hid: bands that come out too quiet or too loud.
 
-    @classmethod
-    def of(cls, spectrum: Tensor) -> "_Compressed":
-        real, imag = spectrum.real.contiguous(), spectrum.imag.contiguous()
-        power = real.square().addcmul_(imag, imag)
-        magnitude = power.clamp_min(POWER_FLOOR).sqrt_()
-        power.add_(NOISE_FLOOR)
-        gain = power.log().mul_((COMPRESSION - 1) / 2).exp_()  # faster than pow
-        return cls(real, imag, magnitude, power, gain, power.sqrt().mul_(gain))
+    Args:
+        audio: Decoded audio `[B, 1, T]`.
+        target: Original audio `[B, 1, T]`.
+        sample_rate: Hz.
+
+    Returns:
+        Scalar, of the bands between `LEVEL_EDGES_HZ`.
+    """
+    fft_size = 4 * round(0.016 * sample_rate)
+    window = torch.hann_window(fft_size, device=audio.device)
+    frequency = torch.arange(fft_size // 2 + 1, device=audio.device) * (sample_rate / fft_size)
+    edges = torch.tensor(LEVEL_EDGES_HZ, device=audio.device)
+    inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
+    bands = inside[inside.any(dim=1)].float()
+    with full_precision(audio.device):
+        levels = [
+            (bands @ stft(each.squeeze(1).float(), fft_size, fft_size // 2, window).abs().square() + 1e-3).log10()
+            for each in to_one_loudness(audio, target)
+        ]
+        return 10 * (levels[0] - levels[1]).abs().mean()

@@ -16,7 +16,7 @@ from codec.spectral import stft
 FRAME_SECONDS = 0.032
 NUM_BANDS = 49
 SPEECH_DB = 73.0  # sound pressure level that an original is taken to be played at
-SILENCE_POWER = 1e-6  # an original quieter than -60 dBFS is taken to have this mean power
+SILENCE_POWER = 3e-8  # an original quieter than -75 dBFS is taken to have this mean power
 EXPONENT = 0.23  # of loudness over power (Zwicker)
 MASKED = 0.25  # share of the quieter of two loudnesses by which they may differ unheard
 SYMMETRIC, ADDED = 0.1, 0.0309  # weights of all errors and of added sound (P.862, eq. for the score)

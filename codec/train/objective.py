@@ -13,7 +13,7 @@ from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
 from codec.train.envelopes import EnvelopeCorrelation
-from codec.train.losses import SpectralLosses, squared_error, waveform_loss
+from codec.train.losses import MelDistance, level_error, squared_error, to_one_loudness, waveform_loss
 from codec.train.loudness import LoudnessError
 from codec.train.published import published_loss
 
@@ -45,8 +45,8 @@ class WeightedObjective:
     def __init__(self, weights: LossConfig, codec: Codec, device: torch.device) -> None:
         self.weights = weights
         self.has_codebook_loss = codec.quantizer.has_codebook_loss
-        spectral = weights.stft > 0 or weights.mel > 0
-        self.spectral = SpectralLosses(codec.sample_rate).to(device) if spectral else None
+        self.sample_rate = codec.sample_rate
+        self.mel = MelDistance(codec.sample_rate).to(device) if weights.mel else None
         self.loudness = LoudnessError(codec.sample_rate).to(device) if weights.loudness else None
         self.envelopes = EnvelopeCorrelation(codec.sample_rate).to(device) if weights.intelligibility else None
 
@@ -57,11 +57,10 @@ class WeightedObjective:
         if weights.reconstruction:
             terms["reconstruction"] = Term(weights.reconstruction, squared_error(audio, batch.audio))
         if weights.waveform:
-            terms["waveform"] = Term(weights.waveform, waveform_loss(audio, batch.audio))
-        if self.spectral is not None:
-            distance = self.spectral(audio, batch.audio)
-            terms["stft"] = Term(weights.stft, distance.stft)
-            terms["mel"] = Term(weights.mel, distance.mel)
+            highest = min(1.0, weights.waveform_below / (self.sample_rate / 2))
+            terms["waveform"] = Term(weights.waveform, waveform_loss(audio, batch.audio, highest=highest))
+        if self.mel is not None:
+            terms["mel"] = Term(weights.mel, self.mel(*to_one_loudness(audio, batch.audio)))
         if self.loudness is not None:
             terms["loudness"] = Term(weights.loudness, self.loudness(audio, batch.audio))
         if self.envelopes is not None:
@@ -69,7 +68,10 @@ class WeightedObjective:
         terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
-        return {name: term for name, term in terms.items() if term.weight}
+        terms = {name: term for name, term in terms.items() if term.weight}
+        if self.mel is not None:
+            terms["level_error"] = Term(0.0, level_error(audio, batch.audio, self.sample_rate))
+        return terms
 
 
 def within_lengths(audio: Tensor, batch: Batch) -> Tensor:

@@ -201,7 +201,9 @@ class Trainer:
         lr = learning_rate(self.recipe.optimizer, self.step, self.num_steps)
         levels = draw_levels(self.recipe.codec.quantizer, batch.number.tolist(), seed=self.recipe.seed)
         batch, levels = self.fabric.to_device((batch, levels))
-        output = self.model(batch.audio, num_active=levels, lengths=batch.lengths, quantize=quantize)
+        output = self.model(
+            batch.audio, num_active=levels, lengths=batch.lengths, first_frame=batch.number, quantize=quantize
+        )
         terms = dict(self.objective(output, batch))
         audio = within_lengths(output.audio, batch)
         if self.adversary is not None:

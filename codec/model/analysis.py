@@ -1,0 +1,80 @@
+"""The first step of the encoder: audio [B, 1, T] -> features [B, num_low + num_levels, F] of the signal model.
+
+The level of the signal is in the features once, as a logarithm, and the low band is divided by its envelope: a quiet
+recording is coded as well as a loud one.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from codec.model.bands import FLOOR, SUBFRAMES, SignalModel, averages, low_amplitudes
+from codec.model.layers import Cache, with_left_context
+from codec.precision import full_precision
+
+LEVEL_MEAN = -11.5
+"""Of levels, -50 dB: about that of speech, so that features are about zero on the average."""
+LEVEL_SCALE = 3.2
+"""Of levels, 14 dB: features of the envelope and of the low band are then about equally large."""
+
+
+class SignalAnalysis(nn.Module):
+    """The low band without its envelope, and the levels of all bands; in float32, and nothing of it is learned.
+
+    A frame looks at the two hops that its lapped transform covers. A constant offset of the signal has no influence:
+    the basis is free of it.
+    """
+
+    low_basis: Tensor
+    quadrature: Tensor
+    low_bands: Tensor
+    low_interpolation: Tensor
+    window_bins: Tensor
+    high_bands: Tensor
+
+    def __init__(self, model: SignalModel) -> None:
+        super().__init__()
+        self.model = model
+        low, hop = without_mean(model.low_basis()), model.hop_length
+        window = torch.hann_window(hop + 2)[1:-1]
+        frequency = torch.arange(hop // 2 + 1) * (model.sample_rate / hop)
+        inside = frequency >= model.cutoff
+        bins = torch.fft.rfft(torch.eye(hop) * (window / window.norm()))[:, inside]
+        self._hold("low_basis", low.T)
+        # A lapped transform in cosines, turned round in time, is the one in sines; both squares together do not
+        # depend on the phase of the signal.
+        self._hold("quadrature", low.flip(-1).T)
+        self._hold("low_bands", averages(model.low_interpolation()).T)
+        self._hold("low_interpolation", model.low_interpolation())
+        self._hold("window_bins", torch.cat([bins.real, bins.imag], dim=1))
+        self._hold("high_bands", averages(model.high_interpolation(frequency[inside])).T)
+
+    def _hold(self, name: str, matrix: Tensor) -> None:
+        self.register_buffer(name, matrix.contiguous(), persistent=False)
+
+    def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map audio `[B, 1, F * hop_length]` to features `[B, num_low + num_levels, F]`, float32."""
+        with full_precision(audio.device):
+            audio = with_left_context(self, audio.to(self.low_basis.dtype), self.model.hop_length, cache)
+            hops = audio.reshape(len(audio), -1, self.model.hop_length)
+            frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
+            coefficients = frames @ self.low_basis
+            power = (coefficients.square() + (frames @ self.quadrature).square()) / 2
+            low_levels = (power @ self.low_bands + FLOOR).log()
+            high_levels = (self._high_power(audio) + FLOOR).log()
+            coefficients = coefficients / low_amplitudes(low_levels, self.low_interpolation)
+            levels = torch.cat([low_levels, high_levels], dim=-1)
+            return torch.cat([coefficients, (levels - LEVEL_MEAN) / LEVEL_SCALE], dim=-1).mT
+
+    def _high_power(self, audio: Tensor) -> Tensor:
+        """Power densities `[B, F, SUBFRAMES * num_bands]` above the cutoff, of windows of a hop every subframe."""
+        parts = audio.reshape(len(audio), -1, self.model.subframe)
+        count = parts.shape[1] - SUBFRAMES
+        windows = torch.cat([parts[:, shift : shift + count] for shift in range(SUBFRAMES)], dim=-1)
+        real, imag = (windows @ self.window_bins).chunk(2, dim=-1)
+        power = (real.square() + imag.square()) @ self.high_bands
+        return power.reshape(len(audio), -1, SUBFRAMES * self.model.num_bands)
+
+
+def without_mean(basis: Tensor) -> Tensor:
+    """Rows `[n, L]` less their mean: products with them do not see a constant offset of the signal."""
+    return basis - basis.mean(dim=1, keepdim=True)

@@ -1,0 +1,159 @@
+"""The last step of the decoder: what the network says of every frame -> audio [B, 1, F * hop_length].
+
+    coefficients x envelope --lapped transform--> low band
+    |low band| --lapped transform--> harmonics, noise: two carriers, each scaled to one in every band and subframe
+    (sqrt(share) harmonics + sqrt(1 - share) noise) x envelope --lapped transform--> the bands above the cutoff
+
+The rectified low band has the harmonics of the voice in every band, in step with its pitch: what spectral band
+replication makes them of (Dietz et al., "Spectral Band Replication, a Novel Approach in Audio Coding", 2002; Makhoul &
+Berouti, "High-frequency regeneration in speech coding systems", 1979, for the rectifier). Noise is a fixed function of
+the frame's number, so that a stream, a file and every engine make the same.
+
+Subframe j of frame f is centred j - SUBFRAMES / 2 subframes after the start of hop f. All parts are delayed so that
+they meet: by a hop for the overlap of the low band, and by a subframe for that of the bands above.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, without_mean
+from codec.model.bands import CEILING, SUBFRAMES, SignalModel, averages, low_amplitudes
+from codec.model.layers import Cache, with_left_context
+from codec.precision import full_precision
+from codec.spectral import overlap_add
+
+NOISE_FRAMES = 200
+"""After which the noise repeats: four seconds at 50 frames a second."""
+TINY = 1e-20
+"""Power that a carrier is taken to have at least: far below that of the quietest recording, and not zero."""
+
+
+class Delay(nn.Module):
+    """Lets `[B, C, F]` come `size` frames later; zeros at the start of a signal."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, C, F]` to `[B, C, F]`."""
+        return with_left_context(self, x, self.size, cache)[..., : x.shape[-1]]
+
+
+class OverlapAdd(nn.Module):
+    """Adds frames of two hops, a hop late."""
+
+    def __init__(self, hop_length: int) -> None:
+        super().__init__()
+        self.hop_length = hop_length
+
+    def forward(self, frames: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map `[B, 2 * hop_length, F]` to audio `[B, 1, F * hop_length]`."""
+        return overlap_add(with_left_context(self, frames, 1, cache), self.hop_length)
+
+
+class Noise(nn.Module):
+    """Coefficients of white noise: random signs, a function of the frame's number modulo `NOISE_FRAMES`.
+
+    Signs and not normal numbers: every subframe then has exactly its level. The state is the number of the next frame.
+    """
+
+    signs: Tensor
+
+    def __init__(self, num_coefficients: int) -> None:
+        super().__init__()
+        count = NOISE_FRAMES * SUBFRAMES * num_coefficients
+        # High bits of the powers of 747796405 modulo 2^32: integer arithmetic, the same on every machine.
+        words = np.cumprod(np.full(count, 747796405, np.uint32), dtype=np.uint32)
+        signs = np.where(words < 2**31, -1.0, 1.0).astype(np.float32)
+        self.register_buffer("signs", torch.from_numpy(signs).view(NOISE_FRAMES, -1), persistent=False)
+
+    def cache_at(self, frame: Tensor) -> Cache:
+        """The cache of streams whose next frames have these numbers, int `[B]`."""
+        return {self: (frame % NOISE_FRAMES).to(self.signs.dtype)[:, None, None]}
+
+    def forward(self, like: Tensor, cache: Cache | None = None) -> Tensor:
+        """Noise `[B, F, SUBFRAMES * num_coefficients]` for the next frames of `like` `[B, C, F]`."""
+        start = None if cache is None else cache.get(self)
+        if start is None:
+            start = like.new_zeros(len(like), 1, 1)
+        number = start[:, 0] + torch.arange(like.shape[-1], device=like.device)
+        if cache is not None:
+            cache[self] = (start + like.shape[-1]) % NOISE_FRAMES
+        return functional.embedding((number % NOISE_FRAMES).long(), self.signs)
+
+
+class HarmonicNoiseSynthesis(nn.Module):
+    """The signal model as a decoder: fixed, without parameters; `size` numbers of every frame control it.
+
+    They are those of `SignalAnalysis`, and a logit for the share of the harmonic carrier in the power of each band of
+    each subframe. `delay` is how many samples the audio lags behind the frames' hops.
+    """
+
+    low_basis: Tensor
+    low_interpolation: Tensor
+    high_basis: Tensor
+    carrier_basis: Tensor
+    high_interpolation: Tensor
+    high_averages: Tensor
+
+    def __init__(self, model: SignalModel) -> None:
+        super().__init__()
+        self.model = model
+        self.delay = model.hop_length + model.subframe
+        self.sizes = (model.num_low, model.num_low_bands, SUBFRAMES * model.num_bands, SUBFRAMES * model.num_bands)
+        self.size = sum(self.sizes)
+        weights = model.high_interpolation(model.high_frequencies())
+        for name, matrix in {
+            "low_basis": model.low_basis(),
+            "low_interpolation": model.low_interpolation(),
+            "high_basis": model.high_basis(),
+            "carrier_basis": without_mean(model.high_basis()).T,  # a rectified signal has a large mean
+            "high_interpolation": weights,
+            "high_averages": averages(weights).T,
+        }.items():
+            self.register_buffer(name, matrix.contiguous(), persistent=False)
+        self.low_overlap = OverlapAdd(model.hop_length)
+        self.high_overlap = OverlapAdd(model.subframe)
+        self.low_delay = Delay(model.subframe)
+        self.envelope_delay = Delay(SUBFRAMES // 2)
+        self.noise = Noise(model.num_high)
+
+    def forward(self, controls: Tensor, cache: Cache | None = None) -> Tensor:
+        """Map controls `[B, size, F]` to audio `[B, 1, F * hop_length]`, float32."""
+        with full_precision(controls.device):
+            coefficients, low_levels, high_levels, logits = controls.to(self.low_basis.dtype).mT.split(self.sizes, dim=-1)
+            low = self._low_band(coefficients, self._levels(low_levels), cache)
+            envelope = torch.cat([self._by_subframe(self._levels(high_levels)), self._by_subframe(logits)], dim=1)
+            levels, logits = self.envelope_delay(envelope, cache).mT.chunk(2, dim=-1)
+            harmonics, noise = self._carriers(low.detach(), controls, cache)
+            # A share of exactly 0 or 1 would have a square root without a gradient.
+            share = (0.002 + 0.996 * logits.sigmoid()) @ self.high_interpolation
+            amplitude = (0.5 * levels @ self.high_interpolation).exp()
+            high = amplitude * (share.sqrt() * harmonics + (1 - share).sqrt() * noise)
+            audio = self.high_overlap((high @ self.high_basis).mT, cache)
+            return self.low_delay(low, cache) + audio
+
+    def _levels(self, features: Tensor) -> Tensor:
+        return (features * LEVEL_SCALE + LEVEL_MEAN).clamp(max=CEILING)
+
+    def _by_subframe(self, values: Tensor) -> Tensor:
+        """Values of frames `[B, F, SUBFRAMES * n]` in a row `[B, n, F * SUBFRAMES]`."""
+        return values.reshape(len(values), -1, self.model.num_bands).mT
+
+    def _low_band(self, coefficients: Tensor, levels: Tensor, cache: Cache | None) -> Tensor:
+        """Audio `[B, 1, F * hop_length]` below the cutoff, a hop late."""
+        coefficients = coefficients * low_amplitudes(levels, self.low_interpolation)
+        return self.low_overlap((coefficients @ self.low_basis).mT, cache)
+
+    @torch.no_grad()
+    def _carriers(self, low: Tensor, controls: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
+        """Harmonics of the low band and noise, `[B, F * SUBFRAMES, num_high]`; their power is one in every band."""
+        blocks = low.abs().reshape(len(low), -1, self.model.subframe).mT
+        blocks = with_left_context(self, blocks, 1, cache).mT
+        harmonics = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=-1) @ self.carrier_basis
+        power = harmonics.square() @ self.high_averages @ self.high_interpolation
+        noise = self.noise(controls, cache)
+        return harmonics * (power + TINY).rsqrt(), noise.reshape(harmonics.shape)
