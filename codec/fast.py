@@ -12,8 +12,6 @@ them: on a CPU it takes half a minute to compile, and was then between 8% faster
 
 import copy
 
-import torch
-
 from codec.errors import ConfigError
 from codec.model.codec import Codec
 from codec.pretrained import model_identity

@@ -4,9 +4,11 @@ import torch
 from einops import rearrange
 
 from codec.config import (
+    BandsConfig,
     CodecConfig,
-    ConvNeXtDecoderConfig,
-    EncoderConfig,
+    ConvEncoderConfig,
+    EnvelopeEncoderConfig,
+    HarmonicNoiseDecoderConfig,
     QuantizerConfig,
     UpsampleDecoderConfig,
 )
@@ -17,11 +19,19 @@ from codec.model.initialization import Initialization
 from codec.model.vector_quantizers import ResidualQuantizer
 
 HOP = 20
-DECODERS = {
-    "overlap_add": {"decoder": ConvNeXtDecoderConfig(frame_length=2 * HOP, channels=16, num_blocks=1, kernel_size=3)},
-    "istft": {"decoder": ConvNeXtDecoderConfig(head="istft", frame_length=3 * HOP, channels=16, num_blocks=1)},
-    "upsample": {"decoder": UpsampleDecoderConfig(strides=(5, 4), channels=8)},
-    "upsample_lookahead": {"decoder": UpsampleDecoderConfig(strides=(5, 4), channels=8), "lookahead": 27},
+CONV_ENCODER = ConvEncoderConfig(strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3)
+PARTS = {
+    "harmonic_noise": {
+        "bands": BandsConfig(cutoff=1600, num_bands=2, num_low_bands=2),
+        "encoder": EnvelopeEncoderConfig(hop_length=HOP, channels=16, num_blocks=1, kernel_size=3),
+        "decoder": HarmonicNoiseDecoderConfig(channels=16, num_blocks=1, kernel_size=3),
+    },
+    "upsample": {"encoder": CONV_ENCODER, "decoder": UpsampleDecoderConfig(strides=(5, 4), channels=8)},
+    "upsample_lookahead": {
+        "encoder": CONV_ENCODER,
+        "decoder": UpsampleDecoderConfig(strides=(5, 4), channels=8),
+        "lookahead": 27,
+    },
 }
 KINDS = {"ema": EMACodebooks, "gradient": GradientCodebooks}
 
@@ -34,18 +44,17 @@ def noise(*shape, seed=0, scale=0.3):
     return scale * torch.randn(*shape, generator=seeded(seed))
 
 
-def tiny_config(name="overlap_add", /, **changes):
+def tiny_config(name="harmonic_noise", /, **changes):
     """Return a configuration at 16 kHz with hops of 20 samples; keywords replace fields of CodecConfig."""
     facts = {
         "sample_rate": 16_000,
         "latent_dim": 12,
-        "encoder": EncoderConfig(strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3),
         "quantizer": QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=6),
     }
-    return CodecConfig(**facts | DECODERS[name] | changes)
+    return CodecConfig(**facts | PARTS[name] | changes)
 
 
-def tiny_codec(name="overlap_add", /, *, seed=0, **changes):
+def tiny_codec(name="harmonic_noise", /, *, seed=0, **changes):
     """Return a model in eval mode with random weights and codebooks from k-means on latents of noise."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 from models import (
-    DECODERS,
     HOP,
+    PARTS,
     assert_codes_equal,
     assert_same_state,
     noise,
@@ -22,7 +22,7 @@ from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.model.codec import Codec, build_codec
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=PARTS)
 def codec(request):
     return tiny_codec(request.param)
 

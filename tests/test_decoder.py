@@ -13,7 +13,7 @@ def convnext(head):
     return ConvNeXtDecoder(latent_dim=6, channels=12, num_blocks=2, kernel_size=3, expansion=2.0, head=head)
 
 
-DECODERS = {  # and the delay each must have
+PARTS = {  # and the delay each must have
     "overlap_add": (lambda: convnext(OverlapAddHead(12, frame_length=40, hop_length=20)), 20),
     "no_overlap": (lambda: convnext(OverlapAddHead(12, frame_length=20, hop_length=20)), 0),
     "mdct": (lambda: convnext(MDCTHead(12, frame_length=40, hop_length=20)), 20),
@@ -22,9 +22,9 @@ DECODERS = {  # and the delay each must have
 }
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=PARTS)
 def decoder_and_delay(request):
-    make, delay = DECODERS[request.param]
+    make, delay = PARTS[request.param]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return make().requires_grad_(False), delay

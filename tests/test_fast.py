@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import DECODERS, HOP, noise, tiny_codec, tiny_tables
+from models import HOP, PARTS, noise, tiny_codec, tiny_tables
 
 from codec.compression import compress, decompress
 from codec.config import ConvNeXtDecoderConfig, EncoderConfig, FSQConfig, IdentityEncoderConfig
@@ -16,7 +16,7 @@ from codec.streaming import StreamDecoder, StreamEncoder
 AUDIO = noise(2, 1, 900)
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=PARTS)
 def codec(request, tmp_path):
     codec = tiny_codec(request.param)
     codec.entropy = tiny_tables(codec, AUDIO)

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from models import DECODERS, noise, seeded, tiny_codec
+from models import PARTS, noise, seeded, tiny_codec
 
 from codec import fingerprint
 from codec.errors import ModelError
@@ -58,7 +58,7 @@ def refusal(codec, folder):
 # ---- What is the same
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", PARTS)
 def test_a_model_has_its_own_fingerprint(tmp_path, name):
     save_fingerprint(take_fingerprint(trained_codec(name)), tmp_path)
     check_fingerprint(trained_codec(name), tmp_path)
@@ -73,7 +73,7 @@ def test_rounding_passes(folder):
     check_fingerprint(perturbed(trained_codec(), 1e-6), folder)
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", PARTS)
 def test_float32_is_within_a_tenth_of_the_tolerance(name):
     """Of what float64 gives, that is: another device may err as much, and to the other side."""
     expected = take_fingerprint(trained_codec(name))

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from models import DECODERS, HOP, assert_codes_equal, noise, tiny_codec
+from models import HOP, PARTS, assert_codes_equal, noise, tiny_codec
 
 from codec.compression import compress, decompress
 from codec.config import (
@@ -36,7 +36,7 @@ def head(name, frame_length):
 SPECTRAL = EncoderConfig(front="stft", strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3)
 ODD = EncoderConfig(strides=(5, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3)
 MODELS = {
-    **{name: (name, {}) for name in DECODERS},
+    **{name: (name, {}) for name in PARTS},
     "mdct": ("overlap_add", head("mdct", 2 * HOP)),
     "no_overlap": ("overlap_add", head("overlap_add", HOP)),
     "istft_odd": ("overlap_add", head("istft", 75) | {"encoder": ODD}),

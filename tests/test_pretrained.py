@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from models import DECODERS, assert_same_state, noise, state_of, tiny_codec, tiny_config, tiny_tables
+from models import PARTS, assert_same_state, noise, state_of, tiny_codec, tiny_config, tiny_tables
 from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
@@ -30,7 +30,7 @@ def message_of(error):
 # ---- Round trip
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", PARTS)
 def test_a_saved_model_comes_back_to_the_bit(tmp_path, name):
     codec = tiny_codec(name, seed=3)
     save_codec(codec, tmp_path / "a" / "b")

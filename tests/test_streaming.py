@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from models import DECODERS, HOP, assert_codes_equal, noise, tiny_codec
+from models import HOP, PARTS, assert_codes_equal, noise, tiny_codec
 from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig
@@ -24,7 +24,7 @@ SAMPLE_BLOCKS = {
 }
 
 
-@pytest.fixture(params=DECODERS)
+@pytest.fixture(params=PARTS)
 def codec(request):
     return tiny_codec(request.param)
 

@@ -18,9 +18,10 @@ RECIPE = {
     "name": "tiny",
     "codec": {
         "latent_dim": 12,
-        "encoder": {"strides": [20], "channels": [16], "num_blocks": [1], "kernel_size": 3},
+        "bands": {"cutoff": 1600, "num_bands": 2, "num_low_bands": 2},
+        "encoder": {"hop_length": 20, "channels": 16, "num_blocks": 1, "kernel_size": 3},
         "quantizer": {"num_quantizers": 3, "codebook_size": 16, "codebook_dim": 6, "dead_threshold": 0.3},
-        "decoder": {"frame_length": 40, "channels": 16, "num_blocks": 1, "kernel_size": 3},
+        "decoder": {"channels": 16, "num_blocks": 1, "kernel_size": 3},
     },
     "data": {"train": ".", "segment_seconds": 0.1, "num_workers": 0},
     "optimizer": {"lr": 3e-3, "warmup_steps": 2, "ema_decay": 0.9},

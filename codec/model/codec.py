@@ -44,6 +44,7 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
 }
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 
+
 class CodecOutput(NamedTuple):
     """Result of a training pass."""
 
@@ -295,8 +296,6 @@ def _build_decoder(config: CodecConfig) -> HarmonicNoiseDecoder | UpsampleDecode
 def _signal_model(config: CodecConfig) -> SignalModel:
     bands = config.bands
     try:
-        return SignalModel(
-            config.sample_rate, config.hop_length, bands.cutoff, bands.num_bands, bands.num_low_bands
-        )
+        return SignalModel(config.sample_rate, config.hop_length, bands.cutoff, bands.num_bands, bands.num_low_bands)
     except ValueError as error:
         raise ConfigError(f"codec.bands: {error}") from error

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 Cache = dict[nn.Module, Tensor]
 """Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
 

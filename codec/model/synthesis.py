@@ -124,7 +124,9 @@ class HarmonicNoiseSynthesis(nn.Module):
     def forward(self, controls: Tensor, cache: Cache | None = None) -> Tensor:
         """Map controls `[B, size, F]` to audio `[B, 1, F * hop_length]`, float32."""
         with full_precision(controls.device):
-            coefficients, low_levels, high_levels, logits = controls.to(self.low_basis.dtype).mT.split(self.sizes, dim=-1)
+            coefficients, low_levels, high_levels, logits = controls.to(self.low_basis.dtype).mT.split(
+                self.sizes, dim=-1
+            )
             low = self._low_band(coefficients, self._levels(low_levels), cache)
             envelope = torch.cat([self._by_subframe(self._levels(high_levels)), self._by_subframe(logits)], dim=1)
             levels, logits = self.envelope_delay(envelope, cache).mT.chunk(2, dim=-1)
