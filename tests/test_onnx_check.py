@@ -18,8 +18,8 @@ class Engine(Codec):
 
 
 class Forgetful(Engine):
-    def encode_frames(self, audio, num_quantizers=None, cache=None):
-        return super().encode_frames(audio, num_quantizers)
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        return super().encode_frames(audio, num_quantizers, beam=beam)
 
 
 class ForgetfulDecoder(Engine):
@@ -54,15 +54,15 @@ class OfAllLevels(Engine):
 
 
 class OtherCodes(Engine):
-    def encode_frames(self, audio, num_quantizers=None, cache=None):
-        codes = super().encode_frames(audio, num_quantizers, cache)
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        codes = super().encode_frames(audio, num_quantizers, cache, beam=beam)
         codes[-1, -1, -1] = (codes[-1, -1, -1] + 1) % self.quantizer.codebook_size
         return codes
 
 
 class OfOtherShape(Engine):
-    def encode_frames(self, audio, num_quantizers=None, cache=None):
-        return super().encode_frames(audio, 1, cache)
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        return super().encode_frames(audio, 1, cache, beam=beam)
 
 
 def test_pytorch_itself_in_blocks():
