@@ -15,6 +15,9 @@ TOLERANCE = 1e-4
 """Largest difference of a sample, relative to the largest one: -80 dB. Models measured so far stay below 1e-5."""
 NEAR_TIE = 1e-5
 """Two codewords whose squared distances differ by less, relative to what they are computed from, are equally near."""
+MOST_PARTED = 0.1
+"""Share of frames whose codes may differ in a search of several paths: most frames have a near-tie among their many
+decisions, but float arithmetic decides hardly any of them otherwise (none of 400 frames of a model of 16 levels)."""
 BLOCKS = (1, 2, 1, 7, 13)
 """Frames of the uneven blocks."""
 
@@ -42,7 +45,7 @@ def largest_deviation(codec: Codec, engine: Codec, *, beam: int = 1) -> float:
         codes = codec.encode_frames(audio, beam=beam)
         for blocks in ([sum(BLOCKS)], BLOCKS):
             found = _encode(engine, audio, blocks, beam)
-            if found.shape != codes.shape or tie_margin(codec, audio, codes, found, beam=beam) > NEAR_TIE:
+            if found.shape != codes.shape or not _agree(codec, audio, codes, found, beam):
                 raise ModelError("codes of the engine differ from those of PyTorch")
             for levels in {codes.shape[1], 1}:
                 decoded = _decode(engine, codes[:, :levels], blocks)
@@ -52,6 +55,13 @@ def largest_deviation(codec: Codec, engine: Codec, *, beam: int = 1) -> float:
             f"audio of the engine differs from that of PyTorch by {deviation:.1e} of its level, not at most {TOLERANCE}"
         )
     return deviation
+
+
+def _agree(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, beam: int) -> bool:
+    parted = (codes != others).any(dim=1).double().mean()
+    if beam > 1 and parted > MOST_PARTED:
+        return False
+    return tie_margin(codec, audio, codes, others, beam=beam) <= NEAR_TIE
 
 
 def tie_margin(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, *, beam: int = 1) -> float:

@@ -8,7 +8,7 @@ from models import HOP, KINDS, make_codebooks, noise, seeded, state_of, tiny_cod
 
 from codec.config import CodecConfig, QuantizerConfig, from_dict, to_dict
 from codec.errors import ConfigError
-from codec.model.codebooks import SimVQCodebooks
+from codec.model.codebooks import EMACodebooks, SimVQCodebooks
 from codec.model.estimators import rotation_trick
 from codec.model.initialization import Initialization
 from codec.model.vector_quantizers import ResidualQuantizer, SplitQuantizer
@@ -63,6 +63,8 @@ def assert_confined(quantizer):
     for level, part in enumerate(PARTS):
         assert (quantizer.codebooks.table[level][:, SEEN[1 - part]] == 0).all()
         assert (quantizer.codebooks.table[level][:, SEEN[part]] != 0).any()
+        if isinstance(quantizer.codebooks, EMACodebooks):
+            assert (quantizer.codebooks.sums[level][:, SEEN[1 - part]] == 0).all()
 
 
 # ---- Two residual quantizers
