@@ -18,6 +18,7 @@ from torch import Tensor
 from codec.audio import read_info
 from codec.bitstream import Bitstream
 from codec.compression import FileBlocks, describe_codes, entropy_coder
+from codec.config import FILE_BEAM
 from codec.errors import AudioError
 from codec.model.codec import Codec
 
@@ -94,7 +95,7 @@ def load_recording(path: Path, sample_rate: int) -> Recording:
 
 @torch.inference_mode()
 def compress_batch(
-    codec: Codec, recordings: Sequence[Recording], *, num_quantizers: int | None = None
+    codec: Codec, recordings: Sequence[Recording], *, num_quantizers: int | None = None, beam: int = FILE_BEAM
 ) -> list[Bitstream]:
     """Encode recordings together, padded to the longest: in the memory of that many times its length.
 
@@ -102,6 +103,7 @@ def compress_batch(
         codec: In eval mode.
         recordings: One at least.
         num_quantizers: Use the first so many levels; all by default.
+        beam: Paths kept in the search, see `Codec.encode`.
 
     Returns:
         What each recording alone gives, up to near-ties of codewords.
@@ -109,14 +111,15 @@ def compress_batch(
     Raises:
         AudioError: Audio has the wrong shape, no samples, NaN or Inf.
         BitstreamError: A recording's `num_samples` does not fit its audio.
-        ConfigError: `num_quantizers` is not in 1 .. K.
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
     """
     for audio, _, _ in recordings:
         if audio.ndim != 2 or 0 in audio.shape:
             raise AudioError(f"the audio of a recording must be [C, T], not {list(audio.shape)}")
     lengths = [recording.audio.shape[1] for recording in recordings]
     channels = [F.pad(audio, (0, max(lengths) - audio.shape[1])) for audio, _, _ in recordings]
-    codes = codec.encode(torch.cat(channels)[:, None].to(codec.device), num_quantizers).cpu().numpy()
+    batch = torch.cat(channels)[:, None].to(codec.device)
+    codes = codec.encode(batch, num_quantizers, beam=beam).cpu().numpy()
     edges = [0, *itertools.accumulate(len(items) for items in channels)]
     bitstreams = []
     for recording, length, (first, stop) in zip(recordings, lengths, itertools.pairwise(edges), strict=True):

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from codec.audio import AudioWriter, iterate_blocks, read_info
 from codec.bitstream import ENTROPY_CODED, PACKED, Bitstream, BitstreamReader, BitstreamWriter, EntropyCoder, Header
+from codec.config import FILE_BEAM
 from codec.errors import AudioError, BitstreamError
 from codec.model.codec import Codec
 from codec.model.entropy import EntropyTables
@@ -68,22 +69,23 @@ class FileBlocks:
         yield torch.from_numpy(resampler.flush())
 
 
-def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None) -> Bitstream:
+def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM) -> Bitstream:
     """Encode audio of any length.
 
     Args:
         codec: In eval mode.
         audio: float `[1, C, T]` in [-1, 1] at the model's sample rate; channels are coded separately.
         num_quantizers: Use the first so many levels; all by default.
+        beam: Paths kept in the search, see `Codec.encode`.
 
     Raises:
         AudioError: Wrong shape, no samples, NaN or Inf.
-        ConfigError: `num_quantizers` is not in 1 .. K.
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
     """
     if audio.ndim != 3 or audio.shape[0] != 1 or audio.shape[1] == 0:
         raise AudioError(f"audio must be [1, C, T], not {list(audio.shape)}")
     blocks = torch.split(audio[0], _block_samples(codec), dim=-1)
-    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
+    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers, beam)), axis=-1)
     header = describe_codes(codec, codes.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
     return Bitstream(header, codes, coder=entropy_coder(codec))
 
@@ -100,9 +102,15 @@ def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
 
 
 def compress_file(
-    codec: Codec, source: Path, target: Path, *, num_quantizers: int | None = None, overwrite: bool = False
+    codec: Codec,
+    source: Path,
+    target: Path,
+    *,
+    num_quantizers: int | None = None,
+    beam: int = FILE_BEAM,
+    overwrite: bool = False,
 ) -> Header:
-    """Encode an audio file of any rate, length and number of channels to a `.codec` file.
+    """Encode an audio file of any rate, length and number of channels to a `.codec` file; arguments as of `compress`.
 
     Returns:
         Header of the file that was written.
@@ -110,23 +118,25 @@ def compress_file(
     Raises:
         AudioError: The source can't be read or used.
         BitstreamError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
-        ConfigError: `num_quantizers` is not in 1 .. K.
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
     """
     blocks = FileBlocks(source, codec.sample_rate)
     levels = num_quantizers or codec.quantizer.num_quantizers
     header = describe_codes(codec, levels, num_channels=blocks.num_channels, sample_rate=blocks.sample_rate)
     with new_file(target, overwrite=overwrite) as file:
         writer = BitstreamWriter(file, header, entropy_coder(codec))
-        for codes in _encode_blocks(codec, blocks, num_quantizers):
+        for codes in _encode_blocks(codec, blocks, num_quantizers, beam):
             writer.write(codes)
         writer.close(blocks.num_samples)
     return writer.header
 
 
-def compress_source(codec: Codec, source: Path, *, num_quantizers: int | None = None) -> Bitstream:
+def compress_source(
+    codec: Codec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+) -> Bitstream:
     """Encode an audio file to codes in memory; its audio is never there as a whole. Otherwise as `compress_file`."""
     blocks = FileBlocks(source, codec.sample_rate)
-    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers)), axis=-1)
+    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers, beam)), axis=-1)
     rate, num_channels = blocks.sample_rate, blocks.num_channels
     header = describe_codes(
         codec, codes.shape[1], num_channels=num_channels, sample_rate=rate, num_samples=blocks.num_samples
@@ -267,10 +277,12 @@ def _block_samples(codec: Codec) -> int:
     return max(1, round(BLOCK_S * codec.config.frame_rate)) * codec.hop_length
 
 
-def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None) -> Iterator[NDArray[np.int64]]:
+def _encode_blocks(
+    codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int
+) -> Iterator[NDArray[np.int64]]:
     """Blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
     device = codec.device
-    encoder = StreamEncoder(codec, num_quantizers)
+    encoder = StreamEncoder(codec, num_quantizers, beam=beam)
     for block in blocks:
         yield encoder.push(block.to(device)[:, None]).cpu().numpy()
     yield encoder.flush().cpu().numpy()

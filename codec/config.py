@@ -19,6 +19,8 @@ from pydantic.dataclasses import dataclass
 
 from codec.errors import ConfigError
 
+FILE_BEAM = 8
+"""Paths that the search for the codes of a file keeps: with as many again, a file takes twice as long."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -143,8 +145,13 @@ class QuantizerConfig:
     """Vector quantizer of one or more levels."""
 
     kind: Literal["vector"] = "vector"
-    structure: Literal["residual", "product"] = "residual"
-    """A level quantizes what the levels before it left over, or its own part of the vector."""
+    structure: Literal["residual", "product", "split"] = "residual"
+    """A level quantizes what the levels before it left over, its own part of the vector, or what the levels before it
+    left over of one of two parts."""
+    split_at: PositiveInt | None = None
+    """Where a split vector is cut: elements before it are part 0, the rest is part 1."""
+    part_of_level: tuple[Literal[0, 1], ...] = ()
+    """Which part of a split vector each level quantizes."""
     update: Literal["ema", "gradient", "simvq"] = "ema"
     """How codebooks learn: as moving averages, as parameters, or by one linear map of a fixed codebook."""
     estimator: Literal["straight_through", "rotation"] = "straight_through"
@@ -165,11 +172,19 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         if self.update == "simvq" and self.dead_threshold > 0:
             raise ValueError("simvq moves all codewords at once and can't replace one: set dead_threshold to 0")
+        if self.structure != "split" and (self.split_at is not None or self.part_of_level):
+            raise ValueError(f"split_at and part_of_level are for structure split, not {self.structure}")
+        if self.structure == "split" and self.split_at is None:
+            raise ValueError("structure split needs split_at")
+        if self.structure == "split" and len(self.part_of_level) != self.num_quantizers:
+            raise ValueError(f"part_of_level has {len(self.part_of_level)} entries for {self.num_quantizers} levels")
         if self.codebook_dim is not None:
             self.check_parts(self.codebook_dim)
 
     def check_parts(self, codebook_dim: int) -> None:
-        """Raise ValueError if a vector of `codebook_dim` elements has no equal parts for the levels of a product."""
+        """Raise ValueError if a vector of `codebook_dim` elements does not have the parts that the structure needs."""
+        if self.split_at is not None and self.split_at >= codebook_dim:
+            raise ValueError(f"split_at {self.split_at} leaves nothing of {codebook_dim} elements for part 1")
         if self.structure == "product" and codebook_dim % self.num_quantizers:
             raise ValueError(f"{codebook_dim} elements can't be split into {self.num_quantizers} equal parts")
 

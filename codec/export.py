@@ -19,7 +19,7 @@ from codec.errors import ConfigError, ModelError, require
 from codec.model.codec import Codec
 from codec.onnx_check import largest_deviation
 from codec.onnx_engine import OnnxCodec
-from codec.onnx_graphs import OPSET, Graph, trace_graphs
+from codec.onnx_graphs import OPSET, Graphs, trace_graphs
 from codec.pretrained import model_identity
 
 ENCODER_FILE = "encoder.onnx"
@@ -39,26 +39,27 @@ class Export(NamedTuple):
     """Largest difference from PyTorch of a sample, relative to the largest sample."""
 
 
-def export_codec(codec: Codec, folder: str | Path, *, overwrite: bool = False) -> Export:
+def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: bool = False) -> Export:
     """Write a model as ONNX into a new folder, after both graphs ran in ONNX Runtime and gave what PyTorch gives.
 
     Args:
         codec: On the CPU, in eval mode.
         folder: A new one appears complete or not at all.
+        beam: Paths that the search in the encoder keeps, see `Codec.encode`.
         overwrite: Replace an export that is there.
 
     Raises:
-        ConfigError: ONNX Runtime is not installed, or the folder is there already.
+        ConfigError: ONNX Runtime is not installed, the folder is there already, or `beam` is not in 1 .. 64.
         ModelError: The model can't be written as ONNX, its graphs give other results, or the folder can't be written.
     """
     folder = Path(folder).absolute()
     check_folder(folder, overwrite=overwrite)
-    graphs = trace_graphs(codec)
-    deviation = largest_deviation(codec, OnnxCodec(codec, graphs))
+    graphs = trace_graphs(codec, beam)
+    deviation = largest_deviation(codec, OnnxCodec(codec, graphs), beam=beam)
     with _new_folder(folder) as partial:
         (partial / ENCODER_FILE).write_bytes(graphs.encoder.model)
         (partial / DECODER_FILE).write_bytes(graphs.decoder.model)
-        facts = _describe(codec, graphs.encoder, graphs.decoder)
+        facts = _describe(codec, graphs)
         (partial / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         shutil.copyfile(_EXAMPLE, partial / EXAMPLE_FILE)
     return Export(len(graphs.encoder.model), len(graphs.decoder.model), deviation)
@@ -77,7 +78,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{folder} is already there: give --overwrite or another folder with -o")
 
 
-def _describe(codec: Codec, encoder: Graph, decoder: Graph) -> dict[str, Any]:
+def _describe(codec: Codec, graphs: Graphs) -> dict[str, Any]:
+    encoder, decoder, beam = graphs
     return {
         "sample_rate": codec.sample_rate,
         "hop_length": codec.hop_length,
@@ -85,6 +87,7 @@ def _describe(codec: Codec, encoder: Graph, decoder: Graph) -> dict[str, Any]:
         "latency": codec.latency,
         "num_quantizers": codec.quantizer.num_quantizers,
         "codebook_size": codec.quantizer.codebook_size,
+        "beam": beam,
         "model_identity": model_identity(codec).hex(),
         "opset": OPSET,
         "encoder": {"file": ENCODER_FILE, "states": [state._asdict() for state in encoder.states]},

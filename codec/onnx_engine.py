@@ -32,19 +32,29 @@ class OnnxCodec(Codec):
         self.identity = model_identity(codec)  # of the graphs, whatever becomes of the modules
         self._encode = _Engine(graphs.encoder)
         self._decode = _Engine(graphs.decoder)
+        self._beam = graphs.beam
 
-    def encode_frames(self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None) -> Tensor:
+    def encode_frames(
+        self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None, *, beam: int = 1
+    ) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache.
+
+        A search that the graph does not hold is PyTorch's, encoder included: another beam, or one over fewer levels,
+        whose codes are not the first of more. Blocks of ten seconds take as long in both.
 
         Raises:
             AudioError: Not float32 on the CPU, or no whole frames.
+            ConfigError: `beam` is not in 1 .. 64.
         """
         if audio.dtype != torch.float32 or audio.device.type != "cpu" or audio.shape[-1] % self.hop_length:
             raise AudioError(
                 f"the ONNX engine takes float32 on the CPU in whole frames of {self.hop_length} samples, "
                 f"not {audio.dtype} {list(audio.shape)} on {audio.device}"
             )
-        return self._encode(audio, cache)[:, :num_quantizers]
+        levels = self.quantizer.num_quantizers if num_quantizers is None else num_quantizers
+        if beam != self._beam or (beam > 1 and levels < self.quantizer.num_quantizers):
+            return super().encode_frames(audio, num_quantizers, cache, beam=beam)
+        return self._encode(audio, cache)[:, :levels]
 
     def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache.

@@ -57,16 +57,19 @@ class Graphs(NamedTuple):
 
     encoder: Graph
     decoder: Graph
+    beam: int
+    """Paths that the search in the encoder keeps."""
 
 
-def trace_graphs(codec: Codec) -> Graphs:
+def trace_graphs(codec: Codec, beam: int = 1) -> Graphs:
     """Write a model on the CPU as graphs.
 
     Args:
         codec: In eval mode.
+        beam: Paths that the search keeps, see `Codec.encode`; a part of the graph.
 
     Raises:
-        ConfigError: The package onnx is not installed.
+        ConfigError: The package onnx is not installed, or `beam` is not in 1 .. 64.
         ModelError: The model is on another device or in bfloat16, or has a part that can't be written as ONNX.
     """
     require("onnx", "export")  # by PyTorch's exporter, which would not say how to get it
@@ -77,14 +80,14 @@ def trace_graphs(codec: Codec) -> Graphs:
     audio = torch.zeros(2, 1, 3 * codec.hop_length)
     with torch.no_grad(), full_precision(audio.device):  # no casts that a caller's autocast would put into the graphs
         cache: Cache = {}
-        codes = codec.encode_frames(audio, cache=cache)
+        codes = codec.encode_frames(audio, cache=cache, beam=beam)
         axes = {"audio": {0: "batch", 2: "samples"}, "codes": {0: "batch", 2: "frames"}}
-        encoder = _trace(codec, _Encoder(codec, cache), audio, ("audio", "codes"), axes)
+        encoder = _trace(codec, _Encoder(codec, cache, beam), audio, ("audio", "codes"), axes)
         cache = {}
         codec.decode_frames(codes, cache)
         axes = {"codes": {0: "batch", 1: "levels", 2: "frames"}, "audio": {0: "batch", 2: "samples"}}
         decoder = _trace(codec, _Decoder(codec, cache), codes, ("codes", "audio"), axes)
-    return Graphs(encoder, decoder)
+    return Graphs(encoder, decoder, beam)
 
 
 class _Half(nn.Module):
@@ -108,12 +111,16 @@ class _Half(nn.Module):
 
 
 class _Encoder(_Half):
+    def __init__(self, codec: Codec, cache: Cache, beam: int) -> None:
+        super().__init__(codec, cache)
+        self.beam = beam
+
     def run(self, given: Tensor, cache: Cache) -> Tensor:
         latents = self.codec.encoder(given, cache)
         batch, channels, num_frames = latents.shape
         # To the quantizer all frames are of one item: it takes each on its own, and asks Python for the batch size.
         frames = latents.transpose(0, 1).reshape(1, channels, batch * num_frames)
-        codes = self.codec.quantizer.encode(frames)
+        codes = self.codec.quantizer.encode(frames, beam=self.beam)
         return codes.reshape(-1, batch, num_frames).transpose(0, 1)
 
 

@@ -14,7 +14,7 @@ import pydantic
 import tyro
 from tyro.conf import Positional, arg
 
-from codec.config import keys, shipped, unknown_key
+from codec.config import FILE_BEAM, keys, shipped, unknown_key
 from codec.errors import ConfigError
 from codec.recipe import Recipe, load_recipe
 
@@ -84,6 +84,9 @@ class EncodeOptions(ModelOptions):
     """The most levels that do not exceed B bit/s per channel: 6000 or 6k."""
     format: Annotated[Literal["codec", "npy", "npz", "jsonl"] | None, _shown("codec|npy|npz|jsonl")] = None
     """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length."""
+    beam: Annotated[int, arg(metavar="N")] = FILE_BEAM
+    """Paths that the search for codes keeps: N paths take N times as long, and the audio is closer. 1: the nearest
+    codeword of each level."""
     batch_seconds: Annotated[float, arg(metavar="S")] = 60.0
     """Encode files of similar length together, up to S seconds of audio at a time; a longer one goes alone, by blocks.
     0: one file at a time."""
@@ -186,6 +189,8 @@ class ExportOptions:
     """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
     output: Annotated[Path, _shown("DIR", "-o")]
     """Folder for encoder.onnx, decoder.onnx, codec.json and example.py."""
+    beam: Annotated[int, arg(metavar="N")] = 1
+    """Paths that the search in encoder.onnx keeps, as for codec-encode; one is best for live use."""
     overwrite: bool = False
     """Replace an export that is there already."""
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.beam import MAX_BEAM, check_beam
 from codec.model.codec import Codec, check_finite
 from codec.model.layers import Cache
 from codec.pretrained import model_identity
@@ -33,15 +34,19 @@ class StreamEncoder:
     Args:
         codec: In eval mode.
         num_quantizers: Use the first so many levels; all by default.
+        beam: Paths kept in the search, see `Codec.encode`.
         sample_rate: Of the blocks (Hz), for a source whose rate is not certain; nothing is resampled here.
 
     Raises:
-        ConfigError: `num_quantizers` is not in 1 .. K.
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
         AudioError: `sample_rate` is not the model's.
     """
 
-    def __init__(self, codec: Codec, num_quantizers: int | None = None, *, sample_rate: int | None = None) -> None:
+    def __init__(
+        self, codec: Codec, num_quantizers: int | None = None, *, beam: int = 1, sample_rate: int | None = None
+    ) -> None:
         codec.check_num_quantizers(num_quantizers)
+        check_beam(beam)
         if sample_rate not in (None, codec.sample_rate):
             raise AudioError(
                 f"the stream has {sample_rate} Hz, the model {codec.sample_rate} Hz: "
@@ -49,6 +54,7 @@ class StreamEncoder:
             )
         self.codec = codec
         self.num_quantizers = num_quantizers or codec.quantizer.num_quantizers
+        self.beam = beam
         self.num_samples = 0
         self._cache: Cache = {}
         self._rest: Tensor | None = None
@@ -96,7 +102,8 @@ class StreamEncoder:
         """What the stream remembers, for `restore`.
 
         Besides the layers' contexts: "rest", the samples `[B, 1, t]` of the unfinished hop, and the counters
-        "batch_size" (0 before the first push), "num_quantizers", "num_samples" and "finished" (1 after `flush`).
+        "batch_size" (0 before the first push), "num_quantizers", "beam", "num_samples" and "finished" (1 after
+        `flush`).
         """
         rest = {} if self._rest is None else {"rest": _copy(self._rest)}
         return rest | _saved(
@@ -104,6 +111,7 @@ class StreamEncoder:
             self._cache,
             batch_size=0 if self._rest is None else len(self._rest),
             num_quantizers=self.num_quantizers,
+            beam=self.beam,
             num_samples=self.num_samples,
             finished=self._finished,
         )
@@ -118,7 +126,8 @@ class StreamEncoder:
         """
         contexts = dict(state)
         batch_size = _take_count(contexts, "batch_size")
-        stream = cls(codec, _take_count(contexts, "num_quantizers", 1, codec.quantizer.num_quantizers))
+        levels = _take_count(contexts, "num_quantizers", 1, codec.quantizer.num_quantizers)
+        stream = cls(codec, levels, beam=_take_count(contexts, "beam", 1, MAX_BEAM))
         stream.num_samples = _take_count(contexts, "num_samples", 0, _MOST if batch_size else 0)
         stream._finished = bool(_take_count(contexts, "finished", 0, 1 if stream.num_samples else 0))
         if batch_size:
@@ -137,7 +146,7 @@ class StreamEncoder:
         self._rest = audio[..., whole:].clone()  # the caller may use its buffer again
         if whole == 0:
             return torch.zeros(len(audio), self.num_quantizers, 0, dtype=torch.int64, device=audio.device)
-        return self.codec.encode_frames(audio[..., :whole], self.num_quantizers, self._cache)
+        return self.codec.encode_frames(audio[..., :whole], self.num_quantizers, self._cache, beam=self.beam)
 
 
 class StreamDecoder:

@@ -4,6 +4,7 @@ import torch
 from einops import rearrange
 
 from codec.config import (
+    FILE_BEAM,
     BandsConfig,
     CodecConfig,
     ConvEncoderConfig,
@@ -17,6 +18,7 @@ from codec.model.codec import build_codec
 from codec.model.entropy import TOTAL, EntropyTables
 from codec.model.initialization import Initialization
 from codec.model.vector_quantizers import ResidualQuantizer
+from codec.onnx_check import NEAR_TIE, tie_margin
 
 HOP = 20
 CONV_ENCODER = ConvEncoderConfig(strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3)
@@ -66,8 +68,8 @@ def tiny_codec(name="harmonic_noise", /, *, seed=0, **changes):
 
 
 def tiny_tables(codec, audio):
-    """Return entropy tables of the codes that a model makes of `audio` `[B, 1, T]`, in two contexts of every level."""
-    codes = codec.encode(audio)
+    """Return entropy tables of the codes that files have of `audio` `[B, 1, T]`, in two contexts of every level."""
+    codes = codec.encode(audio, beam=FILE_BEAM)
     levels, size = codes.shape[1], codec.quantizer.codebook_size
     previous = torch.arange(size + 1) % 2
     counts = torch.full((levels, 2, size), 0.5)
@@ -119,6 +121,14 @@ def assert_same_state(module, before):
     """Every parameter and buffer is what it was, to the bit."""
     for key, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[key]), key
+
+
+def assert_beam_codes_equal(codec, first, second, audio, beam=FILE_BEAM):
+    """As `assert_codes_equal` for codes of a beam search of padded `audio` `[B, 1, T]`, by files' beam if not given."""
+    assert first.shape == second.shape
+    assert first.dtype == second.dtype == torch.int64
+    assert tie_margin(codec, audio, first, second, beam=beam) <= NEAR_TIE
+    assert (first == second).all(dim=1).double().mean() >= 0.9, "more near-ties than chance makes"
 
 
 def assert_codes_equal(codec, first, second, latents, tolerance=1e-5):

@@ -39,7 +39,7 @@ INFERENCE = {
         "codec.resampling",
         "codec.streaming",
     },
-    "codec.batching": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.model"},
+    "codec.batching": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.config", "codec.model"},
     "codec.corpus": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.model", "codec.pretrained"},
     "codec.onnx_graphs": {*BASE, "codec.model", "codec.precision"},
     "codec.onnx_check": {*BASE, "codec.model"},

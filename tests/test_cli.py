@@ -20,7 +20,7 @@ from codec.batching import compress_batch
 from codec.bitstream import Bitstream, read_codes
 from codec.cli.loading import load_model
 from codec.compression import compress
-from codec.config import CodecConfig, from_dict
+from codec.config import FILE_BEAM, CodecConfig, from_dict
 from codec.errors import ConfigError
 from codec.fast import MODES
 from codec.model.codec import build_codec
@@ -122,6 +122,21 @@ class TestRoundTrip:
         expected = compress(load_codec(model), load_audio("a.wav"))
         assert Path("a.codec").read_bytes() == expected.to_bytes()
 
+    @pytest.mark.parametrize("batch_seconds", [0, 60])
+    def test_a_beam_gives_files_that_decode_and_are_closer(self, call: Call, model: Path, batch_seconds: int) -> None:
+        names = [str(noise(f"in/{name}.wav", num_samples=8000, seed=seed)) for seed, name in enumerate("ab")]
+        for words in (["--beam", 1], ["--beam", 4], []):
+            folder = f"out{len(words) and words[1]}"
+            call(cli.encode_main, *names, "-o", f"{folder}/", "--batch-seconds", batch_seconds, *words)
+            assert call(cli.decode_main, f"{folder}/a.codec")[0] == 0
+        codec, audio = load_codec(model), load_audio("in/a.wav")
+        latents = codec.encoder(codec.pad(audio))
+        codes = [Bitstream.from_bytes(Path(f"out{beam}/a.codec").read_bytes()).codes for beam in (1, 4, 0)]
+        decoded = [codec.quantizer.decode(torch.from_numpy(each)) for each in codes]
+        one, four, default = (float((latents - each).square().mean()) for each in decoded)
+        assert one > four > default
+        assert (codes[2] == compress(codec, audio, beam=FILE_BEAM).codes).mean() > 0.99
+
     @pytest.mark.parametrize("suffix", ["npz", "jsonl"])
     def test_plain_codes_with_metadata(self, call: Call, suffix: str) -> None:
         noise("a.wav", 44_100, 4411, 2)
@@ -175,8 +190,8 @@ class TestLevels:
 
     def test_cut_without_a_model(self, call: Call) -> None:
         noise("a.wav")
-        call(cli.encode_main, "a.wav")
-        call(cli.encode_main, "a.wav", "-o", "low.codec", "--num-quantizers", 1)
+        call(cli.encode_main, "a.wav", "--beam", 1)
+        call(cli.encode_main, "a.wav", "-o", "low.codec", "--num-quantizers", 1, "--beam", 1)
         code, out, err = call(cli.encode_main, "a.codec", "--num-quantizers", 1, "--model", "no such model")
         assert (code, err) == (0, "")
         assert out.startswith("a.1.codec  0.10 s  1.60 kbit/s codes, ")
@@ -200,6 +215,8 @@ class TestLevels:
             (["a.wav", "--bitrate", "1k"], "bitrate 1000 bit/s is below the lowest of this model, 1600 bit/s"),
             (["a.wav", "--bitrate", "fast"], "bitrate 'fast' is no positive number"),
             (["a.wav", "--bitrate", "3k", "--num-quantizers", "1"], "--num-quantizers and --bitrate say the same"),
+            (["a.wav", "--beam", "0"], "beam 0 is not in 1 .. 64 paths"),
+            (["a.wav", "--beam", "65"], "beam 65 is not in 1 .. 64 paths"),
             (["a.wav", "--batch-seconds", "nan"], "--batch-seconds nan is no length"),
             (["a.wav", "--batch-seconds", "inf"], "--batch-seconds inf is no length"),
             (["a.wav", "--batch-seconds", "-1"], "--batch-seconds -1.0 is no length"),

@@ -47,7 +47,7 @@ def traced():
 def quick(traced, monkeypatch):
     """A model that is traced once for all: these tests are about files."""
     tiny, graphs = traced
-    monkeypatch.setattr(codec.export, "trace_graphs", lambda _: graphs)
+    monkeypatch.setattr(codec.export, "trace_graphs", lambda *_: graphs)
     return tiny
 
 
@@ -73,6 +73,18 @@ class TestFolder:
                 assert puts[state["name"]] == ["batch", *state["shape"]]
             outputs = [put.name for put in session.get_outputs()][1:]
             assert outputs == [f"next.{state['name']}" for state in facts[half]["states"]]
+
+    def test_a_beam_is_in_the_graph_and_in_the_facts(self, exported, model, tmp_path):
+        assert json.loads((exported / "codec.json").read_text())["beam"] == 1
+        tiny = load_codec(model)
+        export_codec(tiny, tmp_path, beam=4)
+        assert json.loads((tmp_path / "codec.json").read_text())["beam"] == 4
+        session, audio = onnxruntime.InferenceSession(tmp_path / "encoder.onnx"), noise(1, 1, 9 * HOP)
+        states = {put.name: np.zeros([1, *put.shape[1:]], np.float32) for put in session.get_inputs()[1:]}
+        codes, *_ = session.run(None, {"audio": audio.numpy(), **states})
+        expected = tiny.encode_frames(audio, beam=4)
+        assert tie_margin(tiny, audio, expected, torch.from_numpy(codes), beam=4) <= NEAR_TIE
+        assert not torch.equal(expected, tiny.encode_frames(audio))
 
     def test_what_the_files_say_is_enough_to_run_them(self, exported, model):
         tiny = load_codec(model)
@@ -189,6 +201,7 @@ class TestCommand:
         ("words", "reason"),
         [
             (["nothing", "-o", "new"], "no model 'nothing'"),
+            (["MODEL", "-o", "new", "--beam", "0"], "beam 0 is not in 1 .. 64 paths"),
             (["MODEL"], "Missing from codec-export: -o DIR"),
             (["MODEL", "-o", "MODEL"], "which is no part of an export"),
         ],

@@ -18,8 +18,8 @@ class Engine(Codec):
 
 
 class Forgetful(Engine):
-    def encode_frames(self, audio, num_quantizers=None, cache=None):
-        return super().encode_frames(audio, num_quantizers)
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        return super().encode_frames(audio, num_quantizers, beam=beam)
 
 
 class ForgetfulDecoder(Engine):
@@ -54,15 +54,20 @@ class OfAllLevels(Engine):
 
 
 class OtherCodes(Engine):
-    def encode_frames(self, audio, num_quantizers=None, cache=None):
-        codes = super().encode_frames(audio, num_quantizers, cache)
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        codes = super().encode_frames(audio, num_quantizers, cache, beam=beam)
         codes[-1, -1, -1] = (codes[-1, -1, -1] + 1) % self.quantizer.codebook_size
         return codes
 
 
+class Twins(Engine):
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        return (super().encode_frames(audio, num_quantizers, cache, beam=beam) + 8) % 16
+
+
 class OfOtherShape(Engine):
-    def encode_frames(self, audio, num_quantizers=None, cache=None):
-        return super().encode_frames(audio, 1, cache)
+    def encode_frames(self, audio, num_quantizers=None, cache=None, *, beam=1):
+        return super().encode_frames(audio, 1, cache, beam=beam)
 
 
 def test_pytorch_itself_in_blocks():
@@ -75,6 +80,22 @@ def test_other_codes(kind):
     codec = tiny_codec()
     with pytest.raises(ModelError, match="codes of the engine differ"):
         largest_deviation(codec, kind(codec))
+
+
+@pytest.mark.parametrize("kind", [OtherCodes, OfOtherShape])
+def test_other_codes_of_a_beam(kind):
+    codec = tiny_codec()
+    assert largest_deviation(codec, Engine(codec), beam=4) <= 1e-6
+    with pytest.raises(ModelError, match="codes of the engine differ"):
+        largest_deviation(codec, kind(codec), beam=4)
+
+
+def test_near_ties_do_not_excuse_most_frames():
+    """Every frame of this model has a tie: all codewords are there twice."""
+    codec = tiny_codec()
+    codec.quantizer.codebooks.table[:, 8:] = codec.quantizer.codebooks.table[:, :8]
+    with pytest.raises(ModelError, match="codes of the engine differ"):
+        largest_deviation(codec, Twins(codec), beam=4)
 
 
 @pytest.mark.parametrize("kind", [ForgetfulDecoder, Loud, OfOneItem, Broken, Short, OfAllLevels])

@@ -325,11 +325,11 @@ def test_the_names_in_a_state():
     codec = tiny_codec()
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
     counters = {"model_id", "batch_size", "num_quantizers", "num_samples", "finished"}
-    assert encoder.state().keys() == counters
+    assert encoder.state().keys() == counters | {"beam"}
     assert decoder.state().keys() == counters | {"num_frames"}
     decoder.push(encoder.push(torch.zeros(1, 1, HOP + 3)))
     layers = {f"encoder.layers.{layer}" for layer in ("0", "1.depthwise", "2", "3.depthwise")}
-    assert encoder.state().keys() == counters | {"rest"} | layers
+    assert encoder.state().keys() == counters | {"beam", "rest"} | layers
     assert decoder.state().keys() == counters | {"num_frames", "decoder.blocks.0.depthwise", "decoder.head"}
     assert encoder.state()["rest"].shape == (1, 1, 3)
 

@@ -34,12 +34,14 @@ def encode(argv: Sequence[str]) -> int:
     bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
     from codec.audio import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
+    from codec.model.beam import check_beam
 
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
     jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
     codec = load_model(options)
     levels = options.num_quantizers if bitrate is None else codec.config.num_quantizers_for(bitrate)
     codec.check_num_quantizers(levels)
+    check_beam(options.beam)
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
 
 
@@ -59,7 +61,7 @@ def _encode_files(
         for batch in plan_batches(list(sizes.values()), capacity):
             if len(batch) == 1:
                 number = numbers[batch[0]]
-                yield number, attempt(_encode_file, codec, jobs[number], levels, options.overwrite)
+                yield number, attempt(_encode_file, codec, jobs[number], levels, options)
             else:
                 yield from _encode_batch(codec, {numbers[at]: jobs[numbers[at]] for at in batch}, levels, options)
 
@@ -74,21 +76,23 @@ def _encode_batch(
     recordings = {number: recording for number, recording in found.items() if not isinstance(recording, CodecError)}
     if not recordings:
         return
-    bitstreams = attempt(partial(compress_batch, num_quantizers=levels), codec, list(recordings.values()))
+    compress = partial(compress_batch, num_quantizers=levels, beam=options.beam)
+    bitstreams = attempt(compress, codec, list(recordings.values()))
     if isinstance(bitstreams, CodecError):  # one of them is to blame: who, each by itself tells
         for number in recordings:
-            yield number, attempt(_encode_file, codec, jobs[number], levels, options.overwrite)
+            yield number, attempt(_encode_file, codec, jobs[number], levels, options)
         return
     for number, bitstream in zip(recordings, bitstreams, strict=True):
         yield number, attempt(_write, jobs[number].target, bitstream, options.overwrite)
 
 
-def _encode_file(codec: "Codec", job: Job, levels: int | None, overwrite: bool) -> Outcome:
+def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
     from codec.compression import compress_file, compress_source
 
+    beam, overwrite = options.beam, options.overwrite
     if job.target.suffix != ".codec":
-        return _write(job.target, compress_source(codec, job.source, num_quantizers=levels), overwrite)
-    header = compress_file(codec, job.source, job.target, num_quantizers=levels, overwrite=overwrite)
+        return _write(job.target, compress_source(codec, job.source, num_quantizers=levels, beam=beam), overwrite)
+    header = compress_file(codec, job.source, job.target, num_quantizers=levels, beam=beam, overwrite=overwrite)
     return Outcome(_describe_codes(job.target, header))
 
 

@@ -13,7 +13,7 @@ def export(argv: Sequence[str]) -> int:
 
     check_folder(options.output, overwrite=options.overwrite)
     codec = load_model(ModelOptions(model=options.model, device="cpu"))
-    written = export_codec(codec, options.output, overwrite=options.overwrite)
+    written = export_codec(codec, options.output, beam=options.beam, overwrite=options.overwrite)
     print(
         f"{options.output}  encoder.onnx {written.encoder_bytes / 1e6:.1f} MB, decoder.onnx "
         f"{written.decoder_bytes / 1e6:.1f} MB  like PyTorch: same codes, audio within {written.deviation:.1e}"

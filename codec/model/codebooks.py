@@ -59,6 +59,10 @@ class Codebooks(nn.Module):
         """Set up the table from random codewords `[K, N, d]`."""
         raise NotImplementedError
 
+    def confine(self, mask: Tensor) -> None:
+        """Set the elements of codewords to zero where `mask` `[K, d]` is; those that only vectors move stay zero."""
+        raise NotImplementedError
+
     def dead(self) -> Tensor:
         """Codewords used less than `dead_threshold` times as often as under uniform use, bool `[K, N]`."""
         return self.counts < self.dead_threshold * self.counts.mean(dim=-1, keepdim=True)
@@ -137,6 +141,11 @@ class EMACodebooks(Codebooks):
         self.register_buffer("table", codewords)
         self.register_buffer("sums", codewords.clone())
 
+    def confine(self, mask: Tensor) -> None:
+        """Set elements to zero, see `Codebooks.confine`."""
+        self.table.mul_(mask[:, None])
+        self.sums.mul_(mask[:, None])
+
     def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
         super()._follow(counts, sums, weight)
         self.sums.lerp_(sums, weight[:, None, None])
@@ -163,6 +172,10 @@ class GradientCodebooks(Codebooks):
     def _hold(self, codewords: Tensor) -> None:
         self.table = nn.Parameter(codewords)
 
+    def confine(self, mask: Tensor) -> None:
+        """Set elements to zero, see `Codebooks.confine`."""
+        self.table.data.mul_(mask[:, None])
+
 
 class SimVQCodebooks(Codebooks):
     """One learned linear map of fixed codewords: codeword = W c (Zhu et al., arXiv:2411.02038, section 4.2).
@@ -179,6 +192,11 @@ class SimVQCodebooks(Codebooks):
             raise ValueError("simvq can't replace a codeword: dead_threshold must be 0")
         self.register_buffer("fixed", codewords)
         self.map = nn.Parameter(torch.eye(codewords.shape[-1]).repeat(len(codewords), 1, 1))
+
+    def confine(self, mask: Tensor) -> None:
+        """Set elements to zero, see `Codebooks.confine`; the map leads from neither part to the other."""
+        self.fixed.mul_(mask[:, None])
+        self.map.data.mul_(mask[:, :, None] == mask[:, None])
 
     @property
     def table(self) -> Tensor:  # type: ignore[override]

@@ -34,7 +34,7 @@ from codec.model.fsq import FiniteScalarQuantizer
 from codec.model.identity import IdentityDecoder, IdentityEncoder
 from codec.model.layers import Cache
 from codec.model.quantizers import Quantizer, QuantizerOutput
-from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer
+from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer, SplitQuantizer
 from codec.precision import full_precision
 
 CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCodebooks]] = {
@@ -107,23 +107,25 @@ class Codec(nn.Module):
         """Frames F that `num_samples` samples are coded in."""
         return -(-(num_samples + self.delay) // self.hop_length)
 
-    def encode(self, audio: Tensor, num_quantizers: int | None = None) -> Tensor:
+    def encode(self, audio: Tensor, num_quantizers: int | None = None, *, beam: int = 1) -> Tensor:
         """Encode whole signals.
 
         Args:
             audio: float32 `[B, 1, T]` in [-1, 1] at `sample_rate`; code channels separately, as items of the batch.
             num_quantizers: Use the first so many levels; all by default.
+            beam: Paths kept in the search of the quantizer, see `Quantizer.encode`: more take as many times as long,
+                and give codes that decode better.
 
         Returns:
             Codes int64 `[B, K, F]`.
 
         Raises:
             AudioError: Wrong shape, no samples, NaN or Inf.
-            ConfigError: `num_quantizers` is not in 1 .. K.
+            ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
         """
         self._check_audio(audio)
         self.check_num_quantizers(num_quantizers)
-        return self.encode_frames(self.pad(audio), num_quantizers)
+        return self.encode_frames(self.pad(audio), num_quantizers, beam=beam)
 
     def decode(self, codes: Tensor, num_samples: int | None = None) -> Tensor:
         """Decode whole signals.
@@ -145,11 +147,13 @@ class Codec(nn.Module):
             raise BitstreamError(f"{codes.shape[-1]} frames decode to 1 .. {available} samples, not {num_samples}")
         return self.decode_frames(codes)[..., self.delay : self.delay + num_samples]
 
-    def encode_frames(self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None) -> Tensor:
+    def encode_frames(
+        self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None, *, beam: int = 1
+    ) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
         with full_precision(audio.device):  # codes and audio must not depend on what the caller set for its own sake
             latents: Tensor = self.encoder(audio, cache)
-            return self.quantizer.encode(latents, num_quantizers)
+            return self.quantizer.encode(latents, num_quantizers, beam=beam)
 
     def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache."""
@@ -269,6 +273,16 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         dead_threshold=quantizer.dead_threshold,
         normalize=quantizer.normalize,
     )
+    if quantizer.structure == "split":
+        assert quantizer.split_at is not None  # the configuration saw to it
+        return SplitQuantizer(
+            codebooks,
+            latent_dim=config.latent_dim,
+            codebook_dim=quantizer.codebook_dim,
+            estimator=ESTIMATORS[quantizer.estimator],
+            split_at=quantizer.split_at,
+            part_of_level=quantizer.part_of_level,
+        )
     return STRUCTURES[quantizer.structure](
         codebooks,
         latent_dim=config.latent_dim,

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from codec.model.beam import check_beam
 from codec.model.codebooks import Statistics
 from codec.model.estimators import Estimator
 from codec.model.initialization import Initialization
@@ -101,11 +102,26 @@ class Quantizer(nn.Module):
             self.project_in = start_as_identity(Pointwise(latent_dim, codebook_dim))
             self.project_out = start_as_identity(Pointwise(codebook_dim, latent_dim))
 
-    def encode(self, latents: Tensor, num_quantizers: int | None = None) -> Tensor:
-        """Map latents `[B, D, F]` to the codes `[B, K, F]` of the first `num_quantizers` levels (all by default)."""
+    def encode(self, latents: Tensor, num_quantizers: int | None = None, *, beam: int = 1) -> Tensor:
+        """Map latents to codes.
+
+        Args:
+            latents: `[B, D, F]`.
+            num_quantizers: Use the first so many levels; all by default.
+            beam: Paths kept in the search, see `codec.model.beam`. 1 is the greedy search. A quantizer of one level or
+                of independent parts has nothing to search.
+
+        Returns:
+            Codes int64 `[B, K, F]`.
+
+        Raises:
+            ConfigError: `beam` is not in 1 .. 64.
+        """
+        check_beam(beam)
         levels = self.num_quantizers if num_quantizers is None else num_quantizers
         with full_precision(latents.device):
-            codes = self._search(self._vectors(latents), levels)
+            vectors = self._vectors(latents)
+            codes = self._search(vectors, levels) if beam == 1 else self._search_beam(vectors, levels, beam)
         return rearrange(codes, "k (b f) -> b k f", b=len(latents))
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -202,6 +218,13 @@ class Quantizer(nn.Module):
     def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
         """Codes `[k, M]` of vectors `[M, d]`."""
         raise NotImplementedError
+
+    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int) -> Tensor:
+        """Codes `[k, M]` of vectors `[M, d]` by a search that keeps `beam` paths, where there is something to search.
+
+        A quantizer that has more to choose between than one code at a time says so here.
+        """
+        return self._search(vectors, num_quantizers)
 
     def _lookup(self, codes: Tensor) -> Tensor:
         """Vectors `[..., d]` of codes `[k, ...]`."""

@@ -1,17 +1,19 @@
-"""Quantizers that choose a codeword a level: residual and product vector quantization.
+"""Quantizers that choose a codeword a level: residual, product and split vector quantization.
 
-Both go through their levels in order and subtract what a level has found; they differ in what a level looks at.
+All go through their levels in order and subtract what a level has found; they differ in what a level looks at.
 Residual: all that the levels before it left over (SoundStream, arXiv:2107.03312, algorithm 1). Product: its own part of
-the vector (Jegou et al., "Product quantization for nearest neighbor search", 2011). We differ from the lineage of the
-first listing in that every level has its own commitment gradient, and that straight-through acts once, around the loop.
+the vector (Jegou et al., "Product quantization for nearest neighbor search", 2011). Split: what the levels before it
+left over of one of two parts. We differ from the lineage of the first listing in that every level has its own
+commitment gradient, and that straight-through acts once, around the loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from codec.model.beam import extend, slice_length, trace_back
 from codec.model.codebooks import Codebooks, Statistics
 from codec.model.estimators import Estimator, straight_through
 from codec.model.initialization import Initialization
@@ -53,6 +55,9 @@ class VectorQuantizer(Quantizer):
         """Codewords of a level as vectors of code space `[..., d]`."""
         raise NotImplementedError
 
+    def _confine(self) -> None:
+        """Make codewords say nothing of what their level does not see, after they were set."""
+
     @torch.no_grad()
     def initialize(
         self,
@@ -72,6 +77,7 @@ class VectorQuantizer(Quantizer):
             part = self._part(level, rest)
             if level >= first_level:
                 self.codebooks.initialize(level, part, initialization=initialization, generator=generator)
+                self._confine()
             codebook = self.codebooks.table[level]
             indices = nearest(part, codebook, normalize=self.codebooks.normalize)
             rest = rest - self._place(level, codebook[indices])
@@ -100,6 +106,33 @@ class VectorQuantizer(Quantizer):
             rest = rest - self._place(level, codebook.index_select(0, indices))
             codes.append(indices)
         return torch.stack(codes)
+
+    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int) -> Tensor:
+        """Codes `[k, M]` of vectors `[M, d]`: of the paths that were kept, that with the least squared error.
+
+        Where codewords are chosen by direction (`normalize`) the beam chooses by error all the same: what is decoded
+        are codewords with their gain.
+        """
+        if num_quantizers == 1:
+            return self._search(vectors, num_quantizers)
+        vectors, table = vectors.detach(), self.codebooks.table.detach()[:num_quantizers]
+        length = slice_length(beam, self.codebook_size, vectors.device)
+        slices = (
+            torch.split(vectors, length) if len(vectors) > length else [vectors]
+        )  # a graph has no use for the split
+        norms = energies(table)
+        return torch.cat([self._search_slice(each, table, norms, beam) for each in slices], dim=1)
+
+    def _search_slice(self, vectors: Tensor, table: Tensor, norms: Tensor, beam: int) -> Tensor:
+        rest, extensions = vectors[:, None], []
+        for level, (codebook, energy) in enumerate(zip(table, norms, strict=True)):
+            num_kept = 1 if level + 1 == len(table) else min(beam, rest.shape[1] * self.codebook_size)
+            parts = self._part(level, rest.flatten(0, 1))
+            extension = extend(rest, parts, codebook, energy, num_kept)
+            before = rest.gather(1, extension.paths[:, :, None].expand(-1, -1, rest.shape[-1]))
+            rest = before - self._place(level, functional.embedding(extension.indices, codebook))
+            extensions.append(extension)
+        return trace_back(extensions)
 
     def _lookup(self, codes: Tensor) -> Tensor:
         # One by one, in the order of the search: a sum over all at once rounds as the shape will have it.
@@ -177,3 +210,54 @@ class ProductQuantizer(VectorQuantizer):
     def _place(self, level: int, codewords: Tensor) -> Tensor:
         size = codewords.shape[-1]
         return functional.pad(codewords, (level * size, (self.num_quantizers - 1 - level) * size))
+
+    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int) -> Tensor:
+        return self._search(vectors, num_quantizers)  # parts are independent: the nearest of each is the nearest of all
+
+
+class SplitQuantizer(VectorQuantizer):
+    """A residual quantizer whose levels each look at one of two parts of the vector, in one fixed order.
+
+    Codewords are as long as vectors, and zero where their level does not look; so losses, which are means over all
+    elements, pull an element as hard as in a `ResidualQuantizer` for every level that sees it.
+
+    Args:
+        codebooks: The K tables and how they learn.
+        latent_dim: Channels D of the latents.
+        codebook_dim: Size of the vectors of code space, see `Quantizer`.
+        estimator: How the gradient passes.
+        split_at: Elements before it are part 0, the rest is part 1.
+        part_of_level: Part 0 or 1 of each level.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        codebooks: Codebooks,
+        *,
+        latent_dim: int,
+        codebook_dim: int | None,
+        estimator: Estimator = straight_through,
+        split_at: int,
+        part_of_level: Sequence[int],
+    ) -> None:
+        super().__init__(codebooks, latent_dim=latent_dim, codebook_dim=codebook_dim, estimator=estimator)
+        part_of_element = torch.arange(codebooks.table.shape[-1]) >= split_at
+        mask = (part_of_element == torch.tensor(part_of_level)[:, None]).float()
+        self.register_buffer("mask", mask, persistent=False)  # codewords show it: they are zero elsewhere
+        self._confine()
+
+    def restart_statistics(self) -> None:
+        """Forget how codewords were used, and what those that come from elsewhere say of the other part."""
+        self._confine()
+        super().restart_statistics()
+
+    def _confine(self) -> None:
+        self.codebooks.confine(self.mask)
+
+    def _part(self, level: int, rest: Tensor) -> Tensor:
+        return rest * self.mask[level]
+
+    def _place(self, level: int, codewords: Tensor) -> Tensor:
+        return codewords
