@@ -168,8 +168,15 @@ class QuantizerConfig:
     """A codeword used less than this share of uniform use is replaced by a live vector; 0 switches this off."""
     quantizer_dropout: Share = 0.5
     """Share of training items that use only a random number of levels."""
+    vbr_slope: Weight = 0.0
+    """Levels that a frame does without for each dB that it is quieter than what was before, see
+    `codec.model.allocation`; 0 gives all frames all levels."""
 
     def __post_init__(self) -> None:
+        if self.vbr_slope and (self.update != "ema" or self.structure == "product"):
+            raise ValueError(
+                "vbr_slope needs update ema and a residual structure, whose levels have a codeword of zeros"
+            )
         if self.update == "simvq" and self.dead_threshold > 0:
             raise ValueError("simvq moves all codewords at once and can't replace one: set dead_threshold to 0")
         if self.structure != "split" and (self.split_at is not None or self.part_of_level):

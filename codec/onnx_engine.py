@@ -26,7 +26,7 @@ class OnnxCodec(Codec):
     """
 
     def __init__(self, codec: Codec, graphs: Graphs) -> None:
-        super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config)
+        super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config, codec.allocation)
         self.train(codec.training)
         self.entropy = codec.entropy
         self.identity = model_identity(codec)  # of the graphs, whatever becomes of the modules

@@ -120,7 +120,9 @@ class _Encoder(_Half):
         batch, channels, num_frames = latents.shape
         # To the quantizer all frames are of one item: it takes each on its own, and asks Python for the batch size.
         frames = latents.transpose(0, 1).reshape(1, channels, batch * num_frames)
-        codes = self.codec.quantizer.encode(frames, beam=self.beam)
+        active = self.codec.levels_of_frames(given, cache=cache)
+        active = None if active is None else active.reshape(1, batch * num_frames)
+        codes = self.codec.quantizer.encode(frames, beam=self.beam, num_active=active)
         return codes.reshape(-1, batch, num_frames).transpose(0, 1)
 
 

@@ -67,6 +67,8 @@ class LossConfig:
     """Highest frequency of the waveform error (Hz): where the phase is not coded, its best guess is silence."""
     mel: Weight = 10.0
     """Log-mel distance in seven resolutions."""
+    energy: Weight = 0.0
+    """Log ratio of the energies of nine frequency bands: of uncertain levels the other terms like the lower ones."""
     loudness: Weight = 0.0
     """Audible difference of loudness, after the model of PESQ."""
     intelligibility: Weight = 0.0

@@ -74,6 +74,21 @@ def extend(rest: Tensor, parts: Tensor, codebook: Tensor, energy: Tensor, num_ke
     return Extension(paths.gather(1, of_column), column.gather(1, of_column) * groups + chosen % groups)
 
 
+def keep_unless(active: Tensor, extension: Extension) -> Extension:
+    """Let vectors that use no further level keep their paths in order, each with the codeword of zeros, number 0.
+
+    The paths come sorted, so that the first stays the best. There are at least as many as are kept.
+
+    Args:
+        active: Which vectors use this level, bool `[M]`.
+        extension: What is right for these.
+    """
+    same = torch.arange(extension.paths.shape[1], device=active.device)
+    return Extension(
+        torch.where(active[:, None], extension.paths, same), torch.where(active[:, None], extension.indices, 0)
+    )
+
+
 def trace_back(extensions: Sequence[Extension]) -> Tensor:
     """Codes `[K, M]` of the best path, from the extensions of all levels."""
     path = torch.zeros_like(extensions[-1].paths[:, :1])

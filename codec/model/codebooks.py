@@ -132,14 +132,51 @@ class EMACodebooks(Codebooks):
 
     count <- decay count + (1 - decay) n, sum <- decay sum + (1 - decay) sum of vectors, codeword = sum / count
     (arXiv:1711.00937, eq. 6-8). The sum is kept as codeword x count wherever a codeword is set.
+
+    With `has_zero` the first codeword of every level after the first is zero and stays so: a code that says that a
+    frame uses no further level.
     """
 
     sums: Tensor
     has_codebook_loss = False
 
+    def __init__(
+        self,
+        num_quantizers: int,
+        codebook_size: int,
+        codebook_dim: int,
+        *,
+        decay: float,
+        dead_threshold: float,
+        normalize: bool,
+        has_zero: bool = False,
+    ) -> None:
+        super().__init__(
+            num_quantizers,
+            codebook_size,
+            codebook_dim,
+            decay=decay,
+            dead_threshold=dead_threshold,
+            normalize=normalize,
+        )
+        self.has_zero = has_zero
+        self._keep_zero()
+
     def _hold(self, codewords: Tensor) -> None:
         self.register_buffer("table", codewords)
         self.register_buffer("sums", codewords.clone())
+
+    def _keep_zero(self) -> None:
+        if self.has_zero:
+            self.table[1:, 0] = 0.0
+            self.sums[1:, 0] = 0.0
+
+    def dead(self) -> Tensor:
+        """Codewords used less than `dead_threshold` times as often as under uniform use; never the one of zeros."""
+        dead = super().dead()
+        if self.has_zero:
+            dead[1:, 0] = False
+        return dead
 
     def confine(self, mask: Tensor) -> None:
         """Set elements to zero, see `Codebooks.confine`."""
@@ -153,15 +190,18 @@ class EMACodebooks(Codebooks):
         live = (self.counts > 1e-6) & (weight[:, None] > 0)
         means = self.sums / self.counts.clamp_min(1e-6)[..., None]
         torch.where(live[..., None], means, self.table, out=self.table)
+        self._keep_zero()
 
     def restart_statistics(self) -> None:
         """Forget past use: every codeword counts once, as when a table comes from elsewhere."""
         super().restart_statistics()
         self.sums.copy_(self.table)
+        self._keep_zero()
 
     def _write(self, level: int, rows: Tensor, codewords: Tensor, counts: Tensor) -> None:
         super()._write(level, rows, codewords, counts)
         self.sums[level, rows] = codewords * counts[:, None]
+        self._keep_zero()
 
 
 class GradientCodebooks(Codebooks):

@@ -21,9 +21,11 @@ from codec.config import (
     FSQConfig,
     IdentityDecoderConfig,
     IdentityEncoderConfig,
+    QuantizerConfig,
     UpsampleDecoderConfig,
 )
 from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.allocation import LevelAllocation
 from codec.model.bands import SignalModel
 from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
@@ -60,6 +62,7 @@ class Codec(nn.Module):
         encoder: Maps audio to latents.
         quantizer: Maps latents to codes and codes to quantized latents.
         decoder: Maps quantized latents to audio, `decoder.delay` samples late.
+        allocation: How many levels each frame gets; without it all of them.
         config: What the parts were built from. Its sample rate and lookahead are used here, and all of it is saved
             beside the weights.
     """
@@ -76,6 +79,7 @@ class Codec(nn.Module):
         quantizer: Quantizer,
         decoder: HarmonicNoiseDecoder | UpsampleDecoder | IdentityDecoder,
         config: CodecConfig,
+        allocation: LevelAllocation | None = None,
     ) -> None:
         super().__init__()
         if encoder.hop_length != decoder.hop_length:
@@ -83,6 +87,7 @@ class Codec(nn.Module):
         self.encoder = encoder
         self.quantizer = quantizer
         self.decoder = decoder
+        self.allocation = allocation
         self.config = config
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
@@ -153,7 +158,26 @@ class Codec(nn.Module):
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
         with full_precision(audio.device):  # codes and audio must not depend on what the caller set for its own sake
             latents: Tensor = self.encoder(audio, cache)
-            return self.quantizer.encode(latents, num_quantizers, beam=beam)
+            num_active = self.levels_of_frames(audio, num_quantizers, cache)
+            return self.quantizer.encode(latents, num_quantizers, beam=beam, num_active=num_active)
+
+    def levels_of_frames(
+        self, audio: Tensor, num_quantizers: Tensor | int | None = None, cache: Cache | None = None
+    ) -> Tensor | None:
+        """How many of the first `num_quantizers` levels each frame gets, int `[B, F]`; None where all get all.
+
+        Args:
+            audio: Whole frames `[B, 1, F * hop_length]`.
+            num_quantizers: Of all items, or of each, int `[B]`; all levels by default.
+            cache: Of a stream.
+        """
+        if self.allocation is None:
+            return None
+        if not isinstance(num_quantizers, Tensor):
+            levels = self.quantizer.num_quantizers if num_quantizers is None else num_quantizers
+            num_quantizers = torch.full((1,), levels, device=audio.device)
+        allocated: Tensor = self.allocation(audio, num_quantizers, cache)
+        return allocated
 
     def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache."""
@@ -180,9 +204,12 @@ class Codec(nn.Module):
                 function of the frame's number, and training should not see the same beginning for ever. 0 by default.
             quantize: False during the warm-up before the codebooks exist.
         """
-        latents = self.encoder(self.pad(audio))
+        padded = self.pad(audio)
+        latents = self.encoder(padded)
         mask = None if lengths is None else self.frame_mask(lengths, latents.shape[-1])
         if quantize:
+            if self.allocation is not None:
+                num_active = self.levels_of_frames(padded, num_active)
             quantized = self.quantizer(latents, num_active=num_active, mask=mask)
         else:
             quantized = self.quantizer.bypass(latents)
@@ -234,7 +261,11 @@ def check_finite(audio: Tensor) -> None:
 
 def build_codec(config: CodecConfig) -> Codec:
     """Build an untrained model; the only code that knows both configuration and modules."""
-    return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config)
+    quantizer = config.quantizer
+    allocation = None
+    if isinstance(quantizer, QuantizerConfig) and quantizer.vbr_slope:
+        allocation = LevelAllocation(_signal_model(config), slope=quantizer.vbr_slope)
+    return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config, allocation)
 
 
 def _build_encoder(config: CodecConfig) -> EnvelopeEncoder | Encoder | IdentityEncoder:
@@ -265,6 +296,7 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
     if isinstance(quantizer, FSQConfig):
         return FiniteScalarQuantizer(quantizer.levels, latent_dim=config.latent_dim)
     codebook_dim = quantizer.codebook_dim or config.latent_dim
+    zero = {"has_zero": True} if quantizer.vbr_slope else {}  # of EMA codebooks, the configuration saw to it
     codebooks = CODEBOOKS[quantizer.update](
         quantizer.num_quantizers,
         quantizer.codebook_size,
@@ -272,6 +304,7 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         decay=quantizer.decay,
         dead_threshold=quantizer.dead_threshold,
         normalize=quantizer.normalize,
+        **zero,
     )
     if quantizer.structure == "split":
         assert quantizer.split_at is not None  # the configuration saw to it

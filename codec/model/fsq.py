@@ -47,7 +47,7 @@ class FiniteScalarQuantizer(Quantizer):
     def _vectors(self, latents: Tensor) -> Tensor:
         return torch.tanh(super()._vectors(latents))
 
-    def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
+    def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
         cells = ((vectors.float() + 1) / 2 * self.levels).long().clamp_min(0)  # what is not a number is in the first
         return self.digits_to_codes(torch.minimum(cells, self.levels - 1))[None]  # and exactly 1 in the last one
 
@@ -55,7 +55,7 @@ class FiniteScalarQuantizer(Quantizer):
         return (2 * self.codes_to_digits(codes[0]) + 1) / self.levels - 1
 
     def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
-        codes = self._search(vectors.detach(), 1)
+        codes = self._search(vectors.detach(), 1, None)
         counted = codes[0] if valid is None else codes[0, valid]
         counts = torch.bincount(counted, minlength=self.codebook_size).float()[None]
         none = vectors.new_zeros(len(vectors))

@@ -102,7 +102,14 @@ class Quantizer(nn.Module):
             self.project_in = start_as_identity(Pointwise(latent_dim, codebook_dim))
             self.project_out = start_as_identity(Pointwise(codebook_dim, latent_dim))
 
-    def encode(self, latents: Tensor, num_quantizers: int | None = None, *, beam: int = 1) -> Tensor:
+    def encode(
+        self,
+        latents: Tensor,
+        num_quantizers: int | None = None,
+        *,
+        beam: int = 1,
+        num_active: Tensor | None = None,
+    ) -> Tensor:
         """Map latents to codes.
 
         Args:
@@ -110,6 +117,8 @@ class Quantizer(nn.Module):
             num_quantizers: Use the first so many levels; all by default.
             beam: Paths kept in the search, see `codec.model.beam`. 1 is the greedy search. A quantizer of one level or
                 of independent parts has nothing to search.
+            num_active: Levels used by each frame, int `[B, F]`, at least 1; codes of the others are 0. For codebooks
+                with a codeword of zeros; all levels by default.
 
         Returns:
             Codes int64 `[B, K, F]`.
@@ -121,7 +130,11 @@ class Quantizer(nn.Module):
         levels = self.num_quantizers if num_quantizers is None else num_quantizers
         with full_precision(latents.device):
             vectors = self._vectors(latents)
-            codes = self._search(vectors, levels) if beam == 1 else self._search_beam(vectors, levels, beam)
+            active = None if num_active is None else num_active.flatten()
+            if beam == 1:
+                codes = self._search(vectors, levels, active)
+            else:
+                codes = self._search_beam(vectors, levels, beam, active)
         return rearrange(codes, "k (b f) -> b k f", b=len(latents))
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -140,11 +153,13 @@ class Quantizer(nn.Module):
 
         Args:
             latents: `[B, D, F]`.
-            num_active: Levels used by each item, int `[B]`, 1 .. K (quantizer dropout); all by default.
+            num_active: Levels used by each item, int `[B]`, or by each frame, `[B, F]`, 1 .. K; all by default.
             mask: True where a frame is real, bool `[B, F]`; padded frames enter no loss and no statistic.
         """
         batch, _, num_frames = latents.shape
-        active = None if num_active is None else num_active.repeat_interleave(num_frames)
+        active = num_active
+        if num_active is not None:
+            active = num_active.flatten() if num_active.ndim == 2 else num_active.repeat_interleave(num_frames)
         with full_precision(latents.device):
             vectors = self._vectors(latents)
             result = self._quantize(vectors, active, None if mask is None else mask.flatten())
@@ -161,9 +176,10 @@ class Quantizer(nn.Module):
         if mask is None and num_active is None:
             return distance.mean() / self.num_quantizers
         levels = self.num_quantizers if num_active is None else num_active
+        distance = distance / (levels if num_active is None or num_active.ndim == 2 else num_active[:, None])
         if mask is None:
-            return (distance.mean(dim=1) / levels).mean()
-        return ((distance * mask).sum(dim=1) / (mask.sum(dim=1).clamp_min(1) * levels)).mean()
+            return distance.mean()
+        return ((distance * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)).mean()
 
     def bypass(self, latents: Tensor) -> QuantizerOutput:
         """Pass latents through code space unquantized: the warm-up before the codebooks are initialised."""
@@ -215,16 +231,16 @@ class Quantizer(nn.Module):
         """Zero, with a gradient of zero for the parameters of codewords: every process must have one for each."""
         return torch.zeros(())
 
-    def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
-        """Codes `[k, M]` of vectors `[M, d]`."""
+    def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
+        """Codes `[k, M]` of vectors `[M, d]`, of which each uses `num_active` `[M]` levels, or all."""
         raise NotImplementedError
 
-    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int) -> Tensor:
+    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int, num_active: Tensor | None) -> Tensor:
         """Codes `[k, M]` of vectors `[M, d]` by a search that keeps `beam` paths, where there is something to search.
 
         A quantizer that has more to choose between than one code at a time says so here.
         """
-        return self._search(vectors, num_quantizers)
+        return self._search(vectors, num_quantizers, num_active)
 
     def _lookup(self, codes: Tensor) -> Tensor:
         """Vectors `[..., d]` of codes `[k, ...]`."""

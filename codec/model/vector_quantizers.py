@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.model.beam import extend, slice_length, trace_back
+from codec.model.beam import extend, keep_unless, slice_length, trace_back
 from codec.model.codebooks import Codebooks, Statistics
 from codec.model.estimators import Estimator, straight_through
 from codec.model.initialization import Initialization
@@ -98,37 +98,45 @@ class VectorQuantizer(Quantizer):
         table = self.codebooks.table
         return 0.0 * table.sum() if self.has_codebook_loss else table.new_zeros(())
 
-    def _search(self, vectors: Tensor, num_quantizers: int) -> Tensor:
+    def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
         table = self.codebooks.table.detach()[:num_quantizers]
         rest, codes = vectors.detach(), []
         for level, (codebook, energy) in enumerate(zip(table, energies(table), strict=True)):
             indices = match(self._part(level, rest), codebook, energy, normalize=self.codebooks.normalize)
+            if num_active is not None:
+                indices = torch.where(num_active > level, indices, 0)
             rest = rest - self._place(level, codebook.index_select(0, indices))
             codes.append(indices)
         return torch.stack(codes)
 
-    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int) -> Tensor:
+    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int, num_active: Tensor | None) -> Tensor:
         """Codes `[k, M]` of vectors `[M, d]`: of the paths that were kept, that with the least squared error.
 
         Where codewords are chosen by direction (`normalize`) the beam chooses by error all the same: what is decoded
         are codewords with their gain.
         """
         if num_quantizers == 1:
-            return self._search(vectors, num_quantizers)
+            return self._search(vectors, num_quantizers, num_active)
         vectors, table = vectors.detach(), self.codebooks.table.detach()[:num_quantizers]
         length = slice_length(beam, self.codebook_size, vectors.device)
-        slices = (
-            torch.split(vectors, length) if len(vectors) > length else [vectors]
-        )  # a graph has no use for the split
         norms = energies(table)
-        return torch.cat([self._search_slice(each, table, norms, beam) for each in slices], dim=1)
+        if len(vectors) <= length:  # a graph has no use for the split
+            return self._search_slice(vectors, num_active, table, norms, beam)
+        slices = torch.split(vectors, length)
+        active = [None] * len(slices) if num_active is None else torch.split(num_active, length)
+        found = [self._search_slice(*each, table, norms, beam) for each in zip(slices, active, strict=True)]
+        return torch.cat(found, dim=1)
 
-    def _search_slice(self, vectors: Tensor, table: Tensor, norms: Tensor, beam: int) -> Tensor:
+    def _search_slice(
+        self, vectors: Tensor, num_active: Tensor | None, table: Tensor, norms: Tensor, beam: int
+    ) -> Tensor:
         rest, extensions = vectors[:, None], []
         for level, (codebook, energy) in enumerate(zip(table, norms, strict=True)):
             num_kept = 1 if level + 1 == len(table) else min(beam, rest.shape[1] * self.codebook_size)
             parts = self._part(level, rest.flatten(0, 1))
             extension = extend(rest, parts, codebook, energy, num_kept)
+            if num_active is not None and level:
+                extension = keep_unless(num_active > level, extension)
             before = rest.gather(1, extension.paths[:, :, None].expand(-1, -1, rest.shape[-1]))
             rest = before - self._place(level, functional.embedding(extension.indices, codebook))
             extensions.append(extension)
@@ -211,8 +219,10 @@ class ProductQuantizer(VectorQuantizer):
         size = codewords.shape[-1]
         return functional.pad(codewords, (level * size, (self.num_quantizers - 1 - level) * size))
 
-    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int) -> Tensor:
-        return self._search(vectors, num_quantizers)  # parts are independent: the nearest of each is the nearest of all
+    def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int, num_active: Tensor | None) -> Tensor:
+        return self._search(
+            vectors, num_quantizers, num_active
+        )  # parts are independent: the nearest of each is the nearest of all
 
 
 class SplitQuantizer(VectorQuantizer):

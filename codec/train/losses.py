@@ -6,7 +6,7 @@ adversarial losses with the discriminators.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ SILENCE_POWER = 3e-8  # a target quieter than -75 dBFS is judged as if it had th
 ERROR_FLOOR = 1e-3  # beyond a signal-to-noise ratio of 30 dB there is little left to gain
 FFT_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 NUM_MELS = (5, 8, 12, 20, 40, 80, 128)
+LEVEL_FLOOR = 1e-6  # power of a band, -40 dB below that of the item
 LEVEL_EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
 
 
@@ -174,29 +175,37 @@ class _LogMelDistance(torch.autograd.Function):
         return spectrum * (slope * gradient), None, None
 
 
-@torch.no_grad()
-def level_error(audio: Tensor, target: Tensor, sample_rate: int) -> Tensor:
-    """Mean absolute difference of the levels of frequency bands (dB) in frames of 64 ms: no loss, but always logged.
+class BandLevels(NamedTuple):
+    """How the levels of frequency bands of decoded audio differ from those of the original."""
 
-    It shows at once what other figures hid: bands that come out too quiet or too loud.
+    energy: Tensor
+    """Mean absolute natural logarithm of the ratio of a band's energies over a whole item; a loss."""
+    error_db: Tensor
+    """Mean absolute difference of the levels of frames of 64 ms (dB), without gradient: it shows at once what other
+    figures hid, bands that come out too quiet or too loud."""
+
+
+def compare_levels(audio: Tensor, target: Tensor, sample_rate: int) -> BandLevels:
+    """Compare the levels of the bands between `LEVEL_EDGES_HZ`.
 
     Args:
         audio: Decoded audio `[B, 1, T]`.
         target: Original audio `[B, 1, T]`.
         sample_rate: Hz.
-
-    Returns:
-        Scalar, of the bands between `LEVEL_EDGES_HZ`.
     """
     fft_size = 4 * round(0.016 * sample_rate)
     window = torch.hann_window(fft_size, device=audio.device)
+    window = window / window.norm()
     frequency = torch.arange(fft_size // 2 + 1, device=audio.device) * (sample_rate / fft_size)
     edges = torch.tensor(LEVEL_EDGES_HZ, device=audio.device)
     inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
     bands = inside[inside.any(dim=1)].float()
+    powers = []
     with full_precision(audio.device):
-        levels = [
-            (bands @ stft(each.squeeze(1).float(), fft_size, fft_size // 2, window).abs().square() + 1e-3).log10()
-            for each in to_one_loudness(audio, target)
-        ]
-        return 10 * (levels[0] - levels[1]).abs().mean()
+        for each in to_one_loudness(audio, target):
+            spectrum = stft(each.squeeze(1), fft_size, fft_size // 2, window)
+            powers.append(bands @ (spectrum.real.square() + spectrum.imag.square()) + LEVEL_FLOOR)
+        ours, theirs = powers
+        energy = (ours.mean(dim=-1) / theirs.mean(dim=-1)).log().abs().mean()
+        error = 10 * (ours.detach() / theirs).log10().abs().mean()
+    return BandLevels(energy, error)

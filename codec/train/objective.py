@@ -13,7 +13,7 @@ from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
 from codec.train.envelopes import EnvelopeCorrelation
-from codec.train.losses import MelDistance, level_error, squared_error, to_one_loudness, waveform_loss
+from codec.train.losses import MelDistance, compare_levels, squared_error, to_one_loudness, waveform_loss
 from codec.train.loudness import LoudnessError
 from codec.train.published import published_loss
 
@@ -68,9 +68,12 @@ class WeightedObjective:
         terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
+        if self.mel is not None:
+            levels = compare_levels(audio, batch.audio, self.sample_rate)
+            terms["energy"] = Term(weights.energy, levels.energy)
         terms = {name: term for name, term in terms.items() if term.weight}
         if self.mel is not None:
-            terms["level_error"] = Term(0.0, level_error(audio, batch.audio, self.sample_rate))
+            terms["level_error_db"] = Term(0.0, levels.error_db)
         return terms
 
 
