@@ -125,3 +125,11 @@ def test_short_clips(num_samples):
 def test_inputs_that_do_not_fit_are_refused(audio, target):
     with pytest.raises(AudioError):
         measure_bands(audio, target, RATE)
+
+
+def test_a_frequency_on_an_edge_is_of_the_band_above():
+    """A Hann frame spreads a tone over three bins by 1 : 4 : 1; one of them is below the edge."""
+    result = measure_bands(np.zeros(RATE), tone(1000), RATE)
+    level_db = 10 * math.log10(0.1**2 / 2)
+    expected = [level_db + 10 * math.log10(share) - FLOOR_DB for share in (1 / 6, 5 / 6)]
+    assert result.level_error[2:4] == pytest.approx(expected, abs=0.01)

@@ -97,6 +97,15 @@ def test_speaker_does_not_depend_on_a_level_below_30_db(with_speaker):
     assert speaker_similarity(0.001 * other, 0.02 * ours, RATE) == pytest.approx(expected, abs=1e-5)
 
 
+def test_speaker_hears_quiet_speech_at_30_db(with_speaker):
+    ours = clip("en-us")[:50_000].double()
+    ours /= ours.square().mean().sqrt()
+    quiet, raised, loud = (10 ** (level_db / 20) * ours for level_db in (-35, -30, -20))
+    embed = judges._load_speaker().embed
+    assert torch.allclose(embed(quiet), embed(raised), atol=1e-6)
+    assert not torch.allclose(embed(loud), embed(raised), atol=1e-3)
+
+
 def test_speaker_of_silence_for_speech_is_the_end_of_the_scale(with_speaker):
     assert speaker_similarity(np.zeros(RATE * 2), clip("en-us")[: RATE * 2], RATE) == 0
 
