@@ -119,7 +119,13 @@ class EvalOptions(ModelOptions):
     bitrates: Annotated[tuple[str, ...], _shown("B...")] = ()
     """bit/s per channel, 1500 or 1.5k: the most levels that do not exceed each. If not given: all, 1/2, 1/4."""
     metrics: Annotated[tuple[str, ...], _shown("NAME...")] = ()
-    """mel si_sdr snr stoi pesq_wb; all that are installed if not given."""
+    """mel si_sdr snr stoi pesq_wb dnsmos speaker; all that are installed if not given."""
+    gains: Annotated[tuple[float, ...], _shown("DB...")] = (0.0,)
+    """Code and judge each clip at these gains (dB), each against the clip at that gain: 0 -20 -40. 0 if not given."""
+    beam: Annotated[int | None, _shown("N")] = None
+    """Candidates that the search in the quantizer keeps; as in files if not given."""
+    jobs: Annotated[int, arg(metavar="N")] = 1
+    """Processes that share the files, with one thread each; 0: one a processor."""
     split: Annotated[str, arg(metavar="NAME")] = "valid"
     """Rows of a manifest to use."""
     kinds: Annotated[tuple[str, ...], _shown("KIND...")] = ()

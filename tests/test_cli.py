@@ -701,16 +701,20 @@ class TestEval:
         assert code == 0
         lines = out.splitlines()
         assert lines[0] == "2 files, 0.7 s of audio, float32"
-        assert lines[2].split() == ["num_quantizers", "bitrate", "mel", "si_sdr"]
-        assert [line.split()[:2] for line in lines[3:5]] == [["1", "1600"], ["2", "3200"]]
-        assert lines[6].split() == ["level", "usage", "perplexity", "entropy", "(bit)"]
-        assert [line.split()[0] for line in lines[7:9]] == ["1", "2"]
-        assert lines[9].startswith("ideal entropy coding of all levels: ") and lines[9].endswith(" of 3.20 kbit/s")
+        assert lines[2].split() == ["num_quantizers", "bitrate", "nominal_bitrate", "mel", "si_sdr"]
+        assert [line.split()[::2][:2] for line in lines[3:5]] == [["1", "1600"], ["2", "3200"]]
+        assert [line.split(",")[0] for line in lines if line.endswith("by band")] == ["1 level", "2 levels"]
+        health = lines[-4:]
+        assert health[0].split() == ["level", "usage", "perplexity", "entropy", "(bit)"]
+        assert [line.split()[0] for line in health[1:3]] == ["1", "2"]
+        assert health[3].startswith("ideal entropy coding of all levels: ") and health[3].endswith(" of 3.20 kbit/s")
 
         report = json.loads(Path("out/results.json").read_text())
         assert report["model"]["identity"] == model_identity(load_codec(model)).hex()
         assert report["versions"]["packages"]["torch"] == torch.__version__.split("+")[0]
         assert [row["num_quantizers"] for row in report["means"]] == [1, 2]
+        assert report["band_edges_hz"][-2:] == [3000, 4000] and report["beam"] is None
+        assert [len(values) for row in report["files"] for values in row["bands"].values()] == [7, 7, 7] * 4
         assert [(row["path"], row["num_quantizers"]) for row in report["files"]] == [
             *(("a.wav", 1), ("a.wav", 2)),
             *(("b.wav", 1), ("b.wav", 2)),
@@ -723,6 +727,41 @@ class TestEval:
             "usage": 2,
         }
         one_line(call(cli.eval_main, *words), "codec-eval: out/results.json is already there: give --overwrite")
+
+    def test_rates_are_those_of_the_files_that_codec_encode_writes(self, call: Call) -> None:
+        """Of a stereo file at another rate too, by the table and the report."""
+        noise("a.wav", seed=1)
+        noise("b.wav", 9000, 4001, 2, seed=2)
+        code, out, _ = call(cli.eval_main, "a.wav", "b.wav", "--bitrates", "3200", "--metrics", "mel", "-o", "r.json")
+        assert code == 0 and call(cli.encode_main, "a.wav", "b.wav", "-o", "codes/")[0] == 0
+        report = json.loads(Path("r.json").read_text())
+        sizes = [Path("codes", name).stat().st_size for name in ("a.codec", "b.codec")]
+        assert [row["num_bytes"] for row in report["files"]] == sizes
+        seconds = [sf.info(name).duration for name in ("a.wav", "b.wav")]
+        rates = [8 * size / second for size, second in zip(sizes, seconds, strict=True)]
+        assert [row["bitrate"] for row in report["files"]] == pytest.approx(rates, rel=1e-3)
+        assert report["means"][0]["bitrate"] == pytest.approx(8 * sum(sizes) / sum(seconds), rel=1e-3)
+        assert out.splitlines()[3].split()[1] == f"{report['means'][0]['bitrate']:.0f}"
+
+    def test_gains(self, call: Call) -> None:
+        noise("a.wav", seed=1)
+        code, out, _ = call(cli.eval_main, "a.wav", "--metrics", "mel", "--gains", "0", "-20", "-20", "-o", "r.json")
+        assert code == 0 and out.count("Gain 0 dB\n") == out.count("Gain -20 dB\n") == 1
+        means = json.loads(Path("r.json").read_text())["means"]
+        assert [(row["gain_db"], row["num_quantizers"]) for row in means] == [(0, 1), (0, 2), (-20, 1), (-20, 2)]
+
+    def test_no_nan_in_the_report(self, call: Call) -> None:
+        """A silent file among the others is null where it has no value, and counted."""
+        noise("a.wav", seed=1)
+        sf.write("silent.wav", np.zeros(8000), 16_000)
+        code, out, _ = call(
+            cli.eval_main, "a.wav", "silent.wav", "--metrics", "snr", "--bitrates", "3200", "-o", "r.json"
+        )
+        report = json.loads(Path("r.json").read_text(), parse_constant=pytest.fail)
+        assert code == 0 and "files without a finite value, left out of the mean: 1 of snr" in out
+        assert report["files"][1]["snr"] is None and report["files"][1]["bands"]["energy"] == [None] * 7
+        assert report["means"][0]["snr"] == report["files"][0]["snr"]
+        assert report["means"][0]["left_out"] == {"snr": 1, "bands": [1] * 7}
 
     def test_manifest(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only rows of the split and kinds are judged; a metric that is not installed is named."""
@@ -745,12 +784,18 @@ class TestEval:
             (["gone.wav"], "no file or folder gone.wav"),
             ([], "nothing to do: give files or folders"),
             (["a.wav", "--metrics", "beauty"], "unknown metric 'beauty': choose from mel"),
+            (["a.wav", "a.wav", "b.wav", "--jobs", "-1"], "jobs is -1, but must be at least 0"),
+            (
+                ["a.wav", "b.wav", "--mode", "onnx", "--jobs", "2", "--metrics", "mel"],
+                "a model in mode onnx can't be sent to other processes: give --jobs 1",
+            ),
             (["a.wav", "--bitrates", "800"], "bitrate 800 bit/s is below the lowest of this model"),
             (["text.wav", "a.wav", "--metrics", "mel"], "text.wav is not audio"),
         ],
     )
     def test_refused(self, call: Call, words: list[str], reason: str) -> None:
         noise("a.wav")
+        noise("b.wav")
         Path("text.wav").write_text("no audio")
         one_line(call(cli.eval_main, *words), f"codec-eval: {reason}")
 

@@ -1,17 +1,23 @@
 import copy
+import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from models import tiny_codec
+from models import tiny_codec, tiny_tables
 from tiny_runs import buzz
 
-import codec.eval.evaluate as evaluate_module
+import codec.eval.file_judge as file_judge
 from codec.audio import load_audio
+from codec.bitstream import Bitstream
+from codec.compression import compress_file
 from codec.errors import AudioError, ConfigError
-from codec.eval.evaluate import Evaluation, count_codes, evaluate, format_table
+from codec.eval.bands import Bands, measure_bands
+from codec.eval.evaluate import evaluate
+from codec.eval.file_judge import count_codes
 from codec.eval.metrics import snr
 from codec.model.quantizers import codebook_health
 
@@ -39,9 +45,10 @@ def test_rows_are_files_and_levels(codec, files):
         (str(path), levels) for path in files for levels in (1, 4)
     ]
     assert [row["seconds"] for row in result.rows] == pytest.approx([0.2, 0.2, 0.1, 0.1])
-    assert [row["bitrate"] for row in result.rows] == [800 * 4, 800 * 16] * 2  # 16 kHz / 20 samples, 4 bit a code
+    mono, stereo = [800 * 4, 800 * 16], [2 * 800 * 4, 2 * 800 * 16]  # 16 kHz / 20 samples, 4 bit a code
+    assert [row["nominal_bitrate"] for row in result.rows] == [*mono, *stereo]
     assert result.seconds == pytest.approx(0.3)
-    assert all(list(row)[-2:] == ["snr", "mel"] for row in result.rows)
+    assert all(list(row)[-3:] == ["snr", "mel", "bands"] for row in result.rows)
 
 
 def test_a_score_is_that_of_the_decoded_file(codec, files):
@@ -59,22 +66,38 @@ def test_means_are_over_files(codec, files):
     result = evaluate(codec, files, num_quantizers=[1, 3], metrics=["snr", "mel"], progress=False)
     for levels, mean in zip((1, 3), result.means, strict=True):
         rows = [row for row in result.rows if row["num_quantizers"] == levels]
-        assert list(mean) == ["num_quantizers", "bitrate", "snr", "mel"]
-        assert mean["num_quantizers"] == levels and mean["bitrate"] == rows[0]["bitrate"]
+        assert list(mean) == [
+            *("gain_db", "num_quantizers", "bitrate", "nominal_bitrate", "snr", "mel", "bands", "left_out"),
+        ]
+        assert mean["num_quantizers"] == levels and mean["gain_db"] == 0
+        assert mean["bitrate"] == pytest.approx(8 * (rows[0]["num_bytes"] + rows[1]["num_bytes"]) / 0.3)
+        assert mean["nominal_bitrate"] == pytest.approx(levels * 3200 * (0.2 + 2 * 0.1) / 0.3)
+        assert mean["left_out"] == {"bands": [*[0] * 7, 1, 1]}  # the second file is of 8 kHz
+        for field in Bands._fields:
+            first, second = (row["bands"][field] for row in rows)
+            expected = [*((a + b) / 2 for a, b in zip(first[:7], second[:7], strict=True)), *first[7:]]
+            assert mean["bands"][field] == pytest.approx(expected)
         for metric in ("snr", "mel"):
             assert mean[metric] == pytest.approx((rows[0][metric] + rows[1][metric]) / 2)
 
 
 @pytest.mark.parametrize(
     ("scores", "mean"),
-    [([1.0, 4.0], 2.5), ([math.nan, 4.0], 4.0), ([math.nan, math.nan], math.nan)],
+    [
+        ([1.0, 4.0], 2.5),
+        ([math.nan, 4.0], 4.0),
+        ([2.0, -math.inf], 2.0),
+        ([math.inf, -math.inf], math.nan),
+        ([math.nan, math.nan], math.nan),
+    ],
 )
 def test_a_file_without_a_score_is_left_out_of_the_mean(codec, files, monkeypatch, scores, mean):
     left = iter(scores)
-    monkeypatch.setattr(evaluate_module, "measure", lambda *_: {"stoi": next(left)})
+    monkeypatch.setattr(file_judge, "measure", lambda *_: {"stoi": next(left)})
     result = evaluate(codec, files, num_quantizers=[1], metrics=["stoi"], progress=False)
     assert [row["stoi"] for row in result.rows] == pytest.approx(scores, nan_ok=True)
     assert result.means[0]["stoi"] == pytest.approx(mean, nan_ok=True)
+    assert result.means[0]["left_out"].get("stoi", 0) == sum(not math.isfinite(score) for score in scores)
 
 
 def test_health_is_that_of_all_codes(codec, files):
@@ -93,14 +116,16 @@ def test_health_is_that_of_all_codes(codec, files):
 def test_codes_are_compared_with_those_of_a_reference(codec, files):
     """One frame of the reference starts with another codeword."""
     other = copy.deepcopy(codec)
-    encode = other.encode
+    encode_frames = other.encode_frames
 
-    def differing(audio):
-        codes = encode(audio)
-        codes[0, 1, 0] = (codes[0, 1, 0] + 1) % 16
+    def differing(audio, num_quantizers, cache, **how):
+        is_first = not cache  # block of the file
+        codes = encode_frames(audio, num_quantizers, cache, **how)
+        if is_first:
+            codes[0, 1, 0] = (codes[0, 1, 0] + 1) % 16
         return codes
 
-    other.encode = differing
+    other.encode_frames = differing
     result = evaluate(codec, files, num_quantizers=[1], metrics=[], reference=other, progress=False)
     num_frames = codec.num_frames(3200) + 2 * codec.num_frames(1600)
     assert result.agreement.tolist() == pytest.approx([1, 1 - len(files) / num_frames, 1, 1])
@@ -116,7 +141,7 @@ def test_evaluation_changes_no_weight_and_keeps_no_gradient(files, monkeypatch):
     codec = tiny_codec().requires_grad_(True)
     before = {name: tensor.clone() for name, tensor in codec.state_dict().items()}
     judged = []
-    monkeypatch.setattr(evaluate_module, "measure", lambda decoded, *_: judged.append(decoded) or {"mel": 0.0})
+    monkeypatch.setattr(file_judge, "measure", lambda decoded, *_: judged.append(decoded) or {"mel": 0.0})
     evaluate(codec, files[:1], num_quantizers=[4], metrics=["mel"], progress=False)
     assert len(judged) == 1 and not judged[0].requires_grad
     for name, tensor in codec.state_dict().items():
@@ -130,14 +155,73 @@ def test_wrong_input_is_refused(codec, files, tmp_path):
         evaluate(codec, [tmp_path / "missing.wav"], num_quantizers=[1], metrics=[], progress=False)
 
 
-def test_table_is_aligned():
-    means = [
-        {"num_quantizers": 1, "bitrate": 750.0, "mel": 1.23456, "si_sdr": -3.0},
-        {"num_quantizers": 16, "bitrate": 12_000.0, "mel": 0.3, "si_sdr": math.nan},
-    ]
-    health = codebook_health(torch.ones(1, 2))
-    assert format_table(Evaluation([], means, health, 1.0, None)).splitlines() == [
-        "num_quantizers  bitrate    mel  si_sdr",
-        "             1      750  1.235      -3",
-        "            16    12000    0.3     nan",
-    ]
+def test_a_score_by_band_is_that_of_the_decoded_file(codec, files):
+    (row,) = evaluate(codec, files[:1], num_quantizers=[2], metrics=[], progress=False).rows
+    audio = load_audio(files[0], RATE)
+    decoded = codec.decode(codec.encode(audio)[:, :2], audio.shape[-1])
+    expected = measure_bands(decoded[0].detach(), audio[0], RATE)
+    for field in Bands._fields:
+        assert row["bands"][field] == pytest.approx(getattr(expected, field), abs=1e-3)
+
+
+@pytest.mark.parametrize("with_tables", [False, True])
+@pytest.mark.parametrize("beam", [1, None])
+def test_the_rate_is_that_of_the_file_on_disk(files, tmp_path, with_tables, beam):
+    codec = tiny_codec()
+    if with_tables:
+        codec.entropy = tiny_tables(codec, load_audio(files[0], RATE))
+    result = evaluate(codec, files, num_quantizers=[1, 4], metrics=[], beam=beam, progress=False)
+    for row in result.rows:
+        target = tmp_path / "a.codec"
+        compress_file(codec, Path(row["path"]), target, num_quantizers=row["num_quantizers"], overwrite=True)
+        assert row["num_bytes"] == target.stat().st_size
+        assert row["bitrate"] == pytest.approx(8 * target.stat().st_size / sf.info(row["path"]).duration)
+
+
+def test_what_is_decoded_is_what_the_file_holds(codec, files, monkeypatch):
+    """A file that holds other codes than were found is judged by those."""
+    read = Bitstream.from_bytes
+
+    def damaged(data, **how):
+        bitstream = read(data, **how)
+        return dataclasses.replace(bitstream, codes=np.zeros_like(bitstream.codes))
+
+    expected = evaluate(codec, files[:1], num_quantizers=[4], metrics=["mel"], progress=False).rows[0]["mel"]
+    monkeypatch.setattr(file_judge.Bitstream, "from_bytes", damaged)
+    assert evaluate(codec, files[:1], num_quantizers=[4], metrics=["mel"], progress=False).rows[0]["mel"] != expected
+
+
+def test_a_clip_at_a_gain_is_that_clip_scaled(codec, files, tmp_path):
+    gains = (0.0, -20.0)
+    result = evaluate(codec, files[:1], num_quantizers=[1, 4], metrics=["mel", "snr"], gains_db=gains, progress=False)
+    assert [(row["gain_db"], row["num_quantizers"]) for row in result.rows] == [(0, 1), (0, 4), (-20, 1), (-20, 4)]
+    assert [(mean["gain_db"], mean["num_quantizers"]) for mean in result.means] == [(0, 1), (0, 4), (-20, 1), (-20, 4)]
+    assert result.seconds == pytest.approx(0.2)
+    samples, _ = sf.read(files[0], dtype="float32")
+    sf.write(tmp_path / "quiet.wav", samples * np.float32(0.1), RATE, "FLOAT")
+    quiet = evaluate(codec, [tmp_path / "quiet.wav"], num_quantizers=[1, 4], metrics=["mel", "snr"], progress=False)
+    for row, expected in zip(result.rows[2:], quiet.rows, strict=True):
+        assert row["num_bytes"] == expected["num_bytes"]
+        assert row["mel"] == pytest.approx(expected["mel"], abs=1e-4)
+        assert row["bands"]["energy"] == pytest.approx(expected["bands"]["energy"], abs=1e-3)
+
+
+def test_a_silent_and_a_constant_clip_leave_the_means_finite(codec, files, tmp_path):
+    sf.write(tmp_path / "silent.wav", np.zeros(3200), RATE, "FLOAT")
+    sf.write(tmp_path / "constant.wav", np.full(3200, 0.1), RATE, "FLOAT")
+    paths = [files[0], tmp_path / "silent.wav", tmp_path / "constant.wav"]
+    result = evaluate(codec, paths, num_quantizers=[2], metrics=["mel", "snr", "si_sdr"], progress=False)
+    (mean,) = result.means
+    assert result.rows[1]["snr"] == -math.inf and result.rows[2]["si_sdr"] == -math.inf
+    assert mean["snr"] == pytest.approx((result.rows[0]["snr"] + result.rows[2]["snr"]) / 2)
+    assert mean["si_sdr"] == result.rows[0]["si_sdr"]
+    assert mean["left_out"] == {"snr": 1, "si_sdr": 2, "bands": [1, *[2] * 8]}
+    assert mean["bands"]["energy"][1:] == result.rows[0]["bands"]["energy"][1:]
+    values = [mean["mel"], mean["snr"], mean["si_sdr"], *(value for field in mean["bands"].values() for value in field)]
+    assert all(map(math.isfinite, values))
+
+
+def test_the_identity_is_known_only_while_it_is_asked_for(files):
+    codec = tiny_codec()
+    evaluate(codec, files, num_quantizers=[1], metrics=[], progress=False)
+    assert codec.identity is None

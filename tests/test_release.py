@@ -135,29 +135,52 @@ def test_figures_of_this_model_are_in_the_card(released, run, data, tmp_path):
         "model": {"identity": result.identity.hex()},
         "mode": "float32",
         "seconds": 12.4,
-        "means": [{"num_quantizers": 3, "bitrate": 9600.0, "mel": 0.71235, "si_sdr": None}],
+        "means": [
+            {
+                "gain_db": 0.0,
+                "num_quantizers": 3,
+                "bitrate": 8123.4,
+                "nominal_bitrate": 9600.0,
+                "mel": 0.71235,
+                "si_sdr": None,
+                "bands": {"energy": [0.1]},
+                "left_out": {"si_sdr": 2, "bands": [0]},
+            }
+        ],
         "files": [{"path": "a.wav"}, {"path": "b.wav"}, {"path": "a.wav"}],
     }
     path = tmp_path / "results.json"
     path.write_text(json.dumps(report))
     release_codec(run, tmp_path / "a", tiny_recipe(data), about="x", figures=path)
     card = (tmp_path / "a" / "README.md").read_text()
-    assert "Means over 2 files, 12 s of audio, measured by codec-eval in mode float32; bitrate in bit/s." in card
-    assert "| num_quantizers | bitrate | mel | si_sdr |\n|---|---|---|---|\n| 3 | 9600 | 0.712 | - |\n" in card
+    assert "Means over 2 files, 12 s of audio, measured by codec-eval in mode float32. bitrate is that" in card
+    head = "| num_quantizers | bitrate | nominal_bitrate | mel | si_sdr |\n|---|---|---|---|---|"
+    assert f"{head}\n| 3 | 8123 | 9600 | 0.712 | - |\n" in card and "gain_db" not in card
     report["model"]["identity"] = model_identity(load_codec(run)).hex()
+    report["means"].append(report["means"][0] | {"gain_db": -20.0})
     path.write_text(json.dumps(report))
     release_codec(run, tmp_path / "b", tiny_recipe(data), about="x", figures=path)
-    assert "in mode float32, before its weights were rounded;" in (tmp_path / "b" / "README.md").read_text()
+    card = (tmp_path / "b" / "README.md").read_text()
+    assert "in mode float32, before its weights were rounded." in card
+    assert "| gain_db | num_quantizers |" in card and "\n| 0 | 3 | 8123 |" in card and "\n| -20 | 3 | 8123 |" in card
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         (
-            json.dumps({"model": {"identity": "0"}, "mode": "x", "seconds": 1, "means": [{}], "files": []}),
+            json.dumps(
+                {"model": {"identity": "0"}, "mode": "x", "seconds": 1, "means": [{"nominal_bitrate": 1}], "files": []}
+            ),
             "another model",
         ),
         ("{}", "not what codec-eval writes"),
+        (
+            json.dumps(
+                {"model": {"identity": "0"}, "mode": "x", "seconds": 1, "means": [{"bitrate": 9600}], "files": []}
+            ),
+            "no rates of files, so it is of an earlier version",
+        ),
         ("[", "can't read"),
     ],
 )

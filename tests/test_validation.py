@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from models import tiny_codec
 from tiny_runs import tiny_recipe, write_clips
 
 import codec.train.validation as validation_module
 from codec.errors import ConfigError
+from codec.eval.bands import describe_bands
 from codec.eval.evaluate import evaluate
 from codec.train.validation import Validator
 
@@ -83,6 +86,9 @@ def test_scores_go_to_every_tracker(clips, only_mel):
         assert list(recorder.values) == [7]
         for mean, rate in zip(expected.means, ("3.2kbps", "12.8kbps"), strict=True):
             assert values[f"valid/mel_{rate}"] == mean["mel"] and values[f"valid/snr_{rate}"] == mean["snr"]
+            for band, name in enumerate(describe_bands(expected.edges_hz)):
+                for field in ("energy", "level_error"):
+                    assert values[f"valid/{field}_{name}Hz_{rate}"] == mean["bands"][field][band]
         assert [values[f"valid_usage/level_{level}"] for level in (1, 2, 3, 4)] == expected.health.usage.tolist()
         assert values["valid/entropy_bitrate"] == pytest.approx(float(expected.health.entropy.sum()) * 800)
         assert not recorder.sounds and not recorder.figures
@@ -101,3 +107,25 @@ def test_samples_are_decoded_files(clips, only_mel):
         assert original.shape == decoded.shape == (num_samples,)
         expected = codec.decode(codec.encode(original[None, None]), num_samples)[0, 0]
         assert torch.equal(decoded, expected)
+
+
+def test_slow_judges_are_left_out_and_the_search_is_greedy(clips, monkeypatch):
+    asked = {}
+
+    def record(*_, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel", "pesq_wb", "dnsmos", "speaker"))
+    monkeypatch.setattr(validation_module, "evaluate", record)
+    with pytest.raises(KeyboardInterrupt):
+        Validator(sorted(clips.iterdir()), num_quantizers=[1], num_samples_logged=0).validate(tiny_codec(), [], 7)
+    assert asked["metrics"] == ["mel", "pesq_wb"] and asked["beam"] == 1 and "jobs" not in asked
+
+
+def test_what_has_no_value_is_not_logged(tmp_path, only_mel):
+    sf.write(tmp_path / "silent.wav", np.zeros(3200), 16_000, "FLOAT")
+    recorder = Recorder()
+    Validator([tmp_path / "silent.wav"], num_quantizers=[1], num_samples_logged=0).validate(tiny_codec(), [recorder], 7)
+    assert "valid/mel_3.2kbps" in recorder.values[7] and "valid/snr_3.2kbps" not in recorder.values[7]
+    assert all(np.isfinite(value) for value in recorder.values[7].values())

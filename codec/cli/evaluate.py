@@ -1,11 +1,10 @@
 """codec-eval: judge a model on files."""
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codec.cli.loading import in_mode, load_original
 from codec.config import to_dict
@@ -25,7 +24,7 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.output is not None:
         check_outputs([options.output], options.overwrite)
     from codec.eval.evaluate import evaluate as judge
-    from codec.eval.evaluate import format_table
+    from codec.eval.report import format_evaluation
 
     paths = _eval_paths(options)
     original = load_original(options)
@@ -38,9 +37,13 @@ def evaluate(argv: Sequence[str]) -> int:
         paths,
         num_quantizers=sorted(levels),
         metrics=options.metrics or _installed_metrics(),
+        gains_db=list(dict.fromkeys(options.gains)),
+        beam=options.beam,
+        jobs=options.jobs,
         reference=None if codec is original else original,
     )
-    print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio, {options.mode}\n\n{format_table(evaluation)}\n")
+    print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio, {options.mode}\n")
+    print(f"{format_evaluation(evaluation)}\n")
     print(_describe_health(codec, evaluation))
     if options.output is not None:
         _write_report(options, codec, evaluation)
@@ -69,9 +72,8 @@ def _installed_metrics() -> tuple[str, ...]:
     available = available_metrics()
     for name in METRICS:
         if name not in available:
-            print(
-                f"codec-eval: without {name}: to have it, run  pip install {OPTIONAL_PACKAGES[name]}", file=sys.stderr
-            )
+            packages = " ".join(OPTIONAL_PACKAGES[name])
+            print(f"codec-eval: without {name}: to have it, run  pip install {packages}", file=sys.stderr)
     return available
 
 
@@ -90,23 +92,23 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
 
 def _write_report(options: EvalOptions, codec: "Codec", evaluation: "Evaluation") -> None:
     from codec.compression import new_file
+    from codec.eval.report import finite_or_null
     from codec.pretrained import model_identity
     from codec.train.rundir import describe_environment
-
-    def finite(row: dict[str, Any]) -> dict[str, Any]:  # JSON has no infinity: null
-        return {key: None if value in (math.inf, -math.inf) or value != value else value for key, value in row.items()}
 
     report = {
         "model": {"identity": model_identity(codec).hex(), "config": to_dict(codec.config)},
         "mode": options.mode,
         "device": str(codec.device),
         "versions": describe_environment(),
+        "beam": options.beam,
         "seconds": evaluation.seconds,
-        "means": [finite(row) for row in evaluation.means],
-        "files": [finite(row) for row in evaluation.rows],
+        "band_edges_hz": evaluation.edges_hz,
+        "means": evaluation.means,
+        "files": evaluation.rows,
         "levels": {name: values.tolist() for name, values in evaluation.health._asdict().items()},
         "agreement": None if evaluation.agreement is None else evaluation.agreement.tolist(),
     }
     assert options.output is not None
     with new_file(options.output, overwrite=options.overwrite) as file:
-        file.write(json.dumps(report, indent=1, allow_nan=False).encode() + b"\n")
+        file.write(json.dumps(finite_or_null(report), indent=1, allow_nan=False).encode() + b"\n")

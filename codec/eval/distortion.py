@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from codec.eval.evaluate import count_codes
+from codec.eval.file_judge import count_codes
 from codec.eval.rate_distortion import scalar_distortion, scalar_use
 from codec.model.codec import Codec
 from codec.model.quantizers import CodebookHealth, codebook_health

@@ -1,102 +1,138 @@
-"""Judge a codec on files: metrics per file and bitrate, their means, and how well each codebook is used."""
+"""Judge a codec on files: rates, metrics and bands per file, their means, and how well each codebook is used."""
 
+import contextlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from codec.audio import load_audio
-from codec.eval.metrics import measure
+from codec.eval.bands import Bands, band_edges
+from codec.eval.file_judge import FileJudge, FileResult
+from codec.eval.processes import judge_files
 from codec.model.codec import Codec
 from codec.model.quantizers import CodebookHealth, codebook_health
+from codec.pretrained import model_identity
 
 
 class Evaluation(NamedTuple):
     """Result of `evaluate`."""
 
     rows: list[dict[str, Any]]
-    """One per file and number of levels: path, seconds, num_quantizers, bitrate (bit/s) and the metrics."""
-    means: list[dict[str, float]]
-    """One per number of levels: num_quantizers, bitrate, and each metric's mean over the files where it is defined."""
+    """One per file, gain and number of levels, in this order: path, gain_db (dB), seconds, num_quantizers, num_bytes
+    and bitrate (bit/s) of its `.codec` file, header and all channels included, nominal_bitrate (bit/s) of its codes
+    before entropy coding, each metric by name, and bands: `codec.eval.bands.Bands` by name."""
+    means: list[dict[str, Any]]
+    """One per gain and number of levels: gain_db, num_quantizers, bitrate and nominal_bitrate (bit/s; all bits by all
+    seconds), each metric's mean over the files where it is finite, bands: likewise, and left_out: for each metric how
+    many files are not in its mean, where there are any, and for "bands" how many are not in each band's."""
     health: CodebookHealth
-    """Of every level over all files."""
+    """Of every level over all files and gains."""
     seconds: float
-    """Audio that was judged."""
+    """Length of the files together."""
     agreement: Tensor | None
     """Share of codes `[K]` that are those of the reference, where there is one."""
+    edges_hz: list[float]
+    """Of the bands."""
 
 
-@torch.no_grad()
 def evaluate(
     codec: Codec,
     paths: Sequence[Path],
     *,
     num_quantizers: Sequence[int],
     metrics: Sequence[str],
+    gains_db: Sequence[float] = (0.0,),
+    beam: int | None = None,
+    jobs: int = 1,
     reference: Codec | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Encode and decode files and measure the result at the model's sample rate.
+    """Write files in memory as codec-encode would, decode them, and measure the result at the model's sample rate.
 
     Args:
         codec: In eval mode.
         paths: Audio files of any rate; channels are coded separately and averaged.
-        num_quantizers: Numbers of levels to decode with.
+        num_quantizers: Numbers of levels to judge.
         metrics: Names that `codec.eval.metrics.measure` knows.
+        gains_db: Each clip is coded at each of these (dB), and judged against the clip at that gain.
+        beam: Candidates of the search in the quantizer; None: as for files.
+        jobs: Processes that share the files, with one thread each; 1: this one, 0: one a processor.
         reference: The same model in another mode, whose codes are compared.
         progress: Show a progress bar.
 
     Raises:
         AudioError: A file can't be read.
+        ConfigError: A metric is unknown or its package is not installed, there are not so many levels, or other
+            processes can't have the model.
     """
-    counts = torch.zeros(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
-    equal = torch.zeros(codec.quantizer.num_quantizers)
-    rows: list[dict[str, Any]] = []
-    for path in tqdm(paths, desc="evaluating", unit="file", disable=not progress, leave=False, delay=2):
-        audio = load_audio(path, codec.sample_rate)
-        codes = codec.encode(audio.transpose(0, 1).to(codec.device))
-        counts += count_codes(codes, codec.quantizer.codebook_size).cpu()
-        if reference is not None:
-            equal += (reference.encode(audio.transpose(0, 1).to(codec.device)) == codes).sum(dim=(0, 2)).cpu()
-        for levels in num_quantizers:
-            decoded = codec.decode(codes[:, :levels], audio.shape[-1]).transpose(0, 1).cpu()
-            scores = measure(decoded[0], audio[0], codec.sample_rate, metrics)
-            facts = {"seconds": audio.shape[-1] / codec.sample_rate, **_rate(codec, levels)}
-            rows.append({"path": str(path), **facts, **scores})
-    means = [_rate(codec, levels) | _means(rows, levels, metrics) for levels in num_quantizers]
-    seconds = sum(row["seconds"] for row in rows) / max(len(num_quantizers), 1)
-    agreement = None if reference is None else equal / counts.sum(dim=-1)
-    return Evaluation(rows, means, codebook_health(counts), seconds, agreement)
+    judge = FileJudge(codec, tuple(num_quantizers), tuple(metrics), tuple(gains_db), beam, reference)
+    with _known_identity(codec), _known_identity(reference):
+        files = judge_files(judge, paths, jobs)
+        bar = tqdm(files, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
+        results = list(bar)
+    rows = [row for result in results for row in result.rows]
+    means = []
+    for gain_db, levels in itertools.product(judge.gains_db, judge.num_quantizers):
+        group = [row for row in rows if (row["gain_db"], row["num_quantizers"]) == (gain_db, levels)]
+        means.append(_means(group, metrics))
+    health, seconds = codebook_health(_count(results)), sum(result.seconds for result in results)
+    return Evaluation(rows, means, health, seconds, _agreement(results), band_edges(codec.sample_rate))
 
 
-def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
-    """Uses of every codeword `[K, N]` in codes `[B, K, F]`."""
-    return torch.stack([torch.bincount(level.flatten(), minlength=codebook_size) for level in codes.unbind(1)])
+def finite_mean(values: Sequence[float]) -> float:
+    """Mean of the values that are finite; nan if none is."""
+    kept = [value for value in values if math.isfinite(value)]
+    return sum(kept) / len(kept) if kept else math.nan
 
 
-def format_table(evaluation: Evaluation) -> str:
-    """Means as aligned text, one line a bitrate."""
-    names = list(evaluation.means[0])
-    table = [names, *([_cell(mean[name]) for name in names] for mean in evaluation.means)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(names))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table)
+def _means(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
+    """The rows of one gain and number of levels to one."""
+    seconds = sum(row["seconds"] for row in rows)
+    nominal_bits = sum(row["nominal_bitrate"] * row["seconds"] for row in rows)
+    scores = {name: [row[name] for row in rows] for name in metrics}
+    # A band without a value in one field has none in the others.
+    bands = {name: list(zip(*(row["bands"][name] for row in rows), strict=True)) for name in Bands._fields}
+    return {
+        "gain_db": rows[0]["gain_db"],
+        "num_quantizers": rows[0]["num_quantizers"],
+        "bitrate": 8 * sum(row["num_bytes"] for row in rows) / seconds,
+        "nominal_bitrate": nominal_bits / seconds,
+        **{name: finite_mean(values) for name, values in scores.items()},
+        "bands": {name: [finite_mean(values) for values in columns] for name, columns in bands.items()},
+        "left_out": {name: num for name, values in scores.items() if (num := _num_left_out(values))}
+        | {"bands": [_num_left_out(values) for values in bands["energy"]]},
+    }
 
 
-def _cell(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # a bitrate of 12000 is not 1.2e+04
+def _num_left_out(values: Sequence[float]) -> int:
+    return sum(not math.isfinite(value) for value in values)
 
 
-def _rate(codec: Codec, levels: int) -> dict[str, float]:
-    return {"num_quantizers": levels, "bitrate": levels * codec.config.bits_per_level}
+def _count(results: Sequence[FileResult]) -> Tensor:
+    """Uses of every codeword over all files, `[K, N]`."""
+    return torch.from_numpy(np.sum([result.counts for result in results], axis=0))
 
 
-def _means(rows: Sequence[dict[str, Any]], levels: int, metrics: Sequence[str]) -> dict[str, float]:
-    means = {}
-    for metric in metrics:
-        values = [row[metric] for row in rows if row["num_quantizers"] == levels and not math.isnan(row[metric])]
-        means[metric] = sum(values) / len(values) if values else math.nan
-    return means
+def _agreement(results: Sequence[FileResult]) -> Tensor | None:
+    """Share of equal codes over all files, `[K]`; None if nothing was compared."""
+    found = [result.num_equal for result in results if result.num_equal is not None]
+    return torch.from_numpy(np.sum(found, axis=0)) / _count(results).sum(dim=-1) if found else None
+
+
+@contextlib.contextmanager
+def _known_identity(codec: Codec | None) -> Iterator[None]:
+    """Work out a model's identity once, not for every file; afterwards it may change again."""
+    if codec is None or codec.identity is not None:
+        yield
+        return
+    codec.identity = model_identity(codec)
+    try:
+        yield
+    finally:
+        codec.identity = None

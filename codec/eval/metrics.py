@@ -9,20 +9,17 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from codec.errors import AudioError, ConfigError, require
+from codec.eval.judges import dnsmos, speaker_similarity
+from codec.eval.pairs import SPEECH_RATE, Samples, check_pair, float64, ratio_db, speech_pair
 from codec.train.mel import LOG_FLOOR, mel_filterbank
-
-Samples = Tensor | npt.NDArray[np.floating]
 
 NUM_MELS = 80
 MEL_FRAME_S = 0.064  # 1024 samples at 16 kHz
-PERCEPTUAL_RATE = 16_000  # of STOI and PESQ-WB (Hz)
 STOI_MIN_S = 0.4  # 30 frames of 25.6 ms with hop 12.8 ms
 PESQ_MIN_SCORE = 1.04  # what P.862.2 maps the lowest score of P.862, -0.5, to
 
@@ -51,7 +48,7 @@ def mel_distance(audio: Samples, target: Samples, sample_rate: int) -> float:
         frames = padded.unfold(0, fft_size, fft_size // 4)
         return torch.matmul(torch.fft.rfft(frames * window).abs(), filterbank).clamp_min(LOG_FLOOR).log()
 
-    ours, theirs = _pair(audio, target)
+    ours, theirs = check_pair(audio, target)
     return float((log_mel(ours) - log_mel(theirs)).abs().mean())
 
 
@@ -63,8 +60,8 @@ def snr(audio: Samples, target: Samples) -> float:
     Raises:
         AudioError: The two are not of one shape [T] with T >= 1.
     """
-    ours, theirs = _pair(audio, target)
-    return _ratio_db(theirs.square().sum(), (ours - theirs).square().sum())
+    ours, theirs = check_pair(audio, target)
+    return ratio_db(theirs.square().sum(), (ours - theirs).square().sum())
 
 
 def si_sdr(audio: Samples, target: Samples) -> float:
@@ -78,11 +75,11 @@ def si_sdr(audio: Samples, target: Samples) -> float:
     Raises:
         AudioError: The two are not of one shape [T] with T >= 1.
     """
-    ours, theirs = (samples - samples.mean() for samples in _pair(audio, target))
+    ours, theirs = (samples - samples.mean() for samples in check_pair(audio, target))
     if _is_zero(ours) or _is_zero(theirs):
         return -math.inf
     scaled = torch.dot(ours, theirs) / torch.dot(theirs, theirs) * theirs
-    return _ratio_db(scaled.square().sum(), (ours - scaled).square().sum())
+    return ratio_db(scaled.square().sum(), (ours - scaled).square().sum())
 
 
 def stoi(audio: Samples, target: Samples, sample_rate: int) -> float:
@@ -96,13 +93,13 @@ def stoi(audio: Samples, target: Samples, sample_rate: int) -> float:
         ConfigError: pystoi is not installed.
     """
     pystoi = require("pystoi", "eval")
-    ours, theirs = _perceptual_pair(audio, target, sample_rate)
-    if len(theirs) < STOI_MIN_S * PERCEPTUAL_RATE or not theirs.any():
+    ours, theirs = (samples.numpy() for samples in speech_pair(audio, target, sample_rate))
+    if len(theirs) < STOI_MIN_S * SPEECH_RATE or not theirs.any():
         return math.nan
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
         try:
-            return float(pystoi.stoi(theirs, ours, PERCEPTUAL_RATE))
+            return float(pystoi.stoi(theirs, ours, SPEECH_RATE))
         except RuntimeWarning:
             return math.nan
 
@@ -119,11 +116,11 @@ def pesq_wb(audio: Samples, target: Samples, sample_rate: int) -> float:
         ConfigError: pesq is not installed.
     """
     pesq = require("pesq", "eval")
-    ours, theirs = _perceptual_pair(audio, target, sample_rate)
+    ours, theirs = (samples.numpy() for samples in speech_pair(audio, target, sample_rate))
     if not ours.any() or not theirs.any():
         return PESQ_MIN_SCORE if theirs.any() else math.nan
     try:
-        return float(pesq.pesq(PERCEPTUAL_RATE, theirs, ours, "wb"))
+        return float(pesq.pesq(SPEECH_RATE, theirs, ours, "wb"))
     except (pesq.NoUtterancesError, pesq.BufferTooShortError):
         return math.nan
 
@@ -134,15 +131,28 @@ METRICS: dict[str, Callable[[Samples, Samples, int], float]] = {
     "snr": lambda audio, target, sample_rate: snr(audio, target),
     "stoi": stoi,
     "pesq_wb": pesq_wb,
+    "dnsmos": dnsmos,
+    "speaker": speaker_similarity,
 }
-OPTIONAL_PACKAGES = {"stoi": "pystoi", "pesq_wb": "pesq"}
+JUDGES = ("dnsmos", "speaker")
+"""Networks that no loss of ours is modelled on: the slowest metrics."""
+OPTIONAL_PACKAGES = {
+    "stoi": ("pystoi",),
+    "pesq_wb": ("pesq",),
+    "dnsmos": ("speechmos", "onnxruntime"),
+    "speaker": ("--no-deps resemblyzer",),
+}
+"""What a metric needs, as pip takes it. Of resemblyzer only the weights are used: its own requirements, one of which
+no longer imports beside setuptools 82 and later, are not needed."""
 
 
 def available_metrics() -> tuple[str, ...]:
-    """List the names that `measure` takes here: all, less those whose package is not installed."""
-    return tuple(
-        name for name in METRICS if name not in OPTIONAL_PACKAGES or importlib.util.find_spec(OPTIONAL_PACKAGES[name])
-    )
+    """List the names that `measure` takes here: all, less those whose packages are not installed."""
+
+    def is_installed(package: str) -> bool:
+        return importlib.util.find_spec(package.split()[-1]) is not None
+
+    return tuple(name for name in METRICS if all(map(is_installed, OPTIONAL_PACKAGES.get(name, ()))))
 
 
 def measure(audio: Samples, target: Samples, sample_rate: int, metrics: Sequence[str]) -> dict[str, float]:
@@ -164,7 +174,7 @@ def measure(audio: Samples, target: Samples, sample_rate: int, metrics: Sequence
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ConfigError(f"unknown metric {unknown[0]!r}: choose from {', '.join(METRICS)}")
-    ours, theirs = _float64(audio), _float64(target)
+    ours, theirs = float64(audio), float64(target)
     if ours.shape != theirs.shape or ours.dim() not in (1, 2) or not ours.numel():
         raise AudioError(f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}: pass one shape, [T] or [C, T]")
     num_samples = ours.shape[-1]
@@ -172,44 +182,6 @@ def measure(audio: Samples, target: Samples, sample_rate: int, metrics: Sequence
     return {name: sum(METRICS[name](*pair, sample_rate) for pair in pairs) / len(pairs) for name in metrics}
 
 
-def _float64(samples: Samples) -> Tensor:
-    """Copy to float64 on the CPU, where an energy keeps its small parts."""
-    if isinstance(samples, Tensor):
-        return samples.detach().cpu().double().contiguous()
-    return torch.from_numpy(np.array(samples, dtype=np.float64))
-
-
 def _is_zero(samples: Tensor) -> bool:
     """Tell rounding from signal in what is left after removal of a mean of the order of 1."""
     return float(samples.abs().amax()) < 1e-14
-
-
-def _pair(audio: Samples, target: Samples) -> tuple[Tensor, Tensor]:
-    ours, theirs = _float64(audio), _float64(target)
-    if ours.shape != theirs.shape or ours.dim() != 1 or not len(ours):
-        raise AudioError(
-            f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}: pass two signals of one shape [T]"
-        )
-    if not (ours.isfinite().all() and theirs.isfinite().all()):
-        raise AudioError("audio or target holds NaN or Inf: metrics need finite samples")
-    return ours, theirs
-
-
-def _perceptual_pair(
-    audio: Samples, target: Samples, sample_rate: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """As `_pair`, resampled to 16 kHz, as arrays."""
-    ours, theirs = _pair(audio, target)
-    if sample_rate != PERCEPTUAL_RATE:
-        from codec.resampling import resample  # late, so that the other metrics need neither soundfile nor soxr
-
-        ours = resample(ours, sample_rate, PERCEPTUAL_RATE).double()
-        theirs = resample(theirs, sample_rate, PERCEPTUAL_RATE).double()
-    return ours.numpy(), theirs.numpy()
-
-
-def _ratio_db(signal: Tensor, noise: Tensor) -> float:
-    """10 log10(signal / noise), also where one of them is zero; no noise at all is inf."""
-    if noise == 0:
-        return math.inf
-    return float(10 * torch.log10(signal / noise))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from codec.errors import ConfigError
 from codec.eval.operations import count_operations, count_parameters
+from codec.eval.report import scalars
 from codec.model.codec import Codec
 from codec.pretrained import WEIGHTS_FILE, model_identity
 from codec.recipe import DataConfig, Recipe
@@ -36,8 +37,8 @@ The weights are under Apache-2.0, like the code.
 class Figures(NamedTuple):
     """What codec-eval measured."""
 
-    means: list[dict[str, float | None]]
-    """One a bitrate."""
+    means: list[dict[str, Any]]
+    """One a gain and bitrate."""
     num_files: int
     seconds: float
     """Of audio."""
@@ -96,6 +97,8 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
         figures = Figures(list(report["means"]), num_files, float(report["seconds"]), str(report["mode"]), rounded)
         if not figures.means:
             raise ValueError("no means")
+        if any("nominal_bitrate" not in mean for mean in figures.means):
+            raise ValueError("no rates of files, so it is of an earlier version")
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path} is not what codec-eval writes with -o: {error!r}") from error
     if not known:
@@ -147,19 +150,22 @@ def _training(recipe: Recipe, source: Path) -> dict[str, str]:
 
 
 def _describe_figures(figures: Figures) -> str:
-    rows = [{name: _number(name, value) for name, value in row.items()} for row in figures.means]
+    gains = {mean.get("gain_db") for mean in figures.means}
+    shown = [({"gain_db": mean["gain_db"]} if len(gains) > 1 else {}) | scalars(mean) for mean in figures.means]
+    rows = [{name: _number(name, value) for name, value in row.items()} for row in shown]
     table = _table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
     before = "" if figures.rounded else ", before its weights were rounded"
     return (
         f"## Figures\n\nMeans over {figures.num_files} files, {figures.seconds:.0f} s of audio, measured by codec-eval "
-        f"in mode {figures.mode}{before}; bitrate in bit/s.\n\n{table}\n\n"
+        f"in mode {figures.mode}{before}. bitrate is that of the .codec files, header included, nominal_bitrate that "
+        f"of their codes before entropy coding (bit/s).\n\n{table}\n\n"
     )
 
 
 def _number(name: str, value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.0f}" if name in ("bitrate", "num_quantizers") else f"{value:.3f}"
+    return f"{value:.0f}" if name in ("bitrate", "nominal_bitrate", "num_quantizers", "gain_db") else f"{value:.3f}"
 
 
 def _table(rows: list[tuple[str, ...]]) -> str:

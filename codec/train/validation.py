@@ -1,14 +1,17 @@
 """Validation during training: held-out files through `codec.eval`, numbers, pictures and audio to the trackers."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from codec.audio import load_audio
+from codec.eval.bands import describe_bands
 from codec.eval.evaluate import evaluate
 from codec.eval.figures import spectrogram_figure
-from codec.eval.metrics import available_metrics
+from codec.eval.metrics import JUDGES, available_metrics
 from codec.model.codec import Codec
 from codec.recipe import DataConfig, Recipe
 from codec.train.data import data_root, list_items
@@ -42,18 +45,20 @@ class Validator:
 
     def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
         """Judge `codec`, report to the trackers, and return the score: mean mel distance, lower is better."""
-        evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=available_metrics())
+        metrics = [name for name in available_metrics() if name not in JUDGES]  # those take longer than all the rest
+        evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
         values: dict[str, float] = {}
         for mean in evaluation.means:
-            rate = f"{mean['bitrate'] / 1000:g}kbps"
-            values |= {f"valid/{name}_{rate}": mean[name] for name in available_metrics()}
+            rate = f"{mean['num_quantizers'] * codec.config.bits_per_level / 1000:g}kbps"
+            scores = {name: mean[name] for name in metrics} | _by_band(mean["bands"], evaluation.edges_hz)
+            values |= {f"valid/{name}_{rate}": score for name, score in scores.items() if math.isfinite(score)}
         for level, usage in enumerate(evaluation.health.usage.tolist()):
             values[f"valid_usage/level_{level + 1}"] = usage
         values["valid/entropy_bitrate"] = float(evaluation.health.entropy.sum()) * codec.config.frame_rate
         for tracker in trackers:
             tracker.scalars(values, step)
         self._log_samples(codec, trackers, step)
-        return sum(mean["mel"] for mean in evaluation.means) / len(evaluation.means)
+        return statistics.fmean(mean["mel"] for mean in evaluation.means)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
         """Nothing: the last validation says it all."""
@@ -68,3 +73,12 @@ class Validator:
                 tracker.audio(f"sample_{number}/decoded", decoded, codec.sample_rate, step)
                 tracker.audio(f"sample_{number}/original", original, codec.sample_rate, step)
                 tracker.figure(f"sample_{number}", spectrogram_figure(original, decoded, codec.sample_rate), step)
+
+
+def _by_band(bands: dict[str, list[float]], edges_hz: Sequence[float]) -> dict[str, float]:
+    """Energy and level error (dB) under names such as energy_250-500Hz."""
+    return {
+        f"{field}_{name}Hz": value
+        for field in ("energy", "level_error")
+        for name, value in zip(describe_bands(edges_hz), bands[field], strict=True)
+    }

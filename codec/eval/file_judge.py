@@ -1,0 +1,116 @@
+"""Judge a codec on one file: what its `.codec` file holds is decoded and measured, and its bytes are counted.
+
+in.wav --load_audio--> audio --gain--> scaled --compress--> Bitstream --to_bytes--> bytes --decompress--> decoded
+(scaled, decoded) --measure, measure_bands--> a row
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from codec.audio import load_audio
+from codec.bitstream import Bitstream
+from codec.compression import compress, decompress, entropy_coder
+from codec.eval.bands import measure_bands
+from codec.eval.metrics import measure
+from codec.model.codec import Codec
+
+
+class FileResult(NamedTuple):
+    """Of one file."""
+
+    rows: list[dict[str, Any]]
+    """One per gain and number of levels, in this order; see `codec.eval.evaluate.Evaluation`."""
+    seconds: float
+    """Its length."""
+    counts: npt.NDArray[np.int64]
+    """Uses of every codeword `[K, N]` in its files of all levels, over all gains."""
+    num_equal: npt.NDArray[np.int64] | None
+    """How many of these codes are those of the reference, `[K]`."""
+
+
+@dataclass(frozen=True)
+class FileJudge:
+    """Judges files, one a call; it can be sent to another process.
+
+    Attributes:
+        codec: On any device, in eval mode.
+        num_quantizers: Numbers of levels to judge.
+        metrics: Names that `codec.eval.metrics.measure` knows.
+        gains_db: The clip is coded and judged at each of these (dB).
+        beam: Candidates of the search in the quantizer; None: as for files. With 1 a file of fewer levels is the first
+            part of one of all levels, and is cut from it; else every number of levels is searched for itself.
+        reference: The same model in another mode, whose codes are compared.
+    """
+
+    codec: Codec
+    num_quantizers: tuple[int, ...]
+    metrics: tuple[str, ...]
+    gains_db: tuple[float, ...]
+    beam: int | None
+    reference: Codec | None
+
+    @torch.no_grad()
+    def __call__(self, path: Path) -> FileResult:
+        """Code, decode and measure a file.
+
+        Raises:
+            AudioError: It can't be read.
+            ConfigError: A metric is unknown or its package is not installed, or there are not so many levels.
+        """
+        audio = load_audio(path, self.codec.sample_rate)
+        seconds = audio.shape[-1] / self.codec.sample_rate
+        quantizer = self.codec.quantizer
+        counts = torch.zeros(quantizer.num_quantizers, quantizer.codebook_size, dtype=torch.int64)
+        num_equal = torch.zeros(quantizer.num_quantizers, dtype=torch.int64)
+        rows = []
+        for gain_db in self.gains_db:
+            scaled = audio * 10 ** (gain_db / 20)
+            whole = _compress(self.codec, scaled, None, self.beam)
+            codes = torch.from_numpy(whole.codes)
+            counts += count_codes(codes, quantizer.codebook_size)
+            if self.reference is not None:
+                theirs = _compress(self.reference, scaled, None, self.beam).codes
+                num_equal += (torch.from_numpy(theirs) == codes).sum(dim=(0, 2))
+            for bitstream in self._files(whole, scaled):
+                row = {"path": str(path), "gain_db": gain_db, "seconds": seconds}
+                rows.append(row | self._judge(bitstream, scaled))
+        return FileResult(rows, seconds, counts.numpy(), None if self.reference is None else num_equal.numpy())
+
+    def _files(self, whole: Bitstream, audio: Tensor) -> Iterator[Bitstream]:
+        """The files of the numbers of levels, given that of all levels."""
+        for levels in self.num_quantizers:
+            if self.beam == 1 or levels == whole.header.num_quantizers:
+                yield whole.keep_quantizers(levels)
+            else:
+                yield _compress(self.codec, audio, levels, self.beam)
+
+    def _judge(self, bitstream: Bitstream, audio: Tensor) -> dict[str, Any]:
+        data = bitstream.to_bytes()
+        decoded = decompress(self.codec, Bitstream.from_bytes(data, coder=entropy_coder(self.codec)))[0]
+        sample_rate = self.codec.sample_rate
+        return {
+            "num_quantizers": bitstream.header.num_quantizers,
+            "num_bytes": len(data),
+            "bitrate": 8 * len(data) * sample_rate / audio.shape[-1],
+            "nominal_bitrate": bitstream.bitrate,
+            **measure(decoded, audio[0], sample_rate, self.metrics),
+            "bands": measure_bands(decoded, audio[0], sample_rate)._asdict(),
+        }
+
+
+def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
+    """Uses of every codeword `[K, N]` in codes `[B, K, F]`."""
+    return torch.stack([torch.bincount(level.flatten(), minlength=codebook_size) for level in codes.unbind(1)])
+
+
+def _compress(codec: Codec, audio: Tensor, num_quantizers: int | None, beam: int | None) -> Bitstream:
+    """The file of audio `[1, C, T]` that codec-encode would write."""
+    del beam  # codec.compression.compress has no beam yet: with it, add  **({} if beam is None else {"beam": beam})
+    return compress(codec, audio, num_quantizers=num_quantizers)

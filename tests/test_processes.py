@@ -1,0 +1,74 @@
+import pytest
+import torch
+from models import tiny_codec
+from tiny_runs import write_clips
+
+import codec.eval.processes as processes
+from codec.errors import AudioError, ConfigError
+from codec.eval.evaluate import evaluate
+from codec.eval.file_judge import FileJudge
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return sorted(write_clips(tmp_path_factory.mktemp("clips")).iterdir())
+
+
+def judge(**changes):
+    plain = {"codec": tiny_codec(), "num_quantizers": (1, 4), "metrics": ("mel",), "gains_db": (0.0,)}
+    return FileJudge(**plain | {"beam": None, "reference": None} | changes)
+
+
+def test_two_processes_give_what_one_gives(clips):
+    """In the order of the files, whose first is the longest. One thread each: see conftest.py."""
+    codec = tiny_codec()
+    options = {"num_quantizers": [1, 4], "metrics": ["mel", "si_sdr", "snr"], "gains_db": [0.0, -20.0]}
+    one, two = (evaluate(codec, clips, jobs=jobs, reference=tiny_codec(), progress=False, **options) for jobs in (1, 2))
+    assert one.rows == two.rows and one.means == two.means and one.seconds == two.seconds
+    assert [row["path"] for row in two.rows[::4]] == [str(path) for path in clips]
+    for ours, theirs in zip(one.health, two.health, strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(one.agreement, two.agreement) and one.agreement.tolist() == [1, 1, 1, 1]
+
+
+def test_a_file_that_can_not_be_read_is_named(clips, tmp_path):
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        list(processes.judge_files(judge(), [clips[0], tmp_path / "gone.wav", *clips[1:]], 2))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "num_files", "processors", "expected"),
+    [(0, 6, 3, 3), (8, 2, 3, 2), (0, 6, 1, None), (4, 1, 3, None), (1, 6, 3, None)],
+)
+def test_no_more_processes_than_files(clips, monkeypatch, jobs, num_files, processors, expected):
+    started = []
+
+    class Pool:
+        def __init__(self, jobs, *_):
+            started.append(jobs)
+
+        def map(self, call, paths):
+            return map(str, paths)
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(processes, "num_processors", lambda: processors)
+    assert len(list(processes.judge_files(judge(metrics=()), clips[:num_files], jobs))) == num_files
+    assert started == ([] if expected is None else [expected])
+
+
+def test_what_can_not_be_sent_is_refused(clips):
+    with pytest.raises(ConfigError, match="jobs is -2"):
+        list(processes.judge_files(judge(), clips, -2))
+    elsewhere = judge(codec=tiny_codec().to("meta"))
+    with pytest.raises(ConfigError, match="judge on the CPU, not on meta: give --device cpu or --jobs 1"):
+        list(processes.judge_files(elsewhere, clips, 2))
+
+
+def test_progress_is_over_files(clips, monkeypatch):
+    seen = []
+    monkeypatch.setattr("codec.eval.evaluate.tqdm", lambda files, **how: seen.append(how["total"]) or files)
+    evaluate(tiny_codec(), clips, num_quantizers=[1], metrics=[], progress=False)
+    assert seen == [len(clips)]
