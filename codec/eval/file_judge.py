@@ -17,6 +17,7 @@ from torch import Tensor
 from codec.audio import load_audio
 from codec.bitstream import Bitstream
 from codec.compression import compress, decompress, entropy_coder
+from codec.config import FILE_BEAM
 from codec.eval.bands import measure_bands
 from codec.eval.metrics import measure
 from codec.model.codec import Codec
@@ -44,8 +45,8 @@ class FileJudge:
         num_quantizers: Numbers of levels to judge.
         metrics: Names that `codec.eval.metrics.measure` knows.
         gains_db: The clip is coded and judged at each of these (dB).
-        beam: Candidates of the search in the quantizer; None: as for files. With 1 a file of fewer levels is the first
-            part of one of all levels, and is cut from it; else every number of levels is searched for itself.
+        beam: Paths of the search in the quantizer; None: as for files. Every number of levels is encoded for itself:
+            the first levels of a file of all are not what a search for these alone finds.
         reference: The same model in another mode, whose codes are compared.
     """
 
@@ -86,10 +87,8 @@ class FileJudge:
     def _files(self, whole: Bitstream, audio: Tensor) -> Iterator[Bitstream]:
         """The files of the numbers of levels, given that of all levels."""
         for levels in self.num_quantizers:
-            if self.beam == 1 or levels == whole.header.num_quantizers:
-                yield whole.keep_quantizers(levels)
-            else:
-                yield _compress(self.codec, audio, levels, self.beam)
+            is_whole = levels == whole.header.num_quantizers
+            yield whole if is_whole else _compress(self.codec, audio, levels, self.beam)
 
     def _judge(self, bitstream: Bitstream, audio: Tensor) -> dict[str, Any]:
         data = bitstream.to_bytes()
@@ -112,5 +111,4 @@ def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
 
 def _compress(codec: Codec, audio: Tensor, num_quantizers: int | None, beam: int | None) -> Bitstream:
     """The file of audio `[1, C, T]` that codec-encode would write."""
-    del beam  # codec.compression.compress has no beam yet: with it, add  **({} if beam is None else {"beam": beam})
-    return compress(codec, audio, num_quantizers=num_quantizers)
+    return compress(codec, audio, num_quantizers=num_quantizers, beam=FILE_BEAM if beam is None else beam)
