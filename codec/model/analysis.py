@@ -55,7 +55,7 @@ class SignalAnalysis(nn.Module):
         """Map audio `[B, 1, F * hop_length]` to features `[B, num_low + num_levels, F]`, float32."""
         with full_precision(audio.device):
             audio = with_left_context(self, audio.to(self.low_basis.dtype), self.model.hop_length, cache)
-            hops = audio.reshape(len(audio), -1, self.model.hop_length)
+            hops = audio.reshape(audio.shape[0], -1, self.model.hop_length)
             frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
             coefficients = frames @ self.low_basis
             power = (coefficients.square() + (frames @ self.quadrature).square()) / 2
@@ -63,16 +63,16 @@ class SignalAnalysis(nn.Module):
             high_levels = (self._high_power(audio) + FLOOR).log()
             coefficients = coefficients / low_amplitudes(low_levels, self.low_interpolation)
             levels = torch.cat([low_levels, high_levels], dim=-1)
-            return torch.cat([coefficients, (levels - LEVEL_MEAN) / LEVEL_SCALE], dim=-1).mT
+            return torch.cat([coefficients, (levels - LEVEL_MEAN) / LEVEL_SCALE], dim=-1).transpose(1, 2)
 
     def _high_power(self, audio: Tensor) -> Tensor:
         """Power densities `[B, F, SUBFRAMES * num_bands]` above the cutoff, of windows of a hop every subframe."""
-        parts = audio.reshape(len(audio), -1, self.model.subframe)
+        parts = audio.reshape(audio.shape[0], -1, self.model.subframe)
         count = parts.shape[1] - SUBFRAMES
         windows = torch.cat([parts[:, shift : shift + count] for shift in range(SUBFRAMES)], dim=-1)
         real, imag = (windows @ self.window_bins).chunk(2, dim=-1)
         power = (real.square() + imag.square()) @ self.high_bands
-        return power.reshape(len(audio), -1, SUBFRAMES * self.model.num_bands)
+        return power.reshape(audio.shape[0], -1, SUBFRAMES * self.model.num_bands)
 
 
 def without_mean(basis: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ START = 0.05
 class EnvelopeEncoder(nn.Module):
     """A network over the features of the signal model, and a linear map past it.
 
-    It begins as a codec: the linear map passes the low band's coefficients and the smooth part of the envelope, and the network adds
-    little to it.
+    It begins as a codec: the linear map passes the low band's coefficients and the smooth part of the envelope, and the
+    network adds little to it.
 
     Args:
         model: The signal model that the decoder shares.
