@@ -331,7 +331,7 @@ def test_a_recipe_may_be_based_on_another(recipe_file):
 
 
 def test_a_section_of_another_kind_inherits_nothing(recipe_file):
-    recipe_file.write_text('[codec.decoder]\nnum_blocks = 5\nkernel_size = 9\n')
+    recipe_file.write_text("[codec.decoder]\nnum_blocks = 5\nkernel_size = 9\n")
     child = recipe_file.with_name("child.toml")
     child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "upsample"\nchannels = 64\n')
     assert load_recipe(str(child)).codec.decoder == UpsampleDecoderConfig(channels=64)

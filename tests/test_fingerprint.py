@@ -24,7 +24,7 @@ from codec.model import layers
 from codec.pretrained import inference_tensors
 
 
-def trained_codec(name="overlap_add"):
+def trained_codec(name="harmonic_noise"):
     """A model whose branches count, as after training; they start at a tenth of their weight."""
     codec = tiny_codec(name)
     for key, tensor in codec.state_dict().items():
