@@ -319,7 +319,8 @@ def test_a_recipe_may_be_based_on_another(recipe_file):
     folder = recipe_file.parent / "variants"
     folder.mkdir()
     recipe_file.write_text(
-        'name = "basis"\nseed = 5\n[codec.encoder]\nkind = "conv"\nkernel_size = 3\nstrides = [320]\nchannels = [8]\nnum_blocks = [2]\n'
+        'name = "basis"\nseed = 5\n[codec.encoder]\nkind = "conv"\nkernel_size = 3\n'
+        "strides = [320]\nchannels = [8]\nnum_blocks = [2]\n"
         "[train]\nsteps = 7\nbatch_size = 4\n"
     )
     middle, child = folder / "middle.toml", folder / "child.toml"

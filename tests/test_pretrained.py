@@ -272,7 +272,7 @@ def test_identity_never_changes():
     codec = build_codec(tiny_config())
     for tensor in inference_tensors(codec).values():  # they share the model's memory
         tensor.copy_(torch.arange(tensor.numel()).view_as(tensor) / 64)
-    assert model_identity(codec).hex() == "541c9f90165e31e839a2cf66b9a679c7c0880ea4d1d13a0f84ea21b9f74a23d2"
+    assert model_identity(codec).hex() == "a1e105836536496733b15cd5ad7838c19836fb77b984c9e2211a4d6278137d08"
 
 
 def test_weights_of_another_grid_are_refused(tmp_path):
