@@ -14,10 +14,12 @@ one frame that is off can't hide among the others.
 size. Measured on latents: 1e-6 between float32 and float64, 7e-6 where every weight is 1e-6 off, but 5e-5 for the
 approximate GELU, 1e-3 for TF32. `MAX_DEVIATION` lies between. Decoded audio has the same rounding larger: the high
 harmonics of the rectified low band are 60 dB below it and are brought to the level of their band, rounding with them.
-Measured: 1e-4 of the size of the frame that is most off, both times; hence `MAX_AUDIO_DEVIATION`. A code may flip, at a near-tie of codewords, and then
-all later levels of its frame; the more levels, the smaller the residual that the same error acts on. With every weight
-1e-4 off, one frame in 26 flipped at the twelfth level. So each level may differ in two frames and in a share that grows
-with its number; damage that hides in this share does not hide in the sums.
+Measured: 1e-4 of the size of the frame that is most off, both times; hence `MAX_AUDIO_DEVIATION`.
+
+A code may flip, at a near-tie of codewords, and then all later levels of its frame; the more levels, the smaller the
+residual that the same error acts on. With every weight 1e-4 off, one frame in 26 flipped at the twelfth level. So each
+level may differ in two frames and in a share that grows with its number; damage that hides in this share does not hide
+in the sums.
 
 The test signal and the signs are part of the format: they never change.
 """

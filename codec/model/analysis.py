@@ -45,7 +45,7 @@ class SignalAnalysis(nn.Module):
         self._hold("quadrature", low.flip(-1).T)
         self._hold("low_bands", averages(model.low_interpolation()).T)
         self._hold("low_interpolation", model.low_interpolation())
-        self._hold("window_bins", torch.cat([bins.real, bins.imag], dim=1))
+        self._hold("window_bins", without_mean(torch.cat([bins.real, bins.imag], dim=1).T).T)
         self._hold("high_bands", averages(model.high_interpolation(frequency[inside])).T)
 
     def _hold(self, name: str, matrix: Tensor) -> None:
