@@ -9,14 +9,11 @@ what came out of the last block in a stream. So one graph is the offline codec a
 
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from codec.errors import ModelError, require
 from codec.model.codec import Codec
@@ -161,7 +158,7 @@ def _trace(codec: Codec, half: _Half, given: Tensor, names: tuple[str, str], axe
     axes = axes | {name: {0: "batch"} for name in (*inputs[1:], *outputs[1:])}
     # It warns of itself and of every size that Python sees. What matters is that the graph is right for any size, and
     # that is measured: see `codec.onnx_check`.
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _RealArithmetic():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = Path(folder, "graph.onnx")
         try:
@@ -183,56 +180,3 @@ def _trace(codec: Codec, half: _Half, given: Tensor, names: tuple[str, str], axe
         State(name, (state.shape[1], state.shape[2])) for name, state in zip(layer_names, half.states, strict=True)
     ]
     return Graph(model, *names, tuple(states), half.layers)
-
-
-class _RealArithmetic(TorchFunctionMode):
-    """Lets the model's Fourier transforms run as products with real matrices: ONNX has no complex numbers.
-
-    A complex tensor is a pair here, its real part and its imaginary part, stacked as the first axis. Transforms are of
-    the last axis.
-    """
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        chosen: Callable[..., Any] = _REAL.get(func, func)
-        return chosen(*args, **kwargs or {})
-
-
-def _polar(magnitude: Tensor, angle: Tensor) -> Tensor:
-    return torch.stack([magnitude * torch.cos(angle), magnitude * torch.sin(angle)])
-
-
-def _rfft(frames: Tensor, *, norm: Literal["ortho"]) -> Tensor:
-    basis = np.fft.rfft(np.eye(int(frames.shape[-1])), norm=norm)
-    return torch.stack([frames @ _constant(basis.real), frames @ _constant(basis.imag)])
-
-
-def _irfft(spectrum: Tensor, n: int) -> Tensor:
-    unit = np.eye(n // 2 + 1)
-    basis = np.concatenate([np.fft.irfft(unit, n), np.fft.irfft(1j * unit, n)])
-    return torch.cat([spectrum[0], spectrum[1]], dim=-1) @ _constant(basis)
-
-
-def _unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
-    """Frames of the last axis of `[B, T]`, written as shifted hops; T is a multiple of the step."""
-    assert dim == -1 and size % step == 0
-    hops = x.reshape(x.shape[0], -1, step)
-    overlap = size // step
-    num_frames = hops.shape[1] - overlap + 1
-    return torch.cat([hops[:, shift : shift + num_frames] for shift in range(overlap)], dim=-1)
-
-
-def _constant(values: Any) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-
-
-_REAL: dict[Any, Callable[..., Tensor]] = {
-    torch.polar: _polar,
-    torch.fft.rfft: _rfft,
-    torch.fft.irfft: _irfft,
-    Tensor.unfold: _unfold,
-    Tensor.mT.__get__: lambda x: x.transpose(-2, -1),  # type: ignore[attr-defined]
-    Tensor.real.__get__: lambda pair: pair[0],  # type: ignore[attr-defined]
-    Tensor.imag.__get__: lambda pair: pair[1],  # type: ignore[attr-defined]
-}

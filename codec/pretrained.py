@@ -45,7 +45,11 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
 def read_codec(name: str | Path) -> Codec:
     """As `load_codec`, on the CPU and without a look at what it computes: for those who need its tensors alone."""
     folder = find_model(name)
-    codec = build_codec(load_config(folder))
+    config = load_config(folder)
+    try:
+        codec = build_codec(config)
+    except ConfigError as error:
+        raise ModelError(f"can't build the model of {folder}: {_one_line(error)}") from error
     load_weights(codec, folder / WEIGHTS_FILE)
     codec.entropy = _load_tables(codec, folder / ENTROPY_FILE)
     return codec.eval().requires_grad_(False)

@@ -99,7 +99,7 @@ def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
     for j in range(1, overlap):
         start = overlap - 1 - j
         blocks = blocks + frames[:, j * hop_length : (j + 1) * hop_length, start : start + num_blocks]
-    return blocks.mT.reshape(num_items, 1, num_blocks * hop_length)
+    return blocks.transpose(1, 2).reshape(num_items, 1, num_blocks * hop_length)
 
 
 def lapped_transform(num_channels: int, hop_length: int) -> Tensor:

@@ -7,9 +7,9 @@ import pytest
 import codec.config as config_module
 from codec.config import (
     CodecConfig,
-    ConvNeXtDecoderConfig,
-    EncoderConfig,
+    ConvEncoderConfig,
     FSQConfig,
+    HarmonicNoiseDecoderConfig,
     QuantizerConfig,
     UpsampleDecoderConfig,
     from_dict,
@@ -69,7 +69,7 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
         ("segment_seconds", "data.segment_seconds"),
         ("codec.encoder.codebook_size", "codec.quantizer.codebook_size"),
         ("codec.num_quantizers", "codec.quantizer.num_quantizers"),
-        ("codec.encoder.head", "codec.decoder.head"),
+        ("codec.decoder.cutoff", "codec.bands.cutoff"),
     ],
 )
 def test_a_key_in_the_wrong_section_names_the_right_one(key, nearest):
@@ -79,12 +79,12 @@ def test_a_key_in_the_wrong_section_names_the_right_one(key, nearest):
 def test_an_unknown_key_like_no_other_lists_all_once():
     known = message({"qqqqq": 1}).removeprefix("unknown key 'qqqqq'; known: ").split(", ")
     assert known == list(dict.fromkeys(keys(Recipe)))
-    assert {"name", "train.steps", "codec.decoder.frame_length", "codec.decoder.strides"} <= set(known)
+    assert {"name", "train.steps", "codec.decoder.kernel_size", "codec.decoder.strides"} <= set(known)
 
 
 def test_a_key_of_the_other_decoder_says_so():
-    assert message(nested("codec.decoder", {"kind": "upsample", "frame_length": 640})) == (
-        "'codec.decoder.frame_length' is a key of another kind of codec.decoder: set codec.decoder.kind"
+    assert message(nested("codec.decoder", {"kind": "upsample", "num_blocks": 2})) == (
+        "'codec.decoder.num_blocks' is a key of another kind of codec.decoder: set codec.decoder.kind"
     )
     assert "set codec.decoder.kind" in message(nested("codec.decoder.strides", [320]))
 
@@ -94,7 +94,7 @@ def test_keys_are_those_of_a_written_recipe():
         for name, value in values.items():
             yield from paths(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
 
-    upsample = Recipe(name="x", codec=CodecConfig(decoder=UpsampleDecoderConfig()))
+    upsample = Recipe(name="x", codec=CodecConfig(encoder=ConvEncoderConfig(), decoder=UpsampleDecoderConfig()))
     other = Recipe(name="x", codec=CodecConfig(quantizer=FSQConfig()), data=GaussianConfig())
     written = {*paths(to_dict(Recipe(name="x"))), *paths(to_dict(upsample)), *paths(to_dict(other))}
     assert set(keys(Recipe)) == written
@@ -124,13 +124,16 @@ def test_keys_are_those_of_a_written_recipe():
         ("codec.quantizer.decay", -0.1),
         ("codec.quantizer.dead_threshold", -0.1),
         ("codec.quantizer.quantizer_dropout", 1.1),
-        ("codec.decoder.head", "fft"),
-        ("codec.decoder.frame_length", 0),
+        ("codec.encoder.hop_length", 0),
+        ("codec.decoder.num_blocks", -1),
+        ("codec.bands.cutoff", 0),
+        ("codec.bands.num_bands", 0),
+        ("codec.bands.num_low_bands", 0),
         ("data.segment_seconds", 0),
         ("data.segment_seconds", math.inf),
         ("data.num_workers", -1),
         ("loss.mel", -1),
-        ("loss.stft", math.nan),
+        ("loss.waveform", math.nan),
         ("optimizer.lr", 0),
         ("optimizer.lr", math.inf),
         ("optimizer.lr", "fast"),
@@ -155,7 +158,7 @@ def test_a_value_out_of_range_is_named_with_its_key(key, value):
 @pytest.mark.parametrize(
     ("key", "value", "at"),
     [
-        ("codec.encoder.strides", [320, 0], "codec.encoder.strides.1"),
+        ("codec.encoder", {"kind": "conv", "strides": [320, 0]}, "codec.encoder.strides.1"),
         ("optimizer.betas", [0.9, 1.0], "optimizer.betas.1"),
         ("optimizer.betas", [0.9], "optimizer.betas.1"),
         ("data.gain_db", [-12, math.inf], "data.gain_db.1"),
@@ -182,18 +185,16 @@ def test_a_recipe_has_a_name():
     ("codec", "expected"),
     [
         (
-            {"encoder": {"strides": [2, 160]}},
+            {"encoder": {"kind": "conv", "strides": [2, 160]}},
             "codec.encoder: strides, channels and num_blocks need one entry a stage each",
         ),
         (
-            {"encoder": {"strides": [], "channels": [], "num_blocks": []}},
+            {"encoder": {"kind": "conv", "strides": [], "channels": [], "num_blocks": []}},
             "codec.encoder: strides, channels and num_blocks",
         ),
-        ({"decoder": {"frame_length": 641}}, "codec: frame_length 641 must be a multiple of the hop length 320"),
-        ({"encoder": {"strides": [300]}}, "codec: frame_length 640 must be a multiple of the hop length 300"),
         (
             {"decoder": {"kind": "upsample", "strides": [2, 4]}},
-            "codec: decoder strides multiply to 8, encoder strides to 320",
+            "codec: decoder strides multiply to 8, the encoder's hop is 320",
         ),
         (
             {"decoder": {"kind": "upsample", "channels": 24}},
@@ -209,16 +210,16 @@ def test_parts_that_do_not_fit_are_explained(codec, expected):
 @pytest.mark.parametrize("decoder", [{"kind": "wavenet"}, {"kind": 1}, 3, "wavenet", None, []])
 def test_an_unknown_decoder_lists_the_kinds(decoder):
     text = message(nested("codec.decoder", decoder))
-    assert text == f"codec.decoder: kind must be convnext, upsample or identity, not {decoder!r}"
+    assert text == f"codec.decoder: kind must be harmonic_noise, upsample or identity, not {decoder!r}"
 
 
 def test_decoder_kinds():
     def decoder(values):
         return from_dict(CodecConfig, {"decoder": values}, source="x").decoder
 
-    assert decoder({}) == decoder({"kind": "convnext"}) == ConvNeXtDecoderConfig()
+    assert decoder({}) == decoder({"kind": "harmonic_noise"}) == HarmonicNoiseDecoderConfig()
     assert decoder({"kind": "upsample"}) == UpsampleDecoderConfig()
-    assert decoder({"head": "istft"}).head == "istft"
+    assert decoder({"channels": 64}).channels == 64
     assert CodecConfig(decoder=UpsampleDecoderConfig(channels=64)).decoder.channels == 64
 
 
@@ -242,7 +243,7 @@ def test_configurations_are_frozen():
             seed=7,
             codec=CodecConfig(
                 sample_rate=24_000,
-                encoder=EncoderConfig(strides=(4, 8), channels=(8, 16), num_blocks=(0, 1)),
+                encoder=ConvEncoderConfig(strides=(4, 8), channels=(8, 16), num_blocks=(0, 1)),
                 quantizer=QuantizerConfig(update="gradient", codebook_dim=None, normalize=True),
                 decoder=UpsampleDecoderConfig(strides=(8, 4), channels=64),
             ),
@@ -318,7 +319,8 @@ def test_a_recipe_may_be_based_on_another(recipe_file):
     folder = recipe_file.parent / "variants"
     folder.mkdir()
     recipe_file.write_text(
-        'name = "basis"\nseed = 5\n[codec.encoder]\nkernel_size = 3\nnum_blocks = [2]\n'
+        'name = "basis"\nseed = 5\n[codec.encoder]\nkind = "conv"\nkernel_size = 3\n'
+        "strides = [320]\nchannels = [8]\nnum_blocks = [2]\n"
         "[train]\nsteps = 7\nbatch_size = 4\n"
     )
     middle, child = folder / "middle.toml", folder / "child.toml"
@@ -330,13 +332,13 @@ def test_a_recipe_may_be_based_on_another(recipe_file):
 
 
 def test_a_section_of_another_kind_inherits_nothing(recipe_file):
-    recipe_file.write_text('[codec.decoder]\nframe_length = 960\nhead = "istft"\n')
+    recipe_file.write_text("[codec.decoder]\nnum_blocks = 5\nkernel_size = 9\n")
     child = recipe_file.with_name("child.toml")
     child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "upsample"\nchannels = 64\n')
     assert load_recipe(str(child)).codec.decoder == UpsampleDecoderConfig(channels=64)
-    child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "convnext"\nchannels = 64\n')  # what it was
+    child.write_text('base = "mine.toml"\n[codec.decoder]\nkind = "harmonic_noise"\nchannels = 64\n')  # what it was
     decoder = load_recipe(str(child)).codec.decoder
-    assert (decoder.channels, decoder.frame_length, decoder.head) == (64, 960, "istft")
+    assert (decoder.channels, decoder.num_blocks, decoder.kernel_size) == (64, 5, 9)
 
 
 def test_a_mistake_is_named_where_it_was_made(recipe_file):

@@ -1,38 +1,42 @@
-"""The encoder: which samples a frame sees, streams, and the level of the signal."""
+"""The encoders: which samples a frame sees, streams, and what they begin as."""
 
 import pytest
 import torch
 from models import noise
 
-from codec.model.encoder import Encoder
+from codec.model.bands import SignalModel
+from codec.model.encoder import Encoder, EnvelopeEncoder, start_map
 from codec.model.layers import ConvNeXtBlock
+from codec.spectral import lapped_transform
 
 SHAPES = {
-    "spectral": ((4, 5), (8, 12), (1, 1)),
     "one_stage": ((20,), (16,), (2,)),
     "two_stages": ((4, 5), (8, 12), (1, 1)),
     "three": ((2, 5, 2), (4, 8, 8), (0, 2, 1)),
 }
+NETWORK = {"kernel_size": 3, "expansion": 2.0}
 
 
-@pytest.fixture(params=SHAPES)
+def envelope_encoder(latent_dim=10):
+    model = SignalModel(16_000, 20, 1600.0, 2, 2)
+    return EnvelopeEncoder(model, channels=8, num_blocks=2, latent_dim=latent_dim, **NETWORK)
+
+
+def conv_encoder(name):
+    strides, channels, num_blocks = SHAPES[name]
+    return Encoder(strides=strides, channels=channels, num_blocks=num_blocks, latent_dim=10, **NETWORK)
+
+
+@pytest.fixture(params=["envelope", *SHAPES])
 def encoder(request):
-    strides, channels, num_blocks = SHAPES[request.param]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Encoder(
-            front="stft" if request.param == "spectral" else "filterbank",
-            strides=strides,
-            channels=channels,
-            num_blocks=num_blocks,
-            kernel_size=3,
-            expansion=2.0,
-            latent_dim=10,
-        ).requires_grad_(False)
+        made = envelope_encoder() if request.param == "envelope" else conv_encoder(request.param)
+    return made.requires_grad_(False)
 
 
 def test_frames_of_a_hop(encoder):
-    assert encoder.hop_length == 20
+    assert (encoder.hop_length, encoder.latent_dim) == (20, 10)
     assert encoder(noise(2, 1, 140)).shape == (2, 10, 7)
 
 
@@ -52,32 +56,55 @@ def test_a_stream_gives_what_the_whole_gives(encoder, blocks):
     audio = noise(2, 1, 240)
     cache = {}
     parts = [encoder(block, cache) for block in audio.split([20 * length for length in blocks], dim=-1)]
-    torch.testing.assert_close(torch.cat(parts, dim=-1), encoder(audio), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(torch.cat(parts, dim=-1), encoder(audio), rtol=1e-5, atol=1e-5)
 
 
-def test_nothing_between_waveform_and_latents_is_normalised(encoder):
-    """With residual branches and biases switched off, latents scale with the audio."""
+def without_network(encoder):
     for module in encoder.modules():
         if isinstance(module, ConvNeXtBlock):
             module.scale.zero_()
         if getattr(module, "bias", None) is not None:
             module.bias.zero_()
+    return encoder
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_nothing_between_waveform_and_latents_is_normalised(name):
+    """With residual branches and biases switched off, latents of the convolutional encoder scale with the audio."""
+    encoder = without_network(conv_encoder(name).requires_grad_(False))
     audio = noise(1, 1, 200)
     latents = encoder(audio)
     assert latents.abs().max() > 0
     assert torch.equal(encoder(audio / 1024), latents / 1024)
 
 
-def test_a_spectral_front_begins_as_the_filterbank_begins():
-    facts = {
-        "strides": (20,),
-        "channels": (24,),
-        "num_blocks": (0,),
-        "kernel_size": 3,
-        "expansion": 2.0,
-        "latent_dim": 24,
-    }
+def test_a_convolutional_encoder_begins_as_a_lapped_transform():
+    encoder = Encoder(strides=(20,), channels=(24,), num_blocks=(0,), latent_dim=24, **NETWORK)
     audio = noise(1, 1, 200)
-    expected = Encoder(**facts)(audio)
-    assert expected.abs().max() > 0.1
-    torch.testing.assert_close(Encoder(front="stft", **facts)(audio), expected, rtol=0, atol=1e-5)
+    frames = torch.nn.functional.pad(audio[:, 0], (20, 0)).unfold(-1, 40, 20)
+    expected = (frames @ lapped_transform(24, 20).T).mT
+    torch.testing.assert_close(encoder(audio), expected, rtol=0, atol=1e-5)
+
+
+def test_an_envelope_encoder_begins_as_features_and_little_more():
+    encoder = envelope_encoder(latent_dim=14).requires_grad_(False)
+    audio = noise(1, 1, 2000)
+    features = encoder.analysis(audio)
+    passed = start_map(encoder.analysis.model, 14) @ features
+    latents = encoder(audio)
+    assert 0 < (latents - passed).square().mean() < 0.1 * passed.square().mean()
+    encoder.project_out.weight.zero_()
+    encoder.project_out.bias.zero_()
+    torch.testing.assert_close(encoder(audio), passed)
+    torch.testing.assert_close(encoder.skip.weight[..., 0].T @ encoder(audio), features, rtol=0, atol=1e-5)
+
+
+def test_in_bfloat16_the_fixed_transforms_stay_float32():
+    encoder = envelope_encoder()
+    for weight in encoder.parameters():
+        weight.data = weight.data.bfloat16()
+    assert all(buffer.dtype == torch.float32 for buffer in encoder.buffers())
+    audio = noise(1, 1, 200)
+    assert encoder.analysis(audio).dtype == torch.float32
+    assert torch.equal(encoder.analysis(audio), envelope_encoder().analysis(audio))
+    assert encoder(audio).dtype == torch.bfloat16

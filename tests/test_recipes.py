@@ -1,10 +1,8 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from codec.config import shipped
-from codec.eval.operations import count_operations
 from codec.model.codec import build_codec
 from codec.recipe import DataConfig, GaussianConfig, load_recipe
 from codec.train.data import SHIPPED_CLIPS, data_root, list_items
@@ -19,8 +17,7 @@ AUDIO = [name for name in NAMES if isinstance(load_recipe(name).data, DataConfig
 def test_recipe_loads_and_builds(name):
     recipe = load_recipe(name)
     assert recipe.name == Path(name).name
-    with torch.device("meta"):
-        codec = build_codec(recipe.codec)
+    codec = build_codec(recipe.codec)
     assert codec.hop_length == recipe.codec.hop_length
     assert codec.quantizer.num_quantizers == recipe.codec.quantizer.num_quantizers
 
@@ -28,8 +25,7 @@ def test_recipe_loads_and_builds(name):
 @pytest.mark.parametrize("name", AUDIO)
 def test_a_segment_is_longer_than_the_latency(name):
     recipe = load_recipe(name)
-    with torch.device("meta"):
-        codec = build_codec(recipe.codec)
+    codec = build_codec(recipe.codec)
     assert recipe.data.segment_seconds * recipe.codec.sample_rate >= codec.latency
 
 
@@ -73,18 +69,3 @@ def test_quickstart_has_its_data_at_hand():
     assert all(item.path.is_file() and item.speaker and item.seconds for item in (*train, *valid))
     assert not {item.speaker for item in train} & {item.speaker for item in valid}
     assert [path.name for path in Validator.of_recipe(recipe).paths] == [item.path.name for item in valid]
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ablations/")])
-def test_an_ablation_changes_one_thing_at_no_more_cost(name):
-    """Same data, same segments, same loss and schedule: only the model differs."""
-    baseline, recipe = load_recipe("ablations/baseline"), load_recipe(name)
-    for part in ("seed", "data", "loss", "optimizer", "train", "validation"):
-        assert getattr(recipe, part) == getattr(baseline, part)
-    assert (recipe.codec == baseline.codec) == (name == "ablations/baseline")
-    codec, cost = (build_codec(each.codec).eval() for each in (recipe, baseline))
-    assert codec.latency == 640
-    assert sum(tensor.numel() for tensor in (*codec.parameters(), *codec.buffers())) < 10e6
-    flop, usual = (each.encoder + each.lookup + each.decoder for each in map(count_operations, (codec, cost)))
-    assert flop < 0.65e9
-    assert flop == pytest.approx(usual, rel=0.05) or name in ("ablations/large", "ablations/lean")

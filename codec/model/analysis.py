@@ -45,7 +45,7 @@ class SignalAnalysis(nn.Module):
         self._hold("quadrature", low.flip(-1).T)
         self._hold("low_bands", averages(model.low_interpolation()).T)
         self._hold("low_interpolation", model.low_interpolation())
-        self._hold("window_bins", torch.cat([bins.real, bins.imag], dim=1))
+        self._hold("window_bins", without_mean(torch.cat([bins.real, bins.imag], dim=1).T).T)
         self._hold("high_bands", averages(model.high_interpolation(frequency[inside])).T)
 
     def _hold(self, name: str, matrix: Tensor) -> None:
@@ -55,7 +55,7 @@ class SignalAnalysis(nn.Module):
         """Map audio `[B, 1, F * hop_length]` to features `[B, num_low + num_levels, F]`, float32."""
         with full_precision(audio.device):
             audio = with_left_context(self, audio.to(self.low_basis.dtype), self.model.hop_length, cache)
-            hops = audio.reshape(len(audio), -1, self.model.hop_length)
+            hops = audio.reshape(audio.shape[0], -1, self.model.hop_length)
             frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
             coefficients = frames @ self.low_basis
             power = (coefficients.square() + (frames @ self.quadrature).square()) / 2
@@ -63,16 +63,16 @@ class SignalAnalysis(nn.Module):
             high_levels = (self._high_power(audio) + FLOOR).log()
             coefficients = coefficients / low_amplitudes(low_levels, self.low_interpolation)
             levels = torch.cat([low_levels, high_levels], dim=-1)
-            return torch.cat([coefficients, (levels - LEVEL_MEAN) / LEVEL_SCALE], dim=-1).mT
+            return torch.cat([coefficients, (levels - LEVEL_MEAN) / LEVEL_SCALE], dim=-1).transpose(1, 2)
 
     def _high_power(self, audio: Tensor) -> Tensor:
         """Power densities `[B, F, SUBFRAMES * num_bands]` above the cutoff, of windows of a hop every subframe."""
-        parts = audio.reshape(len(audio), -1, self.model.subframe)
+        parts = audio.reshape(audio.shape[0], -1, self.model.subframe)
         count = parts.shape[1] - SUBFRAMES
         windows = torch.cat([parts[:, shift : shift + count] for shift in range(SUBFRAMES)], dim=-1)
         real, imag = (windows @ self.window_bins).chunk(2, dim=-1)
         power = (real.square() + imag.square()) @ self.high_bands
-        return power.reshape(len(audio), -1, SUBFRAMES * self.model.num_bands)
+        return power.reshape(audio.shape[0], -1, SUBFRAMES * self.model.num_bands)
 
 
 def without_mean(basis: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from codec.spectral import lapped_transform
 
@@ -23,6 +24,8 @@ FLOOR = 1e-11
 """Power density that is added before a logarithm: -110 dBFS, below the steps of 16-bit audio."""
 CEILING = 4.0
 """Largest level that is synthesised, above any of audio in [-1, 1]: exp() stays finite for any prediction."""
+INDEPENDENT = 0.1
+"""Length of what a pattern of unit length must have beyond those before it to be one of its own."""
 SHAPE_EXPONENT = 0.6
 """How far the shape of the low band's envelope is divided out of its coefficients. 1 would spread the error evenly in
 relation to the signal, 0 would spread it evenly; between them loud bands keep more of the accuracy, as is heard."""
@@ -168,17 +171,21 @@ def cepstral_basis(model: SignalModel, num_coefficients: int) -> Tensor:
     rows = torch.stack([torch.outer(over_time[time], over_bands[band]) for _, time, band in order])
     low = rows[:, :, : model.num_low_bands].mean(dim=1)
     levels = torch.cat([low, rows[:, :, model.num_low_bands :].flatten(1)], dim=1)
-    # The low bands have no pattern over time, so the rows are no longer orthonormal: made so again, in this order.
-    basis, triangle = torch.linalg.qr(levels[: min(2 * num_coefficients, len(levels))].T)
-    kept = triangle.diagonal().abs() > 0.1
-    return (basis * triangle.diagonal().sign()).T[kept][:num_coefficients].float()
+    # The low bands have no pattern over time, so the rows are no longer orthonormal: made so again, in this order, and
+    # those left out that are nearly a sum of the ones before.
+    basis = levels.new_zeros(0, levels.shape[1])
+    for pattern in levels:
+        rest = pattern - basis.T @ (basis @ pattern)
+        if rest.norm() > INDEPENDENT and len(basis) < num_coefficients:
+            basis = torch.cat([basis, (rest / rest.norm())[None]])
+    return basis.float()
 
 
 def _cosines(size: int) -> Tensor:
     """Orthonormal cosine transform `[size, size]`, float64."""
     time = torch.arange(size, dtype=torch.float64) + 0.5
     basis = torch.cos(math.pi / size * torch.arange(size, dtype=torch.float64)[:, None] * time)
-    return basis / basis.norm(dim=1, keepdim=True)
+    return functional.normalize(basis)
 
 
 def _mel(hertz: Tensor) -> Tensor:
@@ -186,4 +193,4 @@ def _mel(hertz: Tensor) -> Tensor:
 
 
 def _hertz(mel: Tensor) -> Tensor:
-    return 700 * torch.expm1(mel)
+    return torch.expm1(mel) * 700

@@ -34,8 +34,12 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
     context = None if cache is None else cache.get(layer)
     if context is None:
         context = x.new_zeros(*x.shape[:-1], size)
-    by_frame = x.mT.is_contiguous() and not x.is_contiguous()
-    x = torch.cat([context.mT, x.mT], dim=-2).mT if by_frame else torch.cat([context, x], dim=-1)
+    by_frame = x.transpose(1, 2).is_contiguous() and not x.is_contiguous()
+    x = (
+        torch.cat([context.transpose(1, 2), x.transpose(1, 2)], dim=-2).transpose(1, 2)
+        if by_frame
+        else torch.cat([context, x], dim=-1)
+    )
     if cache is not None:
         cache[layer] = x[..., -size:].clone()  # a view would keep the whole block in memory
     return x
@@ -90,7 +94,7 @@ class Pointwise(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, F]` to `[B, C', F]`."""
-        return F.linear(x.mT, self.weight[:, :, 0], self.bias).mT
+        return F.linear(x.transpose(1, 2), self.weight[:, :, 0], self.bias).transpose(1, 2)
 
 
 class Downsample(nn.Module):
@@ -108,9 +112,9 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F * stride]` to `[B, C', F]`."""
         batch, channels, _ = x.shape
-        hops = x.mT.reshape(batch, -1, self.stride * channels)
-        hops = with_left_context(self, hops.mT, 1, cache).mT
-        filtered: Tensor = self.filters(torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1).mT)
+        hops = x.transpose(1, 2).reshape(batch, -1, self.stride * channels)
+        hops = with_left_context(self, hops.transpose(1, 2), 1, cache).transpose(1, 2)
+        filtered: Tensor = self.filters(torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1).transpose(1, 2))
         return filtered
 
 
@@ -150,8 +154,8 @@ class ConvNeXtBlock(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""
-        frames = self.norm(self.depthwise(x, cache).mT)
-        return torch.addcmul(x.mT, self.contract(F.gelu(self.expand(frames))), self.scale).mT
+        frames = self.norm(self.depthwise(x, cache).transpose(1, 2))
+        return torch.addcmul(x.transpose(1, 2), self.contract(F.gelu(self.expand(frames))), self.scale).transpose(1, 2)
 
 
 class Snake(nn.Module):

@@ -78,7 +78,7 @@ class Noise(nn.Module):
         """Noise `[B, F, SUBFRAMES * num_coefficients]` for the next frames of `like` `[B, C, F]`."""
         start = None if cache is None else cache.get(self)
         if start is None:
-            start = like.new_zeros(len(like), 1, 1)
+            start = self.signs.new_zeros(like.shape[0], 1, 1)
         number = start[:, 0] + torch.arange(like.shape[-1], device=like.device)
         if cache is not None:
             cache[self] = (start + like.shape[-1]) % NOISE_FRAMES
@@ -103,7 +103,7 @@ class HarmonicNoiseSynthesis(nn.Module):
         super().__init__()
         self.model = model
         self.delay = model.hop_length + model.subframe
-        self.sizes = (model.num_low, model.num_low_bands, SUBFRAMES * model.num_bands, SUBFRAMES * model.num_bands)
+        self.sizes = [model.num_low, model.num_low_bands, SUBFRAMES * model.num_bands, SUBFRAMES * model.num_bands]
         self.size = sum(self.sizes)
         weights = model.high_interpolation(model.high_frequencies())
         for name, matrix in {
@@ -124,37 +124,38 @@ class HarmonicNoiseSynthesis(nn.Module):
     def forward(self, controls: Tensor, cache: Cache | None = None) -> Tensor:
         """Map controls `[B, size, F]` to audio `[B, 1, F * hop_length]`, float32."""
         with full_precision(controls.device):
-            coefficients, low_levels, high_levels, logits = controls.to(self.low_basis.dtype).mT.split(
-                self.sizes, dim=-1
-            )
+            controls = controls.to(self.low_basis.dtype)
+            coefficients, low_levels, high_levels, logits = torch.split(controls.transpose(1, 2), self.sizes, dim=-1)
             low = self._low_band(coefficients, self._levels(low_levels), cache)
             envelope = torch.cat([self._by_subframe(self._levels(high_levels)), self._by_subframe(logits)], dim=1)
-            levels, logits = self.envelope_delay(envelope, cache).mT.chunk(2, dim=-1)
+            levels, logits = self.envelope_delay(envelope, cache).transpose(1, 2).chunk(2, dim=-1)
             harmonics, noise = self._carriers(low.detach(), controls, cache)
             # A share of exactly 0 or 1 would have a square root without a gradient.
             share = (0.002 + 0.996 * logits.sigmoid()) @ self.high_interpolation
             amplitude = (0.5 * levels @ self.high_interpolation).exp()
             high = amplitude * (share.sqrt() * harmonics + (1 - share).sqrt() * noise)
-            audio = self.high_overlap((high @ self.high_basis).mT, cache)
-            return self.low_delay(low, cache) + audio
+            above: Tensor = self.high_overlap((high @ self.high_basis).transpose(1, 2), cache)
+            below: Tensor = self.low_delay(low, cache)
+            return below + above
 
     def _levels(self, features: Tensor) -> Tensor:
         return (features * LEVEL_SCALE + LEVEL_MEAN).clamp(max=CEILING)
 
     def _by_subframe(self, values: Tensor) -> Tensor:
         """Values of frames `[B, F, SUBFRAMES * n]` in a row `[B, n, F * SUBFRAMES]`."""
-        return values.reshape(len(values), -1, self.model.num_bands).mT
+        return values.reshape(values.shape[0], -1, self.model.num_bands).transpose(1, 2)
 
     def _low_band(self, coefficients: Tensor, levels: Tensor, cache: Cache | None) -> Tensor:
         """Audio `[B, 1, F * hop_length]` below the cutoff, a hop late."""
         coefficients = coefficients * low_amplitudes(levels, self.low_interpolation)
-        return self.low_overlap((coefficients @ self.low_basis).mT, cache)
+        audio: Tensor = self.low_overlap((coefficients @ self.low_basis).transpose(1, 2), cache)
+        return audio
 
     @torch.no_grad()
     def _carriers(self, low: Tensor, controls: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
         """Harmonics of the low band and noise, `[B, F * SUBFRAMES, num_high]`; their power is one in every band."""
-        blocks = low.abs().reshape(len(low), -1, self.model.subframe).mT
-        blocks = with_left_context(self, blocks, 1, cache).mT
+        blocks = low.abs().reshape(low.shape[0], -1, self.model.subframe).transpose(1, 2)
+        blocks = with_left_context(self, blocks, 1, cache).transpose(1, 2)
         harmonics = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=-1) @ self.carrier_basis
         power = harmonics.square() @ self.high_averages @ self.high_interpolation
         noise = self.noise(controls, cache)

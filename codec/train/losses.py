@@ -68,7 +68,8 @@ def _energy_below(audio: Tensor, share: float) -> Tensor:
     if share >= 1:
         return audio.square().mean(dim=-1)
     spectrum = torch.fft.rfft(audio)[:, : max(1, round(share * (num_samples // 2)))]
-    return 2 * (spectrum.real.square() + spectrum.imag.square()).sum(dim=-1) / num_samples**2
+    power: Tensor = (spectrum.real.square() + spectrum.imag.square()).sum(dim=-1)
+    return power * 2 / num_samples**2
 
 
 def to_one_loudness(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
