@@ -47,7 +47,7 @@ def by_kind(*kinds: str) -> Discriminator:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BandsConfig:
-    """The signal model of the envelope encoder and the harmonic-noise decoder, see `codec.model.bands`."""
+    """The signal model of the envelope encoder and the harmonic-noise decoder, see `codec.model.signal_model`."""
 
     cutoff: PositiveFloat = 1000.0
     """Below it the waveform is coded, above it the envelope (Hz)."""

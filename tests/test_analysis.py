@@ -7,7 +7,7 @@ import torch
 from models import noise
 
 from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, SignalAnalysis
-from codec.model.bands import SignalModel
+from codec.model.signal_model import SignalModel
 
 MODEL = SignalModel(16_000, 320, 1000.0, 20, 5)
 DB = 10 / math.log(10)

@@ -8,9 +8,9 @@ import torch
 from models import noise
 
 from codec.config import shipped
-from codec.model.bands import SignalModel
 from codec.model.codec import build_codec
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
+from codec.model.signal_model import SignalModel
 from codec.recipe import load_recipe
 
 MODEL = SignalModel(16_000, 20, 1600.0, 2, 2)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from models import noise
 
-from codec.model.bands import SignalModel
 from codec.model.encoder import Encoder, EnvelopeEncoder, start_map
 from codec.model.layers import ConvNeXtBlock
+from codec.model.signal_model import SignalModel
 from codec.spectral import lapped_transform
 
 SHAPES = {

@@ -8,7 +8,9 @@ from models import noise, tiny_config
 
 from codec.config import BandsConfig
 from codec.errors import ConfigError
-from codec.model.bands import (
+from codec.model.codec import build_codec
+from codec.model.encoder import start_map
+from codec.model.signal_model import (
     SHAPE_EXPONENT,
     SUBFRAMES,
     SignalModel,
@@ -17,8 +19,6 @@ from codec.model.bands import (
     interpolation,
     low_amplitudes,
 )
-from codec.model.codec import build_codec
-from codec.model.encoder import start_map
 
 MODEL = SignalModel(16_000, 320, 1000.0, 20, 5)
 

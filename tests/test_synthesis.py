@@ -10,7 +10,7 @@ from models import noise
 
 from codec.config import shipped
 from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, SignalAnalysis, without_mean
-from codec.model.bands import CEILING, SignalModel
+from codec.model.signal_model import CEILING, SignalModel
 from codec.model.synthesis import NOISE_FRAMES, Delay, HarmonicNoiseSynthesis, Noise, OverlapAdd
 
 MODEL = SignalModel(16_000, 320, 1000.0, 20, 5)

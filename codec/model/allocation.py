@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codec.model.analysis import without_mean
-from codec.model.bands import FLOOR, SignalModel
 from codec.model.layers import Cache, with_left_context
+from codec.model.signal_model import FLOOR, SignalModel
 from codec.precision import full_precision
 
 MARGIN = 5.0

@@ -7,8 +7,8 @@ recording is coded as well as a loud one.
 import torch
 from torch import Tensor, nn
 
-from codec.model.bands import FLOOR, SUBFRAMES, SignalModel, averages, low_amplitudes
 from codec.model.layers import Cache, with_left_context
+from codec.model.signal_model import FLOOR, SUBFRAMES, SignalModel, averages, low_amplitudes
 from codec.precision import full_precision
 
 LEVEL_MEAN = -11.5

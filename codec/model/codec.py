@@ -26,7 +26,6 @@ from codec.config import (
 )
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.model.allocation import LevelAllocation
-from codec.model.bands import SignalModel
 from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.encoder import Encoder, EnvelopeEncoder
@@ -36,6 +35,7 @@ from codec.model.fsq import FiniteScalarQuantizer
 from codec.model.identity import IdentityDecoder, IdentityEncoder
 from codec.model.layers import Cache
 from codec.model.quantizers import Quantizer, QuantizerOutput
+from codec.model.signal_model import SignalModel
 from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer, SplitQuantizer
 from codec.precision import full_precision
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from codec.model.bands import SignalModel
 from codec.model.encoder import START, start_map
 from codec.model.layers import (
     Cache,
@@ -21,6 +20,7 @@ from codec.model.layers import (
     SnakeResidualUnit,
     Upsample,
 )
+from codec.model.signal_model import SignalModel
 from codec.model.synthesis import HarmonicNoiseSynthesis
 
 FIRST_LOGIT = 2.0

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from codec.model.analysis import SignalAnalysis
-from codec.model.bands import SignalModel, cepstral_basis
 from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, start_as_identity
+from codec.model.signal_model import SignalModel, cepstral_basis
 from codec.spectral import lapped_transform
 
 START = 0.05

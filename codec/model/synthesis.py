@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, without_mean
-from codec.model.bands import CEILING, SUBFRAMES, SignalModel, averages, low_amplitudes
 from codec.model.layers import Cache, with_left_context
+from codec.model.signal_model import CEILING, SUBFRAMES, SignalModel, averages, low_amplitudes
 from codec.precision import full_precision
 from codec.spectral import overlap_add
 
