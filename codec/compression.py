@@ -227,7 +227,7 @@ def entropy_coder(codec: Codec) -> EntropyCoder | None:
 
 @functools.lru_cache(maxsize=4)  # of few models at a time; to make one takes as long as to code some seconds of audio
 def _coder(tables: EntropyTables) -> EntropyCoder:
-    return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.tensors().items()})
+    return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.coding_tables().items()})
 
 
 def check_model(codec: Codec, header: Header) -> None:

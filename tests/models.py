@@ -84,6 +84,7 @@ def tiny_tables(codec, audio):
         previous=previous.repeat(levels, 1).to(torch.uint8),
         below=torch.zeros(levels, size + 1, dtype=torch.uint8),
         rows=torch.arange(2 * levels).view(levels, 2, 1).to(torch.uint16),
+        bits_per_frame=3.0 * torch.arange(1, levels + 1),
     )
 
 

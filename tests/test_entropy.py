@@ -182,7 +182,8 @@ def test_a_coder_is_needed_and_must_fit():
 
 def torch_tables():
     types = {"frequencies": torch.uint16, "previous": torch.uint8, "below": torch.uint8, "rows": torch.uint16}
-    return {name: torch.from_numpy(array).to(types[name]) for name, array in make_tables(2, 5).items()}
+    tables = {name: torch.from_numpy(array).to(types[name]) for name, array in make_tables(2, 5).items()}
+    return tables | {"bits_per_frame": torch.tensor([2.0, 3.5])}
 
 
 def test_model_and_coder_agree_on_the_total():
@@ -204,6 +205,9 @@ def test_model_and_coder_agree_on_the_total():
         lambda tables: {"below": tables["below"] + 2},
         lambda tables: {"rows": tables["rows"][:1]},
         lambda tables: {"rows": torch.full_like(tables["rows"], 6)},
+        lambda tables: {"bits_per_frame": torch.tensor([2.0])},
+        lambda tables: {"bits_per_frame": torch.tensor([2.0, 2.0])},
+        lambda tables: {"bits_per_frame": torch.tensor([2.0, torch.inf])},
     ],
 )
 def test_tables_that_do_not_fit_are_refused(damage):

@@ -27,7 +27,7 @@ def known_source(seed, num_frames=1_000):
 
 
 def coder_of(tables):
-    return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.tensors().items()})
+    return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.coding_tables().items()})
 
 
 def bits_a_code(tables, codes):
@@ -99,11 +99,30 @@ def test_tables_of_twelve_levels_are_small():
     assert len(tables.frequencies) <= sum(NUM_ROWS) + NUM_ROWS_ABOVE
 
 
+def test_the_bits_of_a_frame_are_those_of_the_coder():
+    recordings = [known_source(seed) for seed in range(20)]
+    tables = learn_tables(recordings, SIZE)
+    coder = coder_of(tables)
+    for levels in (1, 3, 4):
+        spent = np.mean([8 * len(coder.encode(each[None, :levels])) / each.shape[1] for each in recordings])
+        assert float(tables.bits_per_frame[levels - 1]) == pytest.approx(spent, rel=0.01)
+
+
+def test_recordings_may_have_fewer_levels():
+    recordings = [known_source(seed)[: 2 + 2 * (seed % 2)] for seed in range(20)]
+    tables = learn_tables(recordings, SIZE)
+    tables.check(4, SIZE)
+    coder = coder_of(tables)
+    spent = [np.mean([8 * len(coder.encode(each[None])) / each.shape[1] for each in recordings[n::2]]) for n in (0, 1)]
+    np.testing.assert_allclose(tables.bits_per_frame[[1, 3]], spent, rtol=0.01)
+    assert float(tables.bits_per_frame[0]) == pytest.approx(spent[0] / 2, rel=0.01)  # interpolated
+
+
 @pytest.mark.parametrize(
     ("codes", "size", "message"),
     [
         ([np.zeros((2, 5), int)], 4, "from two recordings or more, not from 1"),
-        ([np.zeros((2, 5), int), np.zeros((3, 5), int)], 4, r"with one K and not empty, not \[3, 5\]"),
+        ([np.zeros((2, 5), int), np.zeros((3, 5), int)], 4, "one recording alone has 3 levels"),
         ([np.zeros((2, 5), int), np.zeros((2, 0), int)], 4, r"not \[2, 0\]"),
         ([np.zeros((2, 5), int), np.full((2, 5), 4)], 4, r"codes must be in 0 \.\. 3"),
         ([np.zeros((2, 5), int)] * 2, 1, r"2 \.\. 4096 codewords, not for 1"),

@@ -39,7 +39,7 @@ def encode(argv: Sequence[str]) -> int:
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
     jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
     codec = load_model(options)
-    levels = options.num_quantizers if bitrate is None else codec.config.num_quantizers_for(bitrate)
+    levels = options.num_quantizers if bitrate is None else codec.num_quantizers_for(bitrate)
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))

@@ -31,7 +31,7 @@ def evaluate(argv: Sequence[str]) -> int:
     codec = in_mode(original, options.mode)
     every = codec.quantizer.num_quantizers
     default = {-(-every // 4), -(-every // 2), every}
-    levels = {codec.config.num_quantizers_for(bitrate) for bitrate in bitrates} or default
+    levels = {codec.num_quantizers_for(bitrate) for bitrate in bitrates} or default
     evaluation = judge(
         codec,
         paths,

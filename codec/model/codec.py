@@ -217,6 +217,25 @@ class Codec(nn.Module):
         decoded = self.decoder(quantized.quantized, cache)
         return CodecOutput(decoded[..., self.delay : self.delay + audio.shape[-1]], quantized)
 
+    def num_quantizers_for(self, bitrate: float) -> int:
+        """Most levels with which files of this model take at most `bitrate` (bit/s, one channel), as a rule.
+
+        With entropy tables that is the mean rate of the codes of the files that the tables were learned from, without
+        the header: a file may take more or less. Without them it is the nominal rate.
+
+        Raises:
+            ConfigError: Not even one level fits.
+        """
+        if self.entropy is None:
+            return self.config.num_quantizers_for(bitrate)
+        rates = self.entropy.bits_per_frame.double() * self.config.frame_rate
+        levels = int((rates <= bitrate).sum())
+        if levels < 1:
+            raise ConfigError(
+                f"bitrate {bitrate:g} bit/s is below the lowest of this model, {float(rates[0]):.0f} bit/s"
+            )
+        return levels
+
     def frame_mask(self, lengths: Tensor, num_frames: int) -> Tensor:
         """True for the frames that items of `lengths` samples `[B]` are coded in; bool `[B, num_frames]`."""
         frames = -(-(lengths + self.delay) // self.hop_length)

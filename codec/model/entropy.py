@@ -26,19 +26,29 @@ class EntropyTables:
     """uint8 `[K, N + 1]`, class of a code of the level below; the last entry is for none."""
     rows: Tensor
     """uint16 `[K, A, B]`, the row of a pair of such classes."""
+    bits_per_frame: Tensor
+    """float32 `[K]`, increasing: mean bits of a frame in files of the first k levels, by which a number of levels is
+    chosen for a bitrate."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def coding_tables(self) -> dict[str, Tensor]:
+        """What an entropy coder needs, by its name."""
+        return {name: tensor for name, tensor in self.tensors().items() if name != "bits_per_frame"}
+
     def check(self, num_quantizers: int, codebook_size: int) -> None:
         """Raise ModelError unless these are tables for the codes of such a quantizer."""
-        tensors = [tensor.long() for tensor in self.tensors().values()]
+        bits = self.bits_per_frame
+        tensors = [tensor.long() for tensor in self.coding_tables().values()]
         frequencies, previous, below, rows = tensors
         classes = (num_quantizers, codebook_size + 1)
         fits = (
             [tensor.dtype for tensor in self.tensors().values()]
-            == [torch.uint16, torch.uint8, torch.uint8, torch.uint16]
+            == [torch.uint16, torch.uint8, torch.uint8, torch.uint16, torch.float32]
+            and bits.shape == (num_quantizers,)
+            and bool((bits.diff(prepend=bits.new_zeros(1)) > 0).all() and bits.isfinite().all())
             and all(tensor.numel() for tensor in tensors)
             and (frequencies.ndim, rows.ndim) == (2, 3)
             and (frequencies.shape[1], rows.shape[0]) == (codebook_size, num_quantizers)

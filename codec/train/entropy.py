@@ -14,7 +14,9 @@ counts leave out; then all recordings are counted. A level that no context helps
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -84,7 +86,9 @@ def learn_tables(codes: Sequence[npt.NDArray[np.integer]], codebook_size: int, *
     """Learn entropy tables from the codes of recordings; the same ones for the same codes and seed.
 
     Args:
-        codes: `[K, F]` of each channel of each recording, all levels, 0 <= code < N. Some hours of speech.
+        codes: `[k, F]` of each channel of each recording, 0 <= code < N, some hours of speech. k is the number of
+            levels that the recording was encoded with: with a variable bitrate its codes depend on it. Two recordings
+            at least have all levels.
         codebook_size: N, 2 .. `MAX_CODEBOOK_SIZE`.
         seed: Of the starts of k-means.
 
@@ -92,15 +96,38 @@ def learn_tables(codes: Sequence[npt.NDArray[np.integer]], codebook_size: int, *
         ConfigError: Fewer than two recordings, another number of levels or range of codes, or N is out of range.
     """
     _check(codes, codebook_size)
-    held_out = [recording for number, recording in enumerate(codes) if number % _HELD_OUT == 0]
-    others = [recording for number, recording in enumerate(codes) if number % _HELD_OUT]
+    num_quantizers = max(len(recording) for recording in codes)
     levels = []
-    for level in tqdm(range(len(codes[0])), desc="learning entropy tables", unit="level", delay=2, leave=False):
-        counts, left = _count(others, level, codebook_size), _count(held_out, level, codebook_size)
+    for level in tqdm(range(num_quantizers), desc="learning entropy tables", unit="level", delay=2, leave=False):
+        those = [recording for recording in codes if len(recording) > level]
+        others = [recording for number, recording in enumerate(those) if number % _HELD_OUT]
+        counts, left = _count(others, level, codebook_size), _count(those[::_HELD_OUT], level, codebook_size)
         num_rows = NUM_ROWS[level] if level < len(NUM_ROWS) else NUM_ROWS_ABOVE
         choice = _choose(counts, left, num_rows, seed)
-        levels.append(_fit(_count(codes, level, codebook_size), choice, num_rows, seed))
-    return _join(levels)
+        levels.append(_fit(_count(those, level, codebook_size), choice, num_rows, seed))
+    tables = _join(levels)
+    return replace(tables, bits_per_frame=torch.from_numpy(_measure_bits(tables, codes)))
+
+
+def _measure_bits(tables: EntropyTables, codes: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float32]:
+    """Mean bits of a frame with the first k levels `[K]`, interpolated between the numbers of levels that there are."""
+    tensors = {name: tensor.long().numpy() for name, tensor in tables.tensors().items()}
+    num_quantizers, size = len(tensors["rows"]), tensors["frequencies"].shape[1]
+    bits: dict[int, Floats] = defaultdict(lambda: np.zeros(num_quantizers))
+    frames: dict[int, int] = defaultdict(int)
+    for recording in codes:
+        levels = np.arange(len(recording))[:, np.newaxis]
+        before, lower = np.full(recording.shape, size), np.full(recording.shape, size)
+        before[:, 1:], lower[1:] = recording[:, :-1], recording[:-1]
+        rows = tensors["rows"][levels, tensors["previous"][levels, before], tensors["below"][levels, lower]]
+        costs = -np.log2(tensors["frequencies"][rows, recording] / TOTAL)
+        bits[len(recording)][: len(recording)] += costs.sum(axis=1)
+        frames[len(recording)] += recording.shape[1]
+    if len(frames) == 1:  # files of fewer levels are the first levels of these
+        return np.cumsum(bits[num_quantizers] / frames[num_quantizers]).astype(np.float32)
+    known = sorted(frames)
+    mean = [float(bits[count].sum()) / frames[count] for count in known]
+    return np.interp(np.arange(1, num_quantizers + 1), [0, *known], [0.0, *mean]).astype(np.float32)
 
 
 def _check(codes: Sequence[npt.NDArray[np.integer]], codebook_size: int) -> None:
@@ -108,9 +135,12 @@ def _check(codes: Sequence[npt.NDArray[np.integer]], codebook_size: int) -> None
         raise ConfigError(f"entropy tables are for 2 .. {MAX_CODEBOOK_SIZE} codewords, not for {codebook_size}")
     if len(codes) < 2:
         raise ConfigError(f"entropy tables are learned from two recordings or more, not from {len(codes)}")
+    lengths = sorted(len(recording) for recording in codes)
+    if lengths[-2] < lengths[-1]:
+        raise ConfigError(f"one recording alone has {lengths[-1]} levels: tables are learned from two or more")
     for recording in codes:
-        if recording.ndim != 2 or recording.shape[0] != codes[0].shape[0] or 0 in recording.shape:
-            raise ConfigError(f"codes must be [K, F] with one K and not empty, not {list(recording.shape)}")
+        if recording.ndim != 2 or 0 in recording.shape:
+            raise ConfigError(f"codes must be [k, F] and not empty, not {list(recording.shape)}")
         if recording.min() < 0 or recording.max() >= codebook_size:
             raise ConfigError(f"codes must be in 0 .. {codebook_size - 1}")
 
@@ -246,6 +276,7 @@ def _join(levels: Sequence[_Level]) -> EntropyTables:
         previous=torch.from_numpy(np.stack([level.previous for level in levels]).astype(np.uint8)),
         below=torch.from_numpy(np.stack([level.below for level in levels]).astype(np.uint8)),
         rows=torch.from_numpy(rows.astype(np.uint16)),
+        bits_per_frame=torch.arange(1.0, len(levels) + 1),
     )
 
 

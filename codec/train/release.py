@@ -32,6 +32,11 @@ MAX_ROUNDING = 1e-2
 """What rounding may do to the latents and the decoded samples of the test signal, by their size (-40 dB)."""
 
 
+SHARES = (1.0, 0.5, 0.75, 0.25, 0.35)
+"""Of the levels, that files are encoded with to learn the entropy tables where the bitrate is variable: then the codes
+of the first levels depend on how many there are."""
+
+
 class Released(NamedTuple):
     """What was made."""
 
@@ -121,13 +126,15 @@ def check_rounding(original: Codec, rounded: Codec) -> float:
 
 
 def encode_files(codec: Codec, paths: Sequence[Path]) -> Iterator[npt.NDArray[np.int64]]:
-    """Codes `[K, F]` of every channel of every file, with a progress bar.
+    """Codes `[k, F]` of every channel of every file, with a progress bar; the files take turns in `SHARES` of levels.
 
     Raises:
         AudioError: A file can't be read.
     """
-    for path in tqdm(paths, desc="encoding", unit="file", delay=2, leave=False):
-        yield from compress_source(codec, path).codes
+    shares = SHARES if codec.allocation is not None else (1.0,)
+    counts = [max(1, round(share * codec.quantizer.num_quantizers)) for share in shares]
+    for number, path in enumerate(tqdm(paths, desc="encoding", unit="file", delay=2, leave=False)):
+        yield from compress_source(codec, path, num_quantizers=counts[number % len(counts)]).codes
 
 
 def _train_files(recipe: Recipe) -> list[Path]:
