@@ -62,9 +62,10 @@ def test_the_gain_of_a_recording_changes_nothing(gain_db):
     assert len(levels.unique()) > 1
 
 
-def test_codes_of_levels_that_a_frame_does_without_are_zero_and_decode_to_nothing():
+@pytest.mark.parametrize("beam", [1, 4])
+def test_codes_of_levels_that_a_frame_does_without_are_zero_and_decode_to_nothing(beam):
     codec, audio = vbr_codec(), loud_then_quiet(40)
-    codes = codec.encode(audio)
+    codes = codec.encode(audio, beam=beam)
     active = codec.levels_of_frames(codec.pad(audio))
     above = torch.arange(LEVELS)[:, None] >= active[0]
     assert above.any()
