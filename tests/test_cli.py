@@ -37,9 +37,10 @@ def save_model(folder: Path, *, seed: int = 0, channels: int = 8) -> Path:
     values = {
         "sample_rate": 8000,
         "latent_dim": 8,
-        "encoder": {"strides": [20], "channels": [channels], "num_blocks": [1]},
+        "bands": {"cutoff": 800, "num_bands": 2, "num_low_bands": 2},
+        "encoder": {"hop_length": 20, "channels": channels, "num_blocks": 1},
         "quantizer": {"num_quantizers": 2, "codebook_size": 16, "codebook_dim": 4},
-        "decoder": {"frame_length": 40, "channels": 8, "num_blocks": 1},
+        "decoder": {"channels": 8, "num_blocks": 1},
     }
     torch.manual_seed(seed)
     save_codec(build_codec(from_dict(CodecConfig, values, source="test")), folder)
