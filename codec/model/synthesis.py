@@ -130,7 +130,7 @@ class HarmonicNoiseSynthesis(nn.Module):
             low = self._low_band(coefficients, self._levels(low_levels), cache)
             envelope = torch.cat([self._by_subframe(self._levels(high_levels)), self._by_subframe(logits)], dim=1)
             levels, logits = self.envelope_delay(envelope, cache).transpose(1, 2).chunk(2, dim=-1)
-            harmonics, noise = self._carriers(low.detach(), controls, cache)
+            harmonics, noise = self._carriers(low, controls, cache)
             # A share of exactly 0 or 1 would have a square root without a gradient.
             share = (0.002 + 0.996 * logits.sigmoid()) @ self.high_interpolation
             amplitude = (0.5 * levels @ self.high_interpolation).exp()
