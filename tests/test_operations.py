@@ -35,17 +35,24 @@ def test_flop_of_products():
 
 
 def test_operations_of_the_tiny_model_by_hand(codec):
-    rate = codec.sample_rate
-    mid, frames = rate / 4, rate / HOP  # frames per second after the first stage and after the second
+    frames = codec.sample_rate / HOP
     block = lambda channels, kernel, hidden: kernel * channels + 2 * channels * hidden  # noqa: E731
-    encoder = (
-        mid * (2 * 4 * 1 * 8 + block(8, 3, _hidden(codec.encoder.layers[1])))
-        + frames * (2 * 5 * 8 * 12 + block(12, 3, _hidden(codec.encoder.layers[3])))
-        + frames * 12 * 12
-    )
-    search = frames * (12 * 6 + 4 * 16 * 6)  # projection; four levels of sixteen codewords of six
-    lookup = frames * 6 * 12
-    decoder = frames * (12 * 16 + block(16, 3, _hidden(codec.decoder.blocks[0])) + 16 * 2 * HOP)
+    low, levels, high, bins, subframes = (
+        4,
+        14 - 4,
+        4,
+        9,
+        4,
+    )  # coefficients, levels, coefficients of a subframe, FFT bins
+    analysis = 2 * 2 * HOP * low + low * 2 + 2 * low + subframes * (HOP * 2 * bins + bins * 2)
+    encoder = analysis + (low + levels) * (16 + 12) + block(16, 3, _hidden(codec.encoder.blocks[0])) + 16 * 12
+    search = 12 * 6 + 4 * 16 * 6  # projection; four levels of sixteen codewords of six
+    lookup = 6 * 12
+    controls = low + levels + subframes * 2
+    carriers = 2 * (HOP // 4) * high + high * 2 + 2 * high
+    synthesis = 2 * low + low * 2 * HOP + subframes * (carriers + 2 * 2 * high + high * 2 * (HOP // 4))
+    decoder = 12 * (16 + controls) + block(16, 3, _hidden(codec.decoder.blocks[0])) + 16 * controls + synthesis
+    encoder, search, lookup, decoder = (frames * each for each in (encoder, search, lookup, decoder))
     expected = [2 * macs for macs in (encoder, search, lookup, decoder)]
     assert list(count_operations(codec)) == pytest.approx(expected, rel=1e-12)
 

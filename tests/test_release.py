@@ -85,7 +85,7 @@ def test_the_fingerprint_is_of_the_rounded_model(released):
     folder, _ = released
     check_fingerprint(load_codec(folder), folder)
     codec = load_codec(folder)
-    codec.decoder.state_dict()["head.frames.weight"].mul_(1.01)
+    codec.decoder.state_dict()["skip.weight"].mul_(1.01)
     with pytest.raises(ModelError, match="decoded samples differ"):
         check_fingerprint(codec, folder)
 
@@ -114,7 +114,7 @@ def test_the_card_says_what_it_is(released, run):
     assert card.startswith(
         "# tiny\n\nA neural audio codec for 16 kHz: 800 frames a second, 3 levels of 16 codes, 3.2 to\n9.6"
     )
-    assert "2.5 ms latency" in card
+    assert "2.8125 ms latency" in card
     assert f"`{result.identity.hex()}`" in card
     assert "| recipe | tiny, seed 0 |" in card
     assert re.search(r"\| last run \| 6 steps in 0\.\d\d hours, 0\.0 hours of audio heard \|", card)
@@ -194,8 +194,8 @@ def test_figures_of_anything_else_are_refused(run, data, tmp_path, text, reason)
 
 def test_the_header_comment_of_a_recipe():
     comment = header_comment(find_recipe("speech_16khz"))
-    assert comment.startswith("16 kHz speech, 50 frames/s")
-    assert "LibriSpeech" in comment and "#" not in comment and "[codec]" not in comment
+    assert comment.startswith("Speech at 16 kHz")
+    assert "codec-train speech_16khz" in comment and "#" not in comment and "[codec]" not in comment
 
 
 # ---- What is refused
@@ -213,21 +213,23 @@ def test_a_release_is_never_replaced(released, run, data):
 
 def test_weights_beyond_float16(tmp_path):
     codec = tiny_codec()
-    codec.decoder.state_dict()["project.weight"].view(-1)[0] = -70_000
-    with pytest.raises(ModelError, match=r"float16 ends at 65504 and decoder\.project\.weight reaches 70000:"):
+    codec.decoder.state_dict()["skip.weight"].view(-1)[0] = -70_000
+    with pytest.raises(ModelError, match=r"float16 ends at 65504 and decoder\.skip\.weight reaches 70000:"):
         save_rounded(codec, tmp_path / "a")
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
 def test_a_model_that_rounding_changes(tmp_path, part):
-    """Weights so small that float16 has few digits left for them: a layer that makes up for it later."""
+    """Weights so small that float16 has few digits left for them, and others that make up for it."""
     codec = tiny_codec()
-    name, other = {
-        "encoder": ("encoder.layers.0.filters.weight", "encoder.project.weight"),
-        "decoder": ("decoder.project.weight", "decoder.head.frames.weight"),
-    }[part]
-    codec.state_dict()[name].mul_(1e-6)
-    codec.state_dict()[other].mul_(1e4)
+    codec.get_submodule(part).project_out.weight.zero_()
+    if part == "encoder":
+        codec.encoder.project_out.bias.zero_()
+        codec.encoder.skip.weight.mul_(1e-7)
+    else:
+        codec.decoder.skip.weight.mul_(1e-6)
+        codec.quantizer.project_out.weight.mul_(1e4)
+        codec.quantizer.codebooks.table.mul_(1e2)
     save_rounded(codec, tmp_path)
     with pytest.raises(ModelError, match=r"float16 changes the model by .*, more than 1e-02"):
         check_rounding(codec, load_codec(tmp_path))

@@ -32,7 +32,7 @@ def test_a_recorded_recipe_comes_back(tmp_path, recipe):
     record_run(tmp_path / "deep/run", recipe)
     assert read_run(tmp_path / "deep/run") == recipe
     written = json.loads((tmp_path / "deep/run/recipe.json").read_text())
-    assert written["loss"]["stft"] == 10.0  # a default
+    assert written["loss"]["mel"] == 10.0  # a default
 
 
 def test_a_directory_takes_one_run(tmp_path, recipe):

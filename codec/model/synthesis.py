@@ -13,7 +13,8 @@ Subframe j of frame f is centred j - SUBFRAMES / 2 subframes after the start of 
 they meet: by a hop for the overlap of the low band, and by a subframe for that of the bands above.
 """
 
-import numpy as np
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -66,9 +67,9 @@ class Noise(nn.Module):
         super().__init__()
         count = NOISE_FRAMES * SUBFRAMES * num_coefficients
         # High bits of the powers of 747796405 modulo 2^32: integer arithmetic, the same on every machine.
-        words = np.cumprod(np.full(count, 747796405, np.uint32), dtype=np.uint32)
-        signs = np.where(words < 2**31, -1.0, 1.0).astype(np.float32)
-        self.register_buffer("signs", torch.from_numpy(signs).view(NOISE_FRAMES, -1), persistent=False)
+        words = itertools.accumulate(itertools.repeat(747796405, count), lambda word, factor: word * factor % 2**32)
+        signs = torch.tensor([-1.0 if word < 2**31 else 1.0 for word in words])
+        self.register_buffer("signs", signs.view(NOISE_FRAMES, -1), persistent=False)
 
     def cache_at(self, frame: Tensor) -> Cache:
         """The cache of streams whose next frames have these numbers, int `[B]`."""
@@ -129,7 +130,7 @@ class HarmonicNoiseSynthesis(nn.Module):
             low = self._low_band(coefficients, self._levels(low_levels), cache)
             envelope = torch.cat([self._by_subframe(self._levels(high_levels)), self._by_subframe(logits)], dim=1)
             levels, logits = self.envelope_delay(envelope, cache).transpose(1, 2).chunk(2, dim=-1)
-            harmonics, noise = self._carriers(low.detach(), controls, cache)
+            harmonics, noise = self._carriers(low, controls, cache)
             # A share of exactly 0 or 1 would have a square root without a gradient.
             share = (0.002 + 0.996 * logits.sigmoid()) @ self.high_interpolation
             amplitude = (0.5 * levels @ self.high_interpolation).exp()
