@@ -174,29 +174,34 @@ class _LogMelDistance(torch.autograd.Function):
         return spectrum * (slope * gradient), None, None
 
 
-@torch.no_grad()
-def level_error(audio: Tensor, target: Tensor, sample_rate: int) -> Tensor:
+class LevelError(nn.Module):
     """Mean absolute difference of the levels of frequency bands (dB) in frames of 64 ms: no loss, but always logged.
 
-    It shows at once what other figures hid: bands that come out too quiet or too loud.
+    It shows at once what other figures hid: bands, between `LEVEL_EDGES_HZ`, that come out too quiet or too loud.
 
     Args:
-        audio: Decoded audio `[B, 1, T]`.
-        target: Original audio `[B, 1, T]`.
-        sample_rate: Hz.
-
-    Returns:
-        Scalar, of the bands between `LEVEL_EDGES_HZ`.
+        sample_rate: Of the audio (Hz).
     """
-    fft_size = 4 * round(0.016 * sample_rate)
-    window = torch.hann_window(fft_size, device=audio.device)
-    frequency = torch.arange(fft_size // 2 + 1, device=audio.device) * (sample_rate / fft_size)
-    edges = torch.tensor(LEVEL_EDGES_HZ, device=audio.device)
-    inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
-    bands = inside[inside.any(dim=1)].float()
-    with full_precision(audio.device):
-        levels = [
-            (bands @ stft(each.squeeze(1).float(), fft_size, fft_size // 2, window).abs().square() + 1e-3).log10()
-            for each in to_one_loudness(audio, target)
-        ]
-        return 10 * (levels[0] - levels[1]).abs().mean()
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.fft_size = 4 * round(0.016 * sample_rate)
+        frequency = torch.arange(self.fft_size // 2 + 1) * (sample_rate / self.fft_size)
+        edges = torch.tensor(LEVEL_EDGES_HZ)
+        inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
+        self.register_buffer("window", torch.hann_window(self.fft_size), persistent=False)
+        self.register_buffer("bands", inside[inside.any(dim=1)].float(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor, target: Tensor) -> Tensor:
+        """Compare audio `[B, 1, T]` with target `[B, 1, T]`; scalar (dB)."""
+        with full_precision(audio.device):
+            ours, theirs = (self._levels(each) for each in to_one_loudness(audio, target))
+            return 10 * (ours - theirs).abs().mean()
+
+    def _levels(self, audio: Tensor) -> Tensor:
+        spectrum = stft(audio.squeeze(1).float(), self.fft_size, self.fft_size // 2, self.window)
+        return (self.bands @ spectrum.abs().square() + 1e-3).log10()

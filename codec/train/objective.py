@@ -13,7 +13,7 @@ from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
 from codec.train.envelopes import EnvelopeCorrelation
-from codec.train.losses import MelDistance, level_error, squared_error, to_one_loudness, waveform_loss
+from codec.train.losses import LevelError, MelDistance, squared_error, to_one_loudness, waveform_loss
 from codec.train.loudness import LoudnessError
 from codec.train.published import published_loss
 
@@ -47,6 +47,7 @@ class WeightedObjective:
         self.has_codebook_loss = codec.quantizer.has_codebook_loss
         self.sample_rate = codec.sample_rate
         self.mel = MelDistance(codec.sample_rate).to(device) if weights.mel else None
+        self.level_error = LevelError(codec.sample_rate).to(device) if weights.mel else None
         self.loudness = LoudnessError(codec.sample_rate).to(device) if weights.loudness else None
         self.envelopes = EnvelopeCorrelation(codec.sample_rate).to(device) if weights.intelligibility else None
 
@@ -69,8 +70,8 @@ class WeightedObjective:
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
         terms = {name: term for name, term in terms.items() if term.weight}
-        if self.mel is not None:
-            terms["level_error"] = Term(0.0, level_error(audio, batch.audio, self.sample_rate))
+        if self.level_error is not None:
+            terms["level_error"] = Term(0.0, self.level_error(audio, batch.audio))
         return terms
 
 
