@@ -13,6 +13,7 @@ from codec.recipe import DataConfig, GaussianConfig, LossConfig, Recipe
 from codec.train.adversary import Adversary
 from codec.train.data import Segments, data_root, list_items
 from codec.train.gaussian import GaussianVectors
+from codec.train.in_memory import AudioInMemory
 from codec.train.judge import open_judge
 from codec.train.learner import Learner
 from codec.train.objective import build_objective
@@ -38,7 +39,7 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
     codec = build_codec(recipe.codec).to(fabric.device)
     objective = build_objective(recipe.loss, codec, fabric.device)
     adversary = open_adversary(recipe, fabric)
-    source = open_source(recipe)
+    source = open_source(recipe, fabric.device)
     reporter = build_reporter(recipe, source, fabric.device)
     learner = Learner(
         codec, objective=objective, adversary=adversary, reporter=reporter, fabric=fabric, config=recipe.optimizer
@@ -55,11 +56,11 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
     )
 
 
-def open_source(recipe: Recipe) -> Source:
-    """The data of a recipe.
+def open_source(recipe: Recipe, device: torch.device) -> Source:
+    """The data of a recipe, on its way to `device`.
 
     Raises:
-        ConfigError: It is missing or not what the recipe says.
+        ConfigError: It is missing or not what the recipe says, or does not fit into memory.
     """
     data, seed = recipe.data, recipe.seed
     if isinstance(data, GaussianConfig):
@@ -71,6 +72,8 @@ def open_source(recipe: Recipe) -> Source:
         gain_db=data.gain_db,
         seed=(seed, 0),
     )
+    if data.in_memory:
+        return AudioInMemory(segments, device=device, seed=seed)
     return AudioSource(segments, num_workers=data.num_workers, seed=seed)
 
 

@@ -33,6 +33,8 @@ class DataConfig:
     """Range of the random gain of a segment (dB); it is lowered where a segment would clip."""
     num_workers: Count = 1
     """Processes that read audio ahead."""
+    in_memory: bool = False
+    """Decode all files once and keep them on the device (115 MB an hour at 16 kHz), instead of reading ahead."""
 
     def __post_init__(self) -> None:
         if self.gain_db[0] > self.gain_db[1]:

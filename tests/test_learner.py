@@ -14,7 +14,7 @@ def clips(tmp_path_factory):
 
 
 class NoQuestions(TorchDispatchMode):
-    """Raises where an operation would wait for a GPU: a number asked for, a shape that data decides, a copy from lists."""
+    """Raises where an operation would wait for a GPU: a number asked for, a shape that data decides, a list."""
 
     FORBIDDEN = (
         "aten._local_scalar_dense",

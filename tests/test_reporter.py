@@ -28,7 +28,7 @@ def reporter():
 
 def recipe_and_source():
     recipe = short_recipe("gaussian_vq")
-    return recipe, open_source(recipe)
+    return recipe, open_source(recipe, torch.device("cpu"))
 
 
 def add(subject, value, finite=True):

