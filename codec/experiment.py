@@ -1,5 +1,6 @@
 """From a recipe to a trainer: the one place that knows which data, discriminators and judgement a recipe asks for."""
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from lightning_fabric import Fabric
 from codec.config import IdentityEncoderConfig
 from codec.errors import ConfigError
 from codec.model.codec import build_codec
-from codec.recipe import DataConfig, GaussianConfig, LossConfig, Recipe
+from codec.recipe import DataConfig, GaussianConfig, LossConfig, PublishedLossConfig, Recipe
 from codec.train.adversary import Adversary
 from codec.train.data import Segments, data_root, list_items
 from codec.train.gaussian import GaussianVectors
@@ -37,12 +38,20 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
     began = time.monotonic() if began is None else began
     torch.manual_seed(recipe.seed)
     codec = build_codec(recipe.codec).to(fabric.device)
-    objective = build_objective(recipe.loss, codec, fabric.device)
+    for part in recipe.train.freeze:  # encoder and quantizer come first: nothing in them is recorded for a gradient
+        codec.get_submodule(part).requires_grad_(False)
+    objective = build_objective(_learned_terms(recipe), codec, fabric.device)
     adversary = open_adversary(recipe, fabric)
     source = open_source(recipe, fabric.device)
     reporter = build_reporter(recipe, source, fabric.device)
     learner = Learner(
-        codec, objective=objective, adversary=adversary, reporter=reporter, fabric=fabric, config=recipe.optimizer
+        codec,
+        objective=objective,
+        adversary=adversary,
+        reporter=reporter,
+        fabric=fabric,
+        config=recipe.optimizer,
+        learns_codebooks="quantizer" not in recipe.train.freeze,
     )
     return Trainer(
         recipe,
@@ -53,6 +62,18 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         reporter=reporter,
         judge=open_judge(recipe, source),
         began=began,
+    )
+
+
+def _learned_terms(recipe: Recipe) -> LossConfig | PublishedLossConfig:
+    """The loss without terms that only frozen parts could learn from."""
+    loss, freeze = recipe.loss, recipe.train.freeze
+    if not isinstance(loss, LossConfig):
+        return loss
+    return dataclasses.replace(
+        loss,
+        commitment=0.0 if "encoder" in freeze else loss.commitment,
+        codebook=0.0 if "quantizer" in freeze else loss.codebook,
     )
 
 

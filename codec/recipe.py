@@ -95,6 +95,8 @@ class DiscriminatorsConfig:
 
     start_step: Count = 0
     """First step that they take part in."""
+    every: PositiveInt = 1
+    """They take part in every so many steps; in those between, the codec learns from the other terms alone."""
     periods: tuple[PositiveInt, ...] = (2, 3, 5, 7, 11)
     """One discriminator of folded audio each (samples)."""
     period_channels: PositiveInt = 32
@@ -139,6 +141,9 @@ class TrainConfig:
     """Segments per optimizer step, over all processes."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto is bf16-mixed where the device has fast bfloat16."""
+    freeze: tuple[Literal["encoder", "quantizer"], ...] = ()
+    """Parts that keep the weights of the model that a run begins with (--init-from); without the encoder nothing has a
+    commitment, without the quantizer no codebook moves."""
     bypass_steps: Count = 500
     """First steps without the quantizer; its codebooks are then initialised from live latents."""
     init: Literal["kmeans", "data", "normal", "spread"] = "kmeans"

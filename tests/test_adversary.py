@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_runs import adversarial_changes, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, history, start, tiny_recipe, write_clips
 
 from codec.config import from_dict
 from codec.errors import ConfigError
@@ -222,3 +222,34 @@ def test_vectors_can_not_be_judged():
     )
     with pytest.raises(ConfigError, match=r"set loss\.adversarial and loss\.feature_matching to 0"):
         open_adversary(recipe, build_fabric("32-true", "cpu"))
+
+
+def test_discriminators_take_part_in_every_nth_step(clips, tmp_path):
+    recipe = tiny_recipe(
+        clips, **adversarial_changes(start_step=1, every=2), train__steps=6, train__log_every=1, train__bypass_steps=0
+    )
+    trainer = start(recipe, tmp_path)
+    changed = []
+    take = trainer._step
+
+    def watched(batch, bar):
+        before = copy_of(trainer)
+        taken = take(batch, bar)
+        changed.append(moved(trainer, before))
+        return taken
+
+    trainer._step = watched
+    trainer.fit()
+    both = {"codec", "discriminators"}
+    assert changed == [{"codec"}, both, {"codec"}, both, {"codec"}, both]
+    lines = history(tmp_path)
+    assert [line.get("loss/adversarial") is not None for line in lines] == [False, True, False, True, False, True]
+
+
+def test_two_spectral_discriminators_are_enough(clips, tmp_path):
+    small = {"periods": [], "fft_sizes": [256, 128], "spectral_channels": 8}
+    recipe = tiny_recipe(clips, loss__adversarial=1.0, discriminators=small, train__steps=2, train__bypass_steps=0)
+    trainer = start(recipe, tmp_path)
+    before = copy_of(trainer)
+    trainer.fit()
+    assert moved(trainer, before) == {"codec", "discriminators"}

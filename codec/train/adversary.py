@@ -59,7 +59,8 @@ class Adversary:
 
     def takes_part(self, step: int) -> bool:
         """Whether the discriminators judge and learn in this step of the run."""
-        return step >= self.config.start_step
+        since = step - self.config.start_step
+        return since >= 0 and since % self.config.every == 0
 
     def terms(self, audio: Tensor, target: Tensor) -> Mapping[str, Term]:
         """What decoded audio costs the codec; no gradient reaches the discriminators.

@@ -74,6 +74,7 @@ class Learner:
         reporter: Takes in the losses of every step.
         fabric: Device, precision and processes.
         config: Of the codec's optimizer.
+        learns_codebooks: Whether they may move. Parameters that have no gradient keep still without being told.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Learner:
         reporter: Reporter,
         fabric: Fabric,
         config: OptimizerConfig,
+        learns_codebooks: bool = True,
     ) -> None:
         self.codec = codec
         self.averaged = copy.deepcopy(codec).requires_grad_(False).eval()
@@ -93,9 +95,12 @@ class Learner:
         self.reporter = reporter
         self.fabric = fabric
         self.config = config
+        self.learns_codebooks = learns_codebooks
         # Lists, because to look for them takes as long as a small step.
-        self.weights: list[Tensor] = list(codec.parameters())
-        self.averaged_weights: list[Tensor] = list(self.averaged.parameters())
+        pairs = zip(codec.parameters(), self.averaged.parameters(), strict=True)
+        learned = [(weight, average) for weight, average in pairs if weight.requires_grad]
+        self.weights: list[Tensor] = [weight for weight, _ in learned]
+        self.averaged_weights: list[Tensor] = [average for _, average in learned]
         self.optimizer = build_optimizer(codec, config)
         self.model: Any = codec
         self.wrapped_optimizer: Any = None
@@ -161,7 +166,7 @@ class Learner:
         if statistics is not None:
             counts, sums = (torch.where(finite, each, 0) for each in (statistics.counts, statistics.sums))
             statistics = statistics._replace(counts=counts, sums=sums)
-            seen = self.codec.quantizer.follow(statistics)
+            seen = self.codec.quantizer.follow(statistics) if self.learns_codebooks else None
         if self.config.ema_decay > 0:
             average_weights(self.averaged_weights, self.weights, torch.where(finite, inputs.average_share, 0))
         self.skipped_steps.add_(bad)

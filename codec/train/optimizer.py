@@ -39,19 +39,20 @@ class DeviceAdamW(AdamW):
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> DeviceAdamW | None:
     """AdamW with weight decay on matrices only: not on biases, norms, scales, activations or codebooks.
 
-    None for a model without parameters: EMA codebooks alone learn without an optimizer.
+    None for a model without parameters that learn: EMA codebooks alone need no optimizer.
     """
+    learned = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     decayed = {
         name
-        for name, parameter in model.named_parameters()
+        for name, parameter in learned.items()
         if parameter.squeeze().ndim >= 2 and "codebooks" not in name  # squeezed: Snake's [C, 1] is no matrix
     }
     groups = [
         {
-            "params": [p for name, p in model.named_parameters() if name in decayed],
+            "params": [p for name, p in learned.items() if name in decayed],
             "weight_decay": config.weight_decay,
         },
-        {"params": [p for name, p in model.named_parameters() if name not in decayed], "weight_decay": 0.0},
+        {"params": [p for name, p in learned.items() if name not in decayed], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     if not groups:

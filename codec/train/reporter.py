@@ -122,11 +122,11 @@ class Reporter:
             progress.write(f"epoch {step // self.steps_per_epoch:4}  {listed}", file=progress.fp)
 
     def _means(self) -> dict[str, float]:
-        """Means of the total and the terms since the last report; not a number where every step was skipped."""
-        means = {name: value / count if count else math.nan for name, (value, count) in self._over_ranks().items()}
+        """Means of the total and of the terms that were there; the total is not a number if every step was skipped."""
+        means = {name: value / count for name, (value, count) in self._over_ranks().items() if count}
         for sums in self.sums.values():
             sums.zero_()
-        return means
+        return {"total": math.nan} | means
 
     def _over_ranks(self) -> dict[str, tuple[float, float]]:
         """Sum and count of each, over all processes."""

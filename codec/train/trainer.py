@@ -102,8 +102,11 @@ class Trainer:
         """Train until the recipe's number of steps or minutes, then judge the result where the data has a judgement.
 
         Raises:
+            ConfigError: Parts are frozen that have learned nothing.
             ModelError: The loss or its gradient was not finite for too many steps in a row.
         """
+        if self.recipe.train.freeze and not self.progress.initialized:
+            raise ConfigError("train.freeze keeps what a model has learned: give one with all levels, --init-from")
         is_first = self.fabric.is_global_zero
         trackers = open_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
         bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", desc="training", disable=not is_first)
