@@ -14,6 +14,7 @@ from codec.recipe import DataConfig, GaussianConfig, LossConfig, PublishedLossCo
 from codec.train.adversary import Adversary
 from codec.train.data import Segments, data_root, list_items
 from codec.train.gaussian import GaussianVectors
+from codec.train.graph import GraphedSteps
 from codec.train.in_memory import AudioInMemory
 from codec.train.judge import open_judge
 from codec.train.learner import Learner
@@ -53,12 +54,14 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         config=recipe.optimizer,
         learns_codebooks="quantizer" not in recipe.train.freeze,
     )
+    on_one_gpu = fabric.device.type == "cuda" and fabric.world_size == 1 and learner.optimizer is not None
     return Trainer(
         recipe,
         run_dir,
         fabric,
         source=source,
         learner=learner,
+        take=learner.step if not on_one_gpu else GraphedSteps(learner.step),
         reporter=reporter,
         judge=open_judge(recipe, source),
         began=began,

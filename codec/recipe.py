@@ -136,7 +136,7 @@ class TrainConfig:
     epochs: PositiveInt | None = None
     """Instead of steps, where the data has epochs."""
     max_minutes: PositiveFloat | None = None
-    """Stop and save after this long, however many steps are done."""
+    """Stop and save after this long, however many steps are done; the start of the command counts, with its imports."""
     batch_size: PositiveInt = 32
     """Segments per optimizer step, over all processes."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
@@ -158,6 +158,10 @@ class TrainConfig:
     """Steps; data with epochs is logged once an epoch."""
     validate_every: PositiveInt = 1000
     checkpoint_every: PositiveInt = 500
+    checkpoint_minutes: PositiveFloat | None = None
+    """Also after so long without one."""
+    revive_every: PositiveInt = 1
+    """Dead codewords are looked for every so many steps; to look, a GPU must be waited for."""
     max_bad_steps: PositiveInt = 10
     """Consecutive steps with a loss or gradient that is not finite (each is skipped) after which training stops."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)

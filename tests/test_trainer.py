@@ -1,8 +1,10 @@
+import dataclasses
 import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gaussian_runs
@@ -27,6 +29,7 @@ import codec.train.trainer as trainer_module
 import codec.train.validation as validation_module
 from codec.config import to_dict
 from codec.errors import AudioError, ConfigError, ModelError
+from codec.experiment import build_trainer
 from codec.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
 from codec.train.data import batches
@@ -476,6 +479,45 @@ def test_checkpoints_come_as_often_as_asked(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer_module, "save_checkpoint", lambda *_, step, **__: saved.append(step))
     start(tiny_recipe(clips, train__steps=7, train__checkpoint_every=2, train__validate_every=3), tmp_path).fit()
     assert saved == [2, 3, 4, 6, 7]
+
+
+def test_checkpoints_come_by_the_clock(clips, tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(trainer_module, "save_checkpoint", lambda *_, step, **__: saved.append(step))
+    start(tiny_recipe(clips, train__steps=3, train__checkpoint_minutes=1e-9), tmp_path / "a").fit()
+    assert saved == [1, 2, 3]
+    saved.clear()
+    start(tiny_recipe(clips, train__steps=3, train__checkpoint_minutes=60), tmp_path / "b").fit()
+    assert saved == [3]
+
+
+def test_minutes_count_from_the_start_of_the_process(clips, tmp_path):
+    recipe = tiny_recipe(clips, train__max_minutes=1)
+    fabric = build_fabric("32-true", "cpu")
+    for seconds, steps in ((61, 1), (0, 6)):
+        trainer = build_trainer(recipe, tmp_path / str(seconds), fabric, began=time.monotonic() - seconds)
+        trainer.fit()
+        assert trainer.progress.step == steps
+
+
+def test_a_run_stopped_by_the_clock_resumes_bit_for_bit(clips, tmp_path, uninterrupted):
+    recipe = resumable(clips, "adversarial")
+    first = start(dataclasses.replace(recipe, train=dataclasses.replace(recipe.train, max_minutes=1e-9)), tmp_path)
+    first.fit()
+    assert first.progress.step == 1
+    trainer = resume(recipe, tmp_path)
+    trainer.fit()
+    state, lines = uninterrupted["adversarial"]
+    known = {"best_score"}  # the first run validated where the whole one did not
+    assert_equal(*({k: v for k, v in each.items() if k not in known} for each in (everything(trainer), state)))
+    assert [line for line in history(tmp_path) if "loss/total" in line] == [x for x in lines if "loss/total" in x]
+
+
+def test_dead_codewords_are_looked_for_as_often_as_asked(clips, tmp_path, monkeypatch):
+    trainer = start(tiny_recipe(clips, train__bypass_steps=0, train__revive_every=3), tmp_path)
+    updates = record_updates(monkeypatch, trainer)
+    trainer.fit()
+    assert [step for step, _ in updates] == [2, 5]
 
 
 def test_trackers_are_closed_when_saving_fails(clips, tmp_path, monkeypatch):

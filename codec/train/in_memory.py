@@ -9,6 +9,7 @@ their decoders do when they start in the middle.
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from codec.audio import AudioInfo, load_audio, read_info
 from codec.errors import ConfigError
 from codec.resampling import resample
 from codec.train.data import Batch, Segments, check_share
+from codec.train.engine import to_device
 
 FULL_SCALE = 32768.0  # of 16-bit samples
 SPARE = 0.8  # share of the free memory that audio may take: the model wants some too
@@ -54,17 +56,21 @@ class AudioInMemory:
 
     def _read(self) -> Tensor:
         samples = torch.empty(self.offsets[-1], dtype=torch.int16)
-        progress = tqdm(self.segments.paths, desc="reading audio into memory", unit="file")
-        for number, path in enumerate(progress):
-            audio = self._mono(path, self.infos[number])
-            self.scales[number] = max(1.0, float(audio.abs().max()))
-            rounded = (audio * (FULL_SCALE / self.scales[number])).round().clamp(-FULL_SCALE, FULL_SCALE - 1)
-            samples[self.offsets[number] : self.offsets[number + 1]] = rounded.short()
+        progress = tqdm(total=len(self.infos), desc="reading audio into memory", unit="file")
+        # Decoders run beside each other; a lent GPU waits meanwhile.
+        with progress, ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            found = threads.map(self._read_file, self.segments.paths, self.infos)
+            for number, (audio, scale) in enumerate(found):
+                samples[self.offsets[number] : self.offsets[number + 1]] = audio
+                self.scales[number] = scale
+                progress.update()
         return samples
 
-    def _mono(self, path: Path, info: AudioInfo) -> Tensor:
-        audio = load_audio(path)[0].mean(dim=0)
-        return resample(audio, info.sample_rate, self.segments.sample_rate)
+    def _read_file(self, path: Path, info: AudioInfo) -> tuple[Tensor, float]:
+        """Samples of a file, int16, and what one of full scale stands for."""
+        audio = resample(load_audio(path)[0].mean(dim=0), info.sample_rate, self.segments.sample_rate)
+        scale = max(1.0, float(audio.abs().max()))
+        return (audio * (FULL_SCALE / scale)).round().clamp(-FULL_SCALE, FULL_SCALE - 1).short(), scale
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
         """None: every step draws anew."""
@@ -96,7 +102,7 @@ class AudioInMemory:
         time = torch.arange(segments.segment_samples, device=self.device)
         index = (starts.long() + time).clamp_max(len(self.samples) - 1)
         audio = self.samples[index].float() * (scales / FULL_SCALE).float()
-        audio = torch.where(time < lengths, audio, 0.0)
+        audio = audio.masked_fill(time >= lengths, 0.0)
         peak = audio.abs().amax(dim=1, keepdim=True).double()
         audio = audio * torch.minimum(gains, 1.0 / peak.clamp_min(1e-9)).float()
         return Batch(audio[:, None], lengths[:, 0].long(), torch.tensor(list(numbers)))
@@ -109,11 +115,6 @@ class AudioInMemory:
         start = segments.start_of(draw, info) * segments.sample_rate / info.sample_rate
         start = min(math.floor(start + 0.5), available - length)
         return self.offsets[draw.file] + start, length, self.scales[draw.file], 10.0 ** (draw.gain_db / 20)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor that the host has just made; a GPU is not waited for, which takes memory that stays in place."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def check_fits(num_bytes: int, device: torch.device) -> None:

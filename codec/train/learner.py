@@ -118,6 +118,8 @@ class Learner:
 
     def step(self, inputs: Inputs, plan: Plan) -> Taken:
         """Learn from a batch."""
+        for weight in self.weights if self.adversary is None else [*self.weights, *self.adversary.weights]:
+            weight.grad = None  # also those of a step that broke off
         batch = Batch(inputs.audio, inputs.lengths, inputs.number)
         output = self.model(
             batch.audio,
@@ -140,8 +142,6 @@ class Learner:
         finite = torch.stack(list(norms.values())).isfinite().all()
         statistics, seen = self._apply(output.quantizer.statistics, inputs, finite, adversary)
         self.reporter.add(loss, terms, finite)
-        for weight in self.weights if adversary is None else [*self.weights, *adversary.weights]:
-            weight.grad = None
         return Taken(statistics, seen, norms)
 
     def _backward(self, loss: Tensor) -> Tensor:
@@ -164,11 +164,11 @@ class Learner:
         if adversary is not None:
             adversary.apply(inputs.lr / self.config.lr, bad)
         if statistics is not None:
-            counts, sums = (torch.where(finite, each, 0) for each in (statistics.counts, statistics.sums))
+            counts, sums = (each.masked_fill(bad, 0) for each in (statistics.counts, statistics.sums))
             statistics = statistics._replace(counts=counts, sums=sums)
             seen = self.codec.quantizer.follow(statistics) if self.learns_codebooks else None
         if self.config.ema_decay > 0:
-            average_weights(self.averaged_weights, self.weights, torch.where(finite, inputs.average_share, 0))
+            average_weights(self.averaged_weights, self.weights, inputs.average_share.masked_fill(bad, 0))
         self.skipped_steps.add_(bad)
         self.bad_steps_in_a_row.add_(1).mul_(bad)
         return statistics, seen

@@ -53,7 +53,7 @@ class Reporter:
         names = ["total", *terms]
         self._name(names)
         values = torch.stack([loss, *(term.value for term in terms.values())]).detach().double()
-        counted = torch.where(finite, torch.stack([values, torch.ones_like(values)], dim=1), 0.0)
+        counted = torch.stack([values, torch.ones_like(values)], dim=1).masked_fill(~finite, 0.0)
         torch._foreach_add_([self.sums[name] for name in names], list(counted.unbind()))
 
     def _name(self, names: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ one bit for bit, and the order of the data does not depend on how many processes
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from codec.recipe import Recipe, TrainConfig
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.codebook_start import initialize_codebooks
 from codec.train.data import Batch
+from codec.train.engine import to_device
 from codec.train.interrupt import interrupt_deferred
 from codec.train.judge import Judge
 from codec.train.learner import Inputs, Learner, Plan, Taken
@@ -43,6 +44,7 @@ class Trainer:
         fabric: Device, precision and processes.
         source: The data.
         learner: What learns.
+        take: How it takes a step: `Learner.step`, or what replays it.
         reporter: Tells how it goes.
         judge: Measures the averaged codec, if there is held-out data.
         began: What `train.max_minutes` counts from, by `time.monotonic`.
@@ -59,6 +61,7 @@ class Trainer:
         *,
         source: Source,
         learner: Learner,
+        take: Callable[[Inputs, Plan], Taken],
         reporter: Reporter,
         judge: Judge | None,
         began: float,
@@ -68,6 +71,7 @@ class Trainer:
         self.fabric = fabric
         self.source = source
         self.learner = learner
+        self.take = take
         self.reporter = reporter
         self.judge = judge
         self.began = began
@@ -76,6 +80,7 @@ class Trainer:
         self.stopwatch = Stopwatch()
         self.known_levels = 0  # that came with codebooks from another model
         self.saved_step = 0
+        self.saved_at = time.monotonic()
 
     def start_from(self, model: str) -> None:
         """Begin with another model of this architecture, see `take_over`; the step count stays zero."""
@@ -151,17 +156,17 @@ class Trainer:
                 self._check_health()
                 speed = (progress.step - first_step) / max(self.stopwatch.seconds - seconds_before, 1e-9)
                 self._report(taken, speed, trackers, bar)
-            is_last = progress.step == self.num_steps or self._is_out_of_time()
+            is_last = progress.step == self.num_steps or self._is_over(train.max_minutes, self.began)
             if is_last or progress.step % train.validate_every == 0:
                 self._validate(trackers, bar)
-            elif progress.step % train.checkpoint_every == 0:
+            elif progress.step % train.checkpoint_every == 0 or self._is_over(train.checkpoint_minutes, self.saved_at):
                 self._save(best=False)
             if is_last:
                 return
 
-    def _is_out_of_time(self) -> bool:
-        limit = self.recipe.train.max_minutes
-        return bool(limit is not None and self.fabric.broadcast(time.monotonic() - self.began > 60 * limit))
+    def _is_over(self, minutes: float | None, since: float) -> bool:
+        """Whether so many minutes have gone by, as the first process sees it."""
+        return bool(minutes is not None and self.fabric.broadcast(time.monotonic() - since > 60 * minutes))
 
     def _step(self, batch: Batch, bar: "tqdm[Any]") -> Taken:
         progress, seed = self.progress, self.recipe.seed
@@ -170,8 +175,9 @@ class Trainer:
             self._initialize_codebooks(bar)
         inputs = self._inputs(batch)
         with interrupt_deferred():
-            taken = self.learner.step(inputs, plan)
-            self.learner.revive(taken, lambda: generator_of(seed, 3, 1, progress.step))
+            taken = self.take(inputs, plan)
+            if (progress.step + 1) % self.recipe.train.revive_every == 0:
+                self.learner.revive(taken, lambda: generator_of(seed, 3, 1, progress.step))
             progress.step += 1
         return taken
 
@@ -188,9 +194,10 @@ class Trainer:
         lr = learning_rate(recipe.optimizer, step, self.num_steps)
         share = average_share(recipe.optimizer.ema_decay, step)
         levels = draw_levels(recipe.codec.quantizer, batch.number.tolist(), seed=recipe.seed)
-        inputs = Inputs(*batch, levels, *torch.tensor([lr, share], dtype=torch.float64))
-        moved: Inputs = self.fabric.to_device(inputs)
-        return moved
+        tensors = (*batch, levels, torch.tensor([lr, share], dtype=torch.float64))
+        *moved, numbers = (None if each is None else to_device(each, self.fabric.device) for each in tensors)
+        assert numbers is not None
+        return Inputs._make([*moved, *numbers])
 
     def _initialize_codebooks(self, bar: "tqdm[Any]") -> None:
         """Set them from live latents, in the average too."""
@@ -260,7 +267,7 @@ class Trainer:
                     counters=self.progress.to_json() | sums,
                     best=best,
                 )
-            self.saved_step = self.progress.step
+            self.saved_step, self.saved_at = self.progress.step, time.monotonic()
             self.fabric.barrier()
 
 
