@@ -62,9 +62,8 @@ def pack(rows: list[dict[str, str]], root: Path, folder: Path, num_bytes: int, l
         writer = csv.DictWriter(file, COLUMNS, delimiter="\t", lineterminator="\n")
         writer.writeheader()
         writer.writerows(packed)
-    print(
-        f"{len(packed)} files, {seconds / 3600:.2f} hours, {total / 2**20:.1f} MiB, {8 * total / seconds / 1000:.1f} kbit/s"
-    )
+    bitrate = 8 * total / seconds / 1000
+    print(f"{len(packed)} files, {seconds / 3600:.2f} hours, {total / 2**20:.1f} MiB, {bitrate:.1f} kbit/s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The replay of steps, with a graph that records calls: there is no GPU here. What is captured, `test_learner` checks."""
+"""The replay of steps, with a graph that records calls: there is no GPU here. What it holds is in `test_learner`."""
 
 import contextlib
 
