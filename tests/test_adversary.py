@@ -1,16 +1,16 @@
 import pytest
 import torch
-from tiny_runs import adversarial_changes, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, history, start, tiny_recipe, write_clips
 
 from codec.config import from_dict
 from codec.errors import ConfigError
+from codec.experiment import open_adversary
 from codec.recipe import Recipe
 from codec.train.adversary import (
     adversarial_loss,
     at_level_one,
     discriminator_loss,
     feature_matching_loss,
-    open_adversary,
 )
 from codec.train.discriminators import Opinion
 from codec.train.engine import build_fabric
@@ -70,25 +70,24 @@ def test_the_terms_move_audio_and_leave_the_discriminators_alone(clips):
     adversary = open_adversary(adversarial_recipe(clips), build_fabric("32-true", "cpu"))
     target = torch.randn(2, 1, 1600)
     audio = (target + 0.3 * torch.randn(2, 1, 1600)).requires_grad_()
-    for term in adversary.terms(audio, target, 0).values():
+    for term in adversary.terms(audio, target).values():
         (gradient,) = torch.autograd.grad(term.value, audio, retain_graph=True)
         assert gradient.abs().sum() > 0 and gradient.isfinite().all()
     assert all(weight.grad is None and weight.requires_grad for weight in adversary.weights)
-    assert float(adversary.terms(target, target, 0)["feature_matching"].value) == 0
+    assert float(adversary.terms(target, target)["feature_matching"].value) == 0
 
 
 def test_they_learn_to_tell_noise_from_originals(clips):
     torch.manual_seed(0)
     adversary = open_adversary(adversarial_recipe(clips, discriminators__lr=2e-3), build_fabric("32-true", "cpu"))
-    adversary.set_up()
     generator = torch.Generator().manual_seed(0)
     time = torch.arange(1600) / 16_000
     losses = []
-    for step in range(60):
+    for _ in range(60):
         tones = torch.sin(2 * torch.pi * time * (100 + 300 * torch.rand(4, 1, 1, generator=generator)))
         noise = tones + torch.randn(4, 1, 1600, generator=generator)
-        losses.append(float(adversary.learn(noise, tones, step).loss))
-        adversary.apply(1.0)
+        losses.append(float(adversary.learn(noise, tones).loss))
+        adversary.apply(torch.tensor(1.0), torch.tensor(False))
         for weight in adversary.weights:
             weight.grad = None
     assert losses[0] > 0.8 and sum(losses[-5:]) / 5 < 0.2
@@ -98,7 +97,7 @@ def test_they_learn_to_tell_noise_from_originals(clips):
 
 
 def parameters(trainer):
-    modules = {"codec": trainer.codec, "discriminators": trainer.adversary.discriminators}
+    modules = {"codec": trainer.learner.codec, "discriminators": trainer.learner.adversary.discriminators}
     return {f"{role}.{name}": weight for role, module in modules.items() for name, weight in module.named_parameters()}
 
 
@@ -141,7 +140,7 @@ def test_before_the_start_only_the_codec_learns(clips, tmp_path):
 
 @pytest.mark.parametrize("only", ["adversarial", "feature_matching"])
 def test_each_term_moves_decoder_and_encoder(clips, tmp_path, only):
-    terms = ("waveform", "stft", "mel", "commitment", "adversarial", "feature_matching")
+    terms = ("waveform", "mel", "commitment", "adversarial", "feature_matching")
     off = {f"loss__{name}": 0.0 for name in terms}
     recipe = tiny_recipe(
         clips,
@@ -159,11 +158,11 @@ def test_each_term_moves_decoder_and_encoder(clips, tmp_path, only):
 
 def test_the_codebooks_learn_once_a_step(clips, tmp_path, monkeypatch):
     trainer = start(adversarial_recipe(clips, train__steps=3, train__bypass_steps=0), tmp_path)
-    codebooks, updates = trainer.codec.quantizer.codebooks, []
-    update = codebooks.update
-    monkeypatch.setattr(codebooks, "update", lambda *arguments: (updates.append(trainer.step), update(*arguments))[1])
+    codebooks, updates = trainer.learner.codec.quantizer.codebooks, []
+    follow = codebooks.follow
+    monkeypatch.setattr(codebooks, "follow", lambda *args: (updates.append(trainer.progress.step), follow(*args))[1])
     tables = []
-    learn = trainer.adversary.learn
+    learn = trainer.learner.adversary.learn
 
     def watched(*arguments):
         before = codebooks.table.clone()
@@ -171,17 +170,17 @@ def test_the_codebooks_learn_once_a_step(clips, tmp_path, monkeypatch):
         tables.append(torch.equal(before, codebooks.table))
         return learned
 
-    trainer.adversary.learn = watched
+    trainer.learner.adversary.learn = watched
     trainer.fit()
     assert updates == [0, 1, 2] and tables == [True] * 3
 
 
 def test_a_gradient_of_theirs_that_is_not_finite_is_a_bad_step(clips, tmp_path):
     trainer = start(adversarial_recipe(clips, train__steps=1), tmp_path)
-    trainer.adversary.weights[0].register_hook(lambda gradient: gradient * torch.inf)
+    trainer.learner.adversary.weights[0].register_hook(lambda gradient: gradient * torch.inf)
     before = copy_of(trainer)
     trainer.fit()
-    assert trainer.skipped_steps == 1
+    assert trainer.progress.skipped_steps == 1
     for name, weight in parameters(trainer).items():
         assert torch.equal(weight, before[name]), name
 
@@ -189,13 +188,13 @@ def test_a_gradient_of_theirs_that_is_not_finite_is_a_bad_step(clips, tmp_path):
 def test_their_learning_rate_follows_the_course_of_the_codec(clips, tmp_path, monkeypatch):
     recipe = adversarial_recipe(clips, discriminators__lr=1e-3, optimizer__lr=4e-3, train__steps=6)
     trainer = start(recipe, tmp_path)
-    apply, rates = trainer.adversary.apply, []
+    apply, rates = trainer.learner.adversary.apply, []
 
-    def recorded(lr_share):
-        apply(lr_share)
-        rates.extend(group["lr"] for group in trainer.adversary.optimizer.param_groups)
+    def recorded(*arguments):
+        apply(*arguments)
+        rates.extend(float(group["lr"]) for group in trainer.learner.adversary.optimizer.param_groups)
 
-    monkeypatch.setattr(trainer.adversary, "apply", recorded)
+    monkeypatch.setattr(trainer.learner.adversary, "apply", recorded)
     trainer.fit()
     expected = [learning_rate(recipe.optimizer, step, 6) / 4e-3 * 1e-3 for step in range(6)]
     assert rates == pytest.approx(expected) and len(set(expected)) > 3
@@ -206,7 +205,7 @@ def test_only_terms_with_a_weight_are_computed(clips):
     target = torch.randn(2, 1, 1600)
     for name in ("adversarial", "feature_matching"):
         recipe = tiny_recipe(clips, **{f"loss__{name}": 0.5}, discriminators=adversarial_changes()["discriminators"])
-        (term,) = open_adversary(recipe, fabric).terms(target, target, 0).items()
+        (term,) = open_adversary(recipe, fabric).terms(target, target).items()
         assert term[0] == name and term[1].weight == 0.5
 
 
@@ -223,3 +222,34 @@ def test_vectors_can_not_be_judged():
     )
     with pytest.raises(ConfigError, match=r"set loss\.adversarial and loss\.feature_matching to 0"):
         open_adversary(recipe, build_fabric("32-true", "cpu"))
+
+
+def test_discriminators_take_part_in_every_nth_step(clips, tmp_path):
+    recipe = tiny_recipe(
+        clips, **adversarial_changes(start_step=1, every=2), train__steps=6, train__log_every=1, train__bypass_steps=0
+    )
+    trainer = start(recipe, tmp_path)
+    changed = []
+    take = trainer._step
+
+    def watched(batch, bar):
+        before = copy_of(trainer)
+        taken = take(batch, bar)
+        changed.append(moved(trainer, before))
+        return taken
+
+    trainer._step = watched
+    trainer.fit()
+    both = {"codec", "discriminators"}
+    assert changed == [{"codec"}, both, {"codec"}, both, {"codec"}, both]
+    lines = history(tmp_path)
+    assert [line.get("loss/adversarial") is not None for line in lines] == [False, True, False, True, False, True]
+
+
+def test_two_spectral_discriminators_are_enough(clips, tmp_path):
+    small = {"periods": [], "fft_sizes": [256, 128], "spectral_channels": 8}
+    recipe = tiny_recipe(clips, loss__adversarial=1.0, discriminators=small, train__steps=2, train__bypass_steps=0)
+    trainer = start(recipe, tmp_path)
+    before = copy_of(trainer)
+    trainer.fit()
+    assert moved(trainer, before) == {"codec", "discriminators"}

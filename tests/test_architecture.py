@@ -59,10 +59,19 @@ ALLOWED = INFERENCE | {
     "codec.recipe": {*BASE, "codec.config"},
     "codec.eval": EVAL,
     "codec.train": EVAL | {"codec.eval", "codec.recipe"},
+    "codec.experiment": {*BASE, "codec.config", "codec.model", "codec.recipe", "codec.train"},
     "codec.jobs": BASE,
     "codec.onnx_example": set(),  # leaves the package, with what codec-export writes
     "codec.options": {*BASE, "codec.config", "codec.recipe"},
-    "codec.cli": {*INFERENCE, "codec.eval", "codec.train", "codec.jobs", "codec.options", "codec.recipe"},
+    "codec.cli": {
+        *INFERENCE,
+        "codec.eval",
+        "codec.train",
+        "codec.experiment",
+        "codec.jobs",
+        "codec.options",
+        "codec.recipe",
+    },
 }
 
 # A library, and the only parts that may import it; any part may import what is not named here.
@@ -71,10 +80,12 @@ KNOWN_BY = {
         *(set(INFERENCE) - {"codec.errors", "codec.config", "codec.bitstream", "codec.containers"}),
         "codec.eval",
         "codec.train",
+        "codec.experiment",
         "codec.cli",
     },
     "numpy": {
         *(set(INFERENCE) - {"codec.errors", "codec.config", "codec.model"}),
+        "codec.model.synthesis",
         "codec.eval",
         "codec.train",
         "codec.onnx_example",
@@ -87,8 +98,10 @@ KNOWN_BY = {
     "safetensors": {"codec.pretrained", "codec.train.checkpoint", "codec.train.release"},
     "torchaudio": {"codec.train", "codec.eval"},
     "lightning_fabric": {
+        "codec.experiment",
         "codec.train.engine",
         "codec.train.trainer",
+        "codec.train.learner",
         "codec.train.adversary",
         "codec.train.codebook_start",
     },

@@ -26,7 +26,7 @@ new_codec = functools.cache(tiny_codec)
 class Run:
     """A model, its average and its optimizer, that move with every step."""
 
-    def __init__(self, decoder="overlap_add", seed=0, **changes):
+    def __init__(self, decoder="harmonic_noise", seed=0, **changes):
         self.model = copy.deepcopy(new_codec(decoder, seed=seed, **changes)).requires_grad_(True)
         self.averaged = copy.deepcopy(new_codec(decoder, seed=seed + 100, **changes))
         self.averaged.load_state_dict(self.model.state_dict() | dict(self.averaged.named_parameters()))
@@ -320,7 +320,7 @@ def test_nothing_to_resume(tmp_path):
         Run().load(tmp_path)
 
 
-@pytest.mark.parametrize(("decoder", "latent_dim"), [("overlap_add", 10), ("upsample", 12)])
+@pytest.mark.parametrize(("decoder", "latent_dim"), [("harmonic_noise", 10), ("upsample", 12)])
 def test_another_architecture_is_refused(tmp_path, decoder, latent_dim):
     Run().save(tmp_path)
     with pytest.raises(ModelError, match="can't resume from") as error:
@@ -345,7 +345,7 @@ def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
     save = checkpoint_module.save_file
 
     def fill_up(tensors, path):
-        if trainer.step > 2:
+        if trainer.progress.step > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         save(tensors, path)
 
@@ -355,6 +355,6 @@ def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
     one_line(error)
     monkeypatch.undo()
     resumed = resume(recipe, tmp_path / "run")
-    assert resumed.step == 2
+    assert resumed.progress.step == 2
     resumed.fit()
     assert json.loads((tmp_path / "run/checkpoints/step-00000004/state.json").read_text())["step"] == 4

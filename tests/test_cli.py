@@ -593,7 +593,7 @@ class TestTrain:
         from codec.train.trainer import Trainer
 
         starts, fit = [], Trainer.fit
-        monkeypatch.setattr(Trainer, "fit", lambda trainer: (starts.append(trainer.step), fit(trainer)))
+        monkeypatch.setattr(Trainer, "fit", lambda trainer: (starts.append(trainer.progress.step), fit(trainer)))
         words = ["quickstart", "--out", "run", "--device", "cpu", "--resume", "--train.steps", "6"]
         code, out, _ = call(cli.train_main, *words)
         assert (code, starts) == (0, [4])

@@ -31,7 +31,7 @@ def drawn_from(items, number, seed=0):
     """How often each item is drawn: uses of the files that `number` segments read, without reading them."""
     drawn = Segments(items, sample_rate=RATE, segment_samples=SEGMENT, gain_db=(0.0, 0.0), seed=(seed,))
     paths = []
-    drawn._read = lambda path, _: paths.append(path) or np.zeros((1, 10), np.float32)
+    drawn._read = lambda draw: paths.append(drawn.paths[draw.file]) or np.zeros((1, 10), np.float32)
     for index in range(number):
         drawn[index]
     return [paths.count(item.path) for item in items]

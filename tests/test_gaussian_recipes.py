@@ -148,15 +148,15 @@ def test_a_run_is_a_codec(name, run_dir):
 # ---- The trainer
 
 
-def stop_after(monkeypatch, trainer, steps):
-    count_bad = trainer._count_bad
+def stop_before(monkeypatch, trainer, step):
+    take = trainer._step
 
-    def counted(finite):
-        count_bad(finite)
-        if trainer.step == steps:
+    def watched(batch, bar):
+        if trainer.progress.step == step:
             raise KeyboardInterrupt
+        return take(batch, bar)
 
-    monkeypatch.setattr(trainer, "_count_bad", counted)
+    monkeypatch.setattr(trainer, "_step", watched)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
 
@@ -167,14 +167,14 @@ def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(name, tmp_path, monke
     recipe = short_recipe(name, *words)
     whole, part = tmp_path / "whole", tmp_path / "part"
     expected = train(recipe, whole)
-    stop_after(monkeypatch, start(recipe, part), 29)
+    stop_before(monkeypatch, start(recipe, part), 29)
     resumed = make_trainer(recipe, part)
     resumed.resume()
-    assert resumed.step == 29
+    assert resumed.progress.step == 29
     resumed.fit()
-    for key, tensor in expected.codec.state_dict().items():
-        assert torch.equal(resumed.codec.state_dict()[key], tensor), key
-        assert torch.equal(resumed.averaged.state_dict()[key], expected.averaged.state_dict()[key]), key
+    for key, tensor in expected.learner.codec.state_dict().items():
+        assert torch.equal(resumed.learner.codec.state_dict()[key], tensor), key
+        assert torch.equal(resumed.learner.averaged.state_dict()[key], expected.learner.averaged.state_dict()[key]), key
     results = [results_of(folder) for folder in (whole, part)]
     for result in results:
         del result["seconds"]
@@ -189,8 +189,8 @@ def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(name, tmp_path, monke
 
 def test_an_ema_codebook_needs_no_optimizer(tmp_path):
     trainer = train(short_recipe("gaussian_vq_ema", "--train.epochs", "1"), tmp_path)
-    assert trainer.optimizer is None
-    assert list(trainer.codec.parameters()) == []
+    assert trainer.learner.optimizer is None
+    assert list(trainer.learner.codec.parameters()) == []
 
 
 def test_a_loss_that_is_not_finite_changes_nothing_without_an_optimizer(tmp_path, monkeypatch):
@@ -202,8 +202,8 @@ def test_a_loss_that_is_not_finite_changes_nothing_without_an_optimizer(tmp_path
 
     monkeypatch.setattr(GaussianVectors, "batches", poisoned)
     trainer = train(short_recipe("gaussian_vq_ema", "--train.epochs", "1"), tmp_path)
-    assert trainer.skipped_steps == 1
-    assert trainer.codec.quantizer.codebooks.table.isfinite().all()
+    assert trainer.progress.skipped_steps == 1
+    assert trainer.learner.codec.quantizer.codebooks.table.isfinite().all()
 
 
 def test_epochs_are_for_data_that_has_them(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codec.errors import ConfigError, ModelError
-from codec.train.losses import LOUDNESS, SILENCE_POWER, MelDistance, level_error, to_one_loudness, waveform_loss
+from codec.train.losses import LOUDNESS, SILENCE_POWER, LevelComparison, MelDistance, to_one_loudness, waveform_loss
 from codec.train.mel import MelSpectrogram, mel_filterbank
 
 RATE = 16000
@@ -281,6 +281,23 @@ def test_resolutions_are_checked(fft_sizes, num_mels, words):
 
 
 # --- level error ---
+
+
+def level_error(audio, target, sample_rate):
+    return LevelComparison(sample_rate)(audio, target).error_db
+
+
+def test_energy_of_one_band_that_is_six_decibels_down():
+    target = noise(1, 1, 2 * RATE, scale=0.1)
+    spectrum = torch.fft.rfft(target)
+    frequency = torch.fft.rfftfreq(2 * RATE, 1 / RATE)
+    spectrum[..., (frequency >= 2000) & (frequency < 3000)] /= 2
+    audio = torch.fft.irfft(spectrum).requires_grad_()
+    energy = LevelComparison(RATE)(audio, target).energy
+    assert energy.item() == pytest.approx(math.log(4) / 9, rel=0.05)
+    energy.backward()
+    assert audio.grad.isfinite().all() and audio.grad.any()
+    assert LevelComparison(RATE)(target, target).energy == 0
 
 
 @pytest.mark.parametrize("scale", [0.1, 1e-3])

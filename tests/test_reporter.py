@@ -1,16 +1,15 @@
 """What a run tells: means since the last report, that survive a resume."""
 
 import io
+import math
 
-import pytest
 import torch
 from gaussian_runs import short_recipe
 from models import make_quantizer, noise
 from tqdm import tqdm
 
+from codec.experiment import build_reporter, open_source
 from codec.train.objective import Term
-from codec.train.reporter import Reporter
-from codec.train.source import open_source
 
 
 class Recorder:
@@ -23,28 +22,30 @@ class Recorder:
         self.values[step] = dict(values)
 
 
-def reporter(trackers=(), world_size=1):
+def reporter():
+    return build_reporter(*recipe_and_source(), torch.device("cpu"))
+
+
+def recipe_and_source():
     recipe = short_recipe("gaussian_vq")
-    reporter = Reporter(recipe, open_source(recipe), world_size=world_size, device=torch.device("cpu"))
-    reporter.trackers = list(trackers)
-    return reporter
+    return recipe, open_source(recipe, torch.device("cpu"))
 
 
-def step_of(value):
+def add(subject, value, finite=True):
     terms = {"reconstruction": Term(1.0, torch.tensor(value)), "commitment": Term(0.5, torch.tensor(2 * value))}
-    return torch.tensor(2 * value), terms
+    subject.add(torch.tensor(2 * value), terms, torch.tensor(finite))
 
 
-def report(subject, step=20, stream=None):
+def report(subject, trackers=(), step=20, stream=None):
     quantizer = make_quantizer()
     progress = tqdm(total=1, file=stream or io.StringIO())
     subject.report(
         step,
-        ["reconstruction", "commitment"],
         {"train/lr": 0.1},
         quantizer=quantizer,
-        output=quantizer(noise(2, 10, 40)),
+        statistics=quantizer(noise(2, 10, 40)).statistics,
         steps_per_second=3.0,
+        trackers=trackers,
         progress=progress,
     )
     progress.close()
@@ -52,13 +53,13 @@ def report(subject, step=20, stream=None):
 
 def test_losses_are_means_since_the_last_report():
     recorder = Recorder()
-    subject = reporter([recorder])
+    subject = reporter()
     assert subject.every == 20  # steps of an epoch: 2000 vectors, 100 a batch
     for value in (1.0, 2.0, 6.0):
-        subject.add(*step_of(value))
-    report(subject)
-    subject.add(*step_of(5.0))
-    report(subject, 40)
+        add(subject, value)
+    report(subject, [recorder])
+    add(subject, 5.0)
+    report(subject, [recorder], 40)
     first, second = recorder.values[20], recorder.values[40]
     assert (first["loss/total"], first["loss/reconstruction"], first["loss/commitment"]) == (6.0, 3.0, 6.0)
     assert (second["loss/total"], second["loss/reconstruction"]) == (10.0, 5.0)
@@ -67,32 +68,68 @@ def test_losses_are_means_since_the_last_report():
     assert {f"{name}/level_4" for name in ("perplexity", "usage", "dead_rate", "entropy")} < first.keys()
 
 
+def test_a_step_that_was_skipped_is_in_no_mean():
+    recorder = Recorder()
+    subject = reporter()
+    add(subject, 1.0)
+    add(subject, math.nan, finite=False)
+    report(subject, [recorder])
+    add(subject, math.nan, finite=False)
+    report(subject, [recorder], 40)
+    assert recorder.values[20]["loss/total"] == 2.0
+    assert math.isnan(recorder.values[40]["loss/total"])
+
+
+def test_the_mean_of_a_term_is_over_the_steps_that_have_it():
+    recorder = Recorder()
+    subject = reporter()
+    for value in (1.0, 3.0):
+        add(subject, value)
+    subject.add(torch.tensor(8.0), {"reconstruction": Term(1.0, torch.tensor(8.0))}, torch.tensor(True))
+    report(subject, [recorder])
+    values = recorder.values[20]
+    assert (values["loss/total"], values["loss/reconstruction"], values["loss/commitment"]) == (16 / 3, 4.0, 4.0)
+
+
 def test_means_go_on_where_a_run_stopped():
     whole, first = Recorder(), Recorder()
-    subject, stopped, resumed = reporter([whole]), reporter(), reporter([first])
+    subject, stopped, resumed = reporter(), reporter(), reporter()
     for value in (0.1, 0.7):
-        subject.add(*step_of(value))
-        stopped.add(*step_of(value))
+        add(subject, value)
+        add(stopped, value)
     resumed.restore(stopped.state(), is_first=True)
-    for each in (subject, resumed):
-        each.add(*step_of(0.3))
-        report(each)
+    for each, recorder in ((subject, whole), (resumed, first)):
+        add(each, 0.3)
+        report(each, [recorder])
+    assert first.values == whole.values
+
+
+def test_the_state_of_an_older_checkpoint_names_no_terms():
+    whole, first = Recorder(), Recorder()
+    subject, resumed = reporter(), reporter()
+    add(subject, 0.1)
+    state = {"loss_sums": subject.state()["loss_sums"], "num_summed": 1}
+    resumed.restore(state, is_first=True)
+    for each, recorder in ((subject, whole), (resumed, first)):
+        add(each, 0.3)
+        report(each, [recorder])
     assert first.values == whole.values
 
 
 def test_only_one_process_takes_the_sums_of_all():
     stopped = reporter()
-    stopped.add(*step_of(1.0))
+    add(stopped, 1.0)
     others = reporter()
     others.restore(stopped.state(), is_first=False)
-    assert others.state() == {"loss_sums": [0.0, 0.0, 0.0], "num_summed": 1}
+    state = others.state()
+    assert state["loss_sums"] == state["num_summed"] == [0.0, 0.0, 0.0]
 
 
 def test_an_epoch_is_a_line_in_the_terminal():
     stream = io.StringIO()
-    subject = reporter([Recorder()])
-    subject.add(*step_of(1.0))
-    report(subject, 60, stream)
+    subject = reporter()
+    add(subject, 1.0)
+    report(subject, [Recorder()], 60, stream)
     (line,) = [line for line in stream.getvalue().replace("\r", "\n").splitlines() if "epoch" in line]
     assert line.split() == ["epoch", "3", "total", "2.0000", "reconstruction", "1.0000", "commitment", "2.0000"]
 
@@ -100,14 +137,6 @@ def test_an_epoch_is_a_line_in_the_terminal():
 def test_other_processes_print_nothing():
     stream = io.StringIO()
     subject = reporter()
-    subject.add(*step_of(1.0))
-    report(subject, 60, stream)
+    add(subject, 1.0)
+    report(subject, (), 60, stream)
     assert "epoch" not in stream.getvalue()
-
-
-def test_two_processes_halve_the_sum():
-    recorder = Recorder()
-    subject = reporter([recorder], world_size=2)  # in one process nothing is added
-    subject.add(*step_of(1.0))
-    report(subject)
-    assert recorder.values[20]["loss/total"] == pytest.approx(1.0)

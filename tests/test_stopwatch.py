@@ -1,7 +1,11 @@
+import subprocess
+import sys
+import time
+
 import pytest
 
 import codec.train.stopwatch as stopwatch_module
-from codec.train.stopwatch import Stopwatch
+from codec.train.stopwatch import Stopwatch, process_began
 
 
 @pytest.fixture
@@ -31,3 +35,12 @@ def test_a_pause_does_not_count(clock):
         raise KeyError
     clock[0] += 2
     assert stopwatch.seconds == 3.0
+
+
+def test_a_process_began_before_its_imports():
+    imports = "from codec.train.stopwatch import process_began"
+    code = f"import time; began = time.monotonic(); {imports}; print(began - process_began())"
+    before = time.monotonic()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert -0.02 <= float(result.stdout) <= time.monotonic() - before  # its clock has ticks of 10 ms
+    assert abs(process_began() - process_began()) < 0.05

@@ -7,10 +7,10 @@ import numpy as np
 import soundfile as sf
 
 from codec.config import from_dict
+from codec.experiment import build_trainer
 from codec.recipe import Recipe
 from codec.train.engine import build_fabric
 from codec.train.rundir import record_run
-from codec.train.trainer import Trainer
 
 RATE = 16_000
 
@@ -97,7 +97,7 @@ def start(recipe, run_dir):
 
 
 def make_trainer(recipe, run_dir):
-    return Trainer(recipe, Path(run_dir), build_fabric(recipe.train.precision, "cpu"))
+    return build_trainer(recipe, Path(run_dir), build_fabric(recipe.train.precision, "cpu"))
 
 
 def resume(recipe, run_dir):

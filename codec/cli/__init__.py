@@ -6,6 +6,7 @@ entry point loads, and modules that need torch are imported where they are used,
 are answered at once.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -17,7 +18,7 @@ def train_main(argv: Sequence[str] | None = None) -> None:
     """Run codec-train."""
     from codec.cli.train import train
 
-    _run("codec-train", train, argv)
+    _run("codec-train", functools.partial(train, owns_process=argv is None), argv)
 
 
 def encode_main(argv: Sequence[str] | None = None) -> None:

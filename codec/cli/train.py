@@ -13,19 +13,21 @@ from codec.recipe import Recipe, load_recipe
 EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")  # what may change when a run goes on
 
 
-def train(argv: Sequence[str]) -> int:
-    """Start or resume a training run."""
+def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
+    """Start or resume a training run; `train.max_minutes` counts from the start of the process that it owns."""
     options, overrides = parse_training(argv)
     recipe, run_dir = _settle_run(options, overrides)
+    from codec.experiment import build_trainer
     from codec.train.engine import build_fabric
     from codec.train.rundir import check_new, holds_run, record_run
-    from codec.train.trainer import Trainer
+    from codec.train.stopwatch import process_began
 
     resumes = options.resume and holds_run(run_dir)
     if not resumes:
         check_new(run_dir)
     fabric = build_fabric(recipe.train.precision, find_device(options.device))
-    trainer = Trainer(recipe, run_dir, fabric)  # finds bad data before there is a run directory
+    began = process_began() if owns_process else None
+    trainer = build_trainer(recipe, run_dir, fabric, began=began)  # finds bad data before there is a run directory
     bypass, steps = recipe.train.bypass_steps, trainer.num_steps
     if bypass >= steps and not options.init_from:
         raise ConfigError(f"train.bypass_steps {bypass} must be below train.steps, {steps}: no codebook would be set")

@@ -80,28 +80,42 @@ class Codebooks(nn.Module):
         broadcast_from_first(codewords, counts)  # ranks may add up in another order
         self._write(level, torch.arange(len(codewords), device=vectors.device), codewords, counts)
 
-    @torch.no_grad()
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
-        """Take in one optimizer step, summed over all ranks, then revive dead codewords.
+        """`follow` one optimizer step, then `revive` dead codewords; returns these, bool `[K, N]`."""
+        return self.revive(statistics, self.follow(statistics), generator)
+
+    @torch.no_grad()
+    def follow(self, statistics: Statistics) -> Tensor:
+        """Take in one optimizer step, summed over all ranks; nothing here waits for a device.
 
         Args:
             statistics: Of this rank's part of the step.
+
+        Returns:
+            Which levels had any vectors, bool `[K]`.
+        """
+        counts, sums = sum_over_ranks(statistics.counts, statistics.sums)
+        seen = counts.sum(dim=-1) > 0
+        self._follow(counts, sums, (1 - self.decay) * seen.float())
+        return seen
+
+    def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
+        """Move averages by `weight` `[K]`; a level that every item switched off has weight zero and learns nothing."""
+        self.counts.lerp_(counts, weight[:, None])
+
+    @torch.no_grad()
+    def revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
+        """Replace dead codewords by vectors of the step that was followed last.
+
+        Args:
+            statistics: Of this rank's part of that step.
+            seen: What `follow` returned.
             generator: Makes a CPU generator, the same on every rank, that chooses the vectors which replace dead
                 codewords; called only where there are any.
 
         Returns:
             Revived codewords, bool `[K, N]`: an optimizer must forget its moments of these rows.
         """
-        counts, sums = sum_over_ranks(statistics.counts, statistics.sums)
-        seen = counts.sum(dim=-1) > 0
-        self._follow(counts, sums, (1 - self.decay) * seen.float())
-        return self._revive(statistics, seen, generator)
-
-    def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
-        """Move averages by `weight` `[K]`; a level that every item switched off has weight zero and learns nothing."""
-        self.counts.lerp_(counts, weight[:, None])
-
-    def _revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
         revived = torch.zeros_like(self.counts, dtype=torch.bool)
         if self.dead_threshold == 0:
             return revived

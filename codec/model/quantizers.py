@@ -215,6 +215,14 @@ class Quantizer(nn.Module):
         """
         return torch.zeros(statistics.counts.shape, dtype=torch.bool, device=statistics.counts.device)
 
+    def follow(self, statistics: Statistics) -> Tensor:
+        """The first half of `update`, see `Codebooks.follow`: levels that had any vectors, bool `[K]`."""
+        return statistics.counts.sum(dim=-1) > 0
+
+    def revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
+        """The other half of `update`, see `Codebooks.revive`: revived codewords, bool `[K, N]`."""
+        return torch.zeros(statistics.counts.shape, dtype=torch.bool, device=statistics.counts.device)
+
     def restart_statistics(self) -> None:
         """Forget how codewords were used, as when they come from elsewhere."""
 

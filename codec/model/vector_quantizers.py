@@ -86,6 +86,14 @@ class VectorQuantizer(Quantizer):
         """Let the codebooks take in one optimizer step; returns the revived codewords, bool `[K, N]`."""
         return self.codebooks.update(statistics, generator)
 
+    def follow(self, statistics: Statistics) -> Tensor:
+        """Let the codebooks take in one optimizer step; returns which levels had any vectors, bool `[K]`."""
+        return self.codebooks.follow(statistics)
+
+    def revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
+        """Replace dead codewords, see `Codebooks.revive`; returns them, bool `[K, N]`."""
+        return self.codebooks.revive(statistics, seen, generator)
+
     def restart_statistics(self) -> None:
         """Forget how codewords were used, as when they come from elsewhere."""
         self.codebooks.restart_statistics()

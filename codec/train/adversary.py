@@ -13,14 +13,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import AdamW
 
-from codec.config import IdentityEncoderConfig
-from codec.errors import ConfigError
 from codec.model.collective import mean_over_ranks
-from codec.recipe import DataConfig, DiscriminatorsConfig, LossConfig, Recipe
+from codec.recipe import DiscriminatorsConfig, LossConfig
 from codec.train.discriminators import Discriminators, Opinion
 from codec.train.objective import Term
+from codec.train.optimizer import DeviceAdamW
 
 TINY = 1e-6  # of the features of a layer that says nothing of any original
 SILENCE_POWER = 1e-6  # an original quieter than -60 dBFS is taken to have this mean power
@@ -54,33 +52,33 @@ class Adversary:
             spectral_channels=config.spectral_channels,
         ).to(fabric.device)
         self.weights = list(self.discriminators.parameters())
-        self.optimizer = AdamW(self.weights, lr=config.lr, betas=config.betas, weight_decay=0.0, fused=True)
-        self.model: Any = None
-        self.wrapped_optimizer: Any = None
+        self.optimizer = DeviceAdamW(self.weights, device=fabric.device, lr=config.lr, betas=config.betas)
+        self.model: Any
+        self.wrapped_optimizer: Any
+        self.model, self.wrapped_optimizer = fabric.setup(self.discriminators, self.optimizer)
 
-    def set_up(self) -> None:
-        """Put processes and precision around them: after a checkpoint is loaded, before the first step."""
-        self.model, self.wrapped_optimizer = self.fabric.setup(self.discriminators, self.optimizer)
+    def takes_part(self, step: int) -> bool:
+        """Whether the discriminators judge and learn in this step of the run."""
+        since = step - self.config.start_step
+        return since >= 0 and since % self.config.every == 0
 
-    def terms(self, audio: Tensor, target: Tensor, step: int) -> Mapping[str, Term]:
-        """What decoded audio costs the codec, nothing before the start; no gradient reaches the discriminators.
+    def terms(self, audio: Tensor, target: Tensor) -> Mapping[str, Term]:
+        """What decoded audio costs the codec; no gradient reaches the discriminators.
 
         Args:
             audio: Decoded, `[B, 1, T]`.
             target: Original, `[B, 1, T]`.
-            step: Of the run.
         """
-        values = {"adversarial": audio.new_zeros(()), "feature_matching": audio.new_zeros(())}
-        if step >= self.config.start_step:
-            audio, target = at_level_one(audio, target)
-            decoded = self._judge(audio)
-            values["adversarial"] = adversarial_loss(decoded)
-            if self.term_weights.feature_matching:
-                with torch.no_grad():
-                    original = self._judge(target)
-                values["feature_matching"] = feature_matching_loss(decoded, original)
-        terms = {name: Term(getattr(self.term_weights, name), value) for name, value in values.items()}
-        return {name: term for name, term in terms.items() if term.weight}
+        weights, terms = self.term_weights, {}
+        audio, target = at_level_one(audio, target)
+        decoded = self._judge(audio)
+        if weights.adversarial:
+            terms["adversarial"] = Term(weights.adversarial, adversarial_loss(decoded))
+        if weights.feature_matching:
+            with torch.no_grad():
+                original = self._judge(target)
+            terms["feature_matching"] = Term(weights.feature_matching, feature_matching_loss(decoded, original))
+        return terms
 
     def _judge(self, audio: Tensor) -> list[Opinion]:
         """Opinions of audio; only what it was made by gets a gradient."""
@@ -92,38 +90,18 @@ class Adversary:
         finally:
             self.discriminators.requires_grad_(True)
 
-    def learn(self, audio: Tensor, target: Tensor, step: int) -> Learned:
-        """Gradients of the discriminators, clipped, for `apply`; none before the start. Arguments as of `terms`."""
-        if step < self.config.start_step:
-            return Learned(audio.new_zeros(()), audio.new_zeros(()))
+    def learn(self, audio: Tensor, target: Tensor) -> Learned:
+        """Gradients of the discriminators, clipped, for `apply`. Arguments as of `terms`."""
         loss = discriminator_loss(self.model(torch.cat(at_level_one(audio.detach(), target))))
         self.fabric.backward(loss)
         norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
         clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)
         return Learned(loss.detach(), norm)
 
-    def apply(self, lr_share: float) -> None:
-        """Take the step that `learn` prepared, at this share of the learning rate."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * lr_share
+    def apply(self, lr_share: Tensor, skip: Tensor) -> None:
+        """Take the step that `learn` prepared, at this share of the learning rate, or `skip` it; both are scalars."""
+        self.optimizer.prepare(self.config.lr * lr_share, skip)
         self.wrapped_optimizer.step()
-
-
-def open_adversary(recipe: Recipe, fabric: Fabric) -> Adversary | None:
-    """The discriminators of a recipe; None where its loss has no term of theirs.
-
-    Raises:
-        ConfigError: They would have no audio to judge, or no encoder and decoder to teach.
-    """
-    weights = recipe.loss
-    if not isinstance(weights, LossConfig) or not (weights.adversarial or weights.feature_matching):
-        return None
-    identities = isinstance(recipe.codec.encoder, IdentityEncoderConfig)
-    if identities or not isinstance(recipe.data, DataConfig):
-        raise ConfigError(
-            "discriminators need audio and an encoder: set loss.adversarial and loss.feature_matching to 0"
-        )
-    return Adversary(weights, recipe.discriminators, fabric)
 
 
 def at_level_one(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,7 +79,7 @@ def save_checkpoint(
 def load_checkpoint(
     run_dir: Path, *, averaged: Codec, trained: Mapping[str, Trained], counters: Iterable[str]
 ) -> dict[str, Any]:
-    """Restore the last checkpoint of a run in place and return its step and the counters asked for.
+    """Restore the last checkpoint of a run in place and return its step and counters, those asked for among them.
 
     Raises:
         ModelError: There is none, or it is damaged or of another architecture.
@@ -91,7 +91,7 @@ def load_checkpoint(
     try:
         tensors = load_file(folder / TRAINING_FILE)
         values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        state = {name: values[name] for name in ("step", *counters)}
+        state: dict[str, Any] = {name: values[name] for name in ("step", *counters)} | values
         learned = trained["model"].optimizer is not None and values["step"] > values.get("skipped_steps", 0)
         if learned and not any(key.startswith("model_optimizer.") for key in tensors):
             raise ValueError("it is of an earlier version of codec-train; --init-from goes on from its weights")

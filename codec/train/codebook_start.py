@@ -6,15 +6,16 @@ from lightning_fabric import Fabric
 from codec.model.codec import Codec
 from codec.model.collective import sum_over_ranks
 from codec.model.initialization import Initialization
-from codec.recipe import Recipe
+from codec.recipe import TrainConfig
 from codec.train.randomness import generator_of
 from codec.train.source import Source
 
 
 @torch.no_grad()
-def initialize_codebooks(codec: Codec, source: Source, recipe: Recipe, fabric: Fabric, *, first_level: int = 0) -> None:
+def initialize_codebooks(
+    codec: Codec, source: Source, train: TrainConfig, fabric: Fabric, *, seed: int, first_level: int = 0
+) -> None:
     """Set those of `first_level` and beyond; every process must call it, and sees the vectors of all."""
-    train = recipe.train
     latents, masks = [], []
     for batch in source.initial_batches(
         train.init_batches, batch_size=train.batch_size, rank=fabric.global_rank, world_size=fabric.world_size
@@ -32,5 +33,5 @@ def initialize_codebooks(codec: Codec, source: Source, recipe: Recipe, fabric: F
         mask=mask,
         first_level=first_level,
         initialization=Initialization(train.init, train.kmeans_iterations, train.init_scale, uses),
-        generator=generator_of(recipe.seed, 3, 0, 0),
+        generator=generator_of(seed, 3, 0, 0),
     )

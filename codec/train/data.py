@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from codec.audio import find_audio_files, read_info, read_segment
+from codec.audio import AudioInfo, find_audio_files, read_info, read_segment
 from codec.config import shipped
 from codec.errors import AudioError, ConfigError
 from codec.recipe import DataConfig
@@ -43,6 +43,17 @@ class Segment(NamedTuple):
     length: int
     """Real samples."""
     number: int
+
+
+class Draw(NamedTuple):
+    """What is random about a segment."""
+
+    file: int
+    """Its place in the list of files."""
+    position: float
+    """Where it begins, 0 .. 1 of the places that are possible."""
+    gain_db: float
+    """Unless it would clip."""
 
 
 class Batch(NamedTuple):
@@ -153,23 +164,34 @@ class Segments(Dataset[Segment]):
         other.seed = seed
         return other
 
-    def __getitem__(self, index: int) -> Segment:
-        """Draw segment number `index`."""
+    def draw(self, index: int) -> Draw:
+        """All random choices of segment number `index`."""
         rng = np.random.default_rng((*self.seed, index))
-        path = self.paths[min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), len(self.paths) - 1)]
-        position, gain_db = rng.random(), rng.uniform(*self.gain_db)
-        audio = self._read(path, position)
+        file = min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), len(self.paths) - 1)
+        return Draw(file, rng.random(), rng.uniform(*self.gain_db))
+
+    def start_of(self, draw: Draw, info: AudioInfo) -> int:
+        """Sample, at the file's rate, that a segment begins at."""
+        return int(draw.position * (max(info.num_samples - self._wanted(info), 0) + 1))
+
+    def _wanted(self, info: AudioInfo) -> int:
+        """Samples of a segment at the file's rate."""
+        return -(-self.segment_samples * info.sample_rate // self.sample_rate)
+
+    def __getitem__(self, index: int) -> Segment:
+        """Read segment number `index`."""
+        draw = self.draw(index)
+        audio = self._read(draw)
         peak = float(np.abs(audio).max(initial=0.0))
-        audio *= min(10.0 ** (gain_db / 20), 1.0 / max(peak, 1e-9))
+        audio *= min(10.0 ** (draw.gain_db / 20), 1.0 / max(peak, 1e-9))
         padded = torch.zeros(1, self.segment_samples)
         padded[:, : audio.shape[-1]] = torch.from_numpy(audio)
         return Segment(padded, audio.shape[-1], index)
 
-    def _read(self, path: Path, position: float) -> npt.NDArray[np.float32]:
+    def _read(self, draw: Draw) -> npt.NDArray[np.float32]:
+        path = self.paths[draw.file]
         info = read_info(path)
-        wanted = -(-self.segment_samples * info.sample_rate // self.sample_rate)
-        start = int(position * (max(info.num_samples - wanted, 0) + 1))
-        channels = read_segment(path, start, min(wanted, info.num_samples))
+        channels = read_segment(path, self.start_of(draw, info), min(self._wanted(info), info.num_samples))
         audio: npt.NDArray[np.float32] = channels.mean(axis=0, keepdims=True)
         if info.sample_rate != self.sample_rate:
             audio = resample(torch.from_numpy(audio), info.sample_rate, self.sample_rate).numpy()
@@ -238,8 +260,7 @@ def batches(
         ConfigError: The global batch size is not divisible by the number of processes.
         AudioError: A file can't be read; raised by the iterator.
     """
-    if batch_size % world_size:
-        raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
+    check_share(batch_size, world_size)
     loader = DataLoader(
         _ErrorsAsValues(segments),
         batch_sampler=_StepBatches(first_step, last_step, batch_size, rank, world_size),
@@ -248,6 +269,17 @@ def batches(
         collate_fn=_collate,
     )
     return _raise_errors(loader)
+
+
+def check_share(batch_size: int, world_size: int) -> int:
+    """Items of each process.
+
+    Raises:
+        ConfigError: The global batch size is not divisible by the number of processes.
+    """
+    if batch_size % world_size:
+        raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
+    return batch_size // world_size
 
 
 class _ErrorsAsValues(Dataset[Segment | AudioError]):

@@ -5,6 +5,7 @@ import os
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from codec.precision import has_fast_bfloat16
 
@@ -31,3 +32,10 @@ def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         # vain to ask for devices, half a millisecond each time.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     return fabric
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor that the host has just made, if it is not there; a GPU is not waited for."""
+    if device.type != "cuda" or tensor.device == device:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # memory that stays in place until it is read

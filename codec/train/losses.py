@@ -186,27 +186,34 @@ class BandLevels(NamedTuple):
     figures hid, bands that come out too quiet or too loud."""
 
 
-def compare_levels(audio: Tensor, target: Tensor, sample_rate: int) -> BandLevels:
-    """Compare the levels of the bands between `LEVEL_EDGES_HZ`.
+class LevelComparison(nn.Module):
+    """Compares the levels of the bands between `LEVEL_EDGES_HZ`.
 
     Args:
-        audio: Decoded audio `[B, 1, T]`.
-        target: Original audio `[B, 1, T]`.
-        sample_rate: Hz.
+        sample_rate: Of the audio (Hz).
     """
-    fft_size = 4 * round(0.016 * sample_rate)
-    window = torch.hann_window(fft_size, device=audio.device)
-    window = window / window.norm()
-    frequency = torch.arange(fft_size // 2 + 1, device=audio.device) * (sample_rate / fft_size)
-    edges = torch.tensor(LEVEL_EDGES_HZ, device=audio.device)
-    inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
-    bands = inside[inside.any(dim=1)].float()
-    powers = []
-    with full_precision(audio.device):
-        for each in to_one_loudness(audio, target):
-            spectrum = stft(each.squeeze(1), fft_size, fft_size // 2, window)
-            powers.append(bands @ (spectrum.real.square() + spectrum.imag.square()) + LEVEL_FLOOR)
-        ours, theirs = powers
-        energy = (ours.mean(dim=-1) / theirs.mean(dim=-1)).log().abs().mean()
-        error = 10 * (ours.detach() / theirs).log10().abs().mean()
-    return BandLevels(energy, error)
+
+    window: Tensor
+    bands: Tensor
+
+    def __init__(self, sample_rate: int) -> None:
+        super().__init__()
+        self.fft_size = 4 * round(0.016 * sample_rate)
+        frequency = torch.arange(self.fft_size // 2 + 1) * (sample_rate / self.fft_size)
+        edges = torch.tensor(LEVEL_EDGES_HZ)
+        inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
+        window = torch.hann_window(self.fft_size)
+        self.register_buffer("window", window / window.norm(), persistent=False)
+        self.register_buffer("bands", inside[inside.any(dim=1)].float(), persistent=False)
+
+    def forward(self, audio: Tensor, target: Tensor) -> BandLevels:
+        """Compare decoded audio `[B, 1, T]` with the original `[B, 1, T]`."""
+        with full_precision(audio.device):
+            ours, theirs = (self._powers(each) for each in to_one_loudness(audio, target))
+            energy = (ours.mean(dim=-1) / theirs.mean(dim=-1)).log().abs().mean()
+            error = 10 * (ours.detach() / theirs).log10().abs().mean()
+        return BandLevels(energy, error)
+
+    def _powers(self, audio: Tensor) -> Tensor:
+        spectrum = stft(audio.squeeze(1), self.fft_size, self.fft_size // 2, self.window)
+        return torch.matmul(self.bands, spectrum.real.square() + spectrum.imag.square()) + LEVEL_FLOOR

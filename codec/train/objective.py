@@ -13,7 +13,7 @@ from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
 from codec.train.envelopes import EnvelopeCorrelation
-from codec.train.losses import MelDistance, compare_levels, squared_error, to_one_loudness, waveform_loss
+from codec.train.losses import LevelComparison, MelDistance, squared_error, to_one_loudness, waveform_loss
 from codec.train.loudness import LoudnessError
 from codec.train.published import published_loss
 
@@ -47,6 +47,7 @@ class WeightedObjective:
         self.has_codebook_loss = codec.quantizer.has_codebook_loss
         self.sample_rate = codec.sample_rate
         self.mel = MelDistance(codec.sample_rate).to(device) if weights.mel else None
+        self.levels = LevelComparison(codec.sample_rate).to(device) if weights.mel else None
         self.loudness = LoudnessError(codec.sample_rate).to(device) if weights.loudness else None
         self.envelopes = EnvelopeCorrelation(codec.sample_rate).to(device) if weights.intelligibility else None
 
@@ -68,11 +69,11 @@ class WeightedObjective:
         terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)
-        if self.mel is not None:
-            levels = compare_levels(audio, batch.audio, self.sample_rate)
+        levels = None if self.levels is None else self.levels(audio, batch.audio)
+        if levels is not None:
             terms["energy"] = Term(weights.energy, levels.energy)
         terms = {name: term for name, term in terms.items() if term.weight}
-        if self.mel is not None:
+        if levels is not None:
             terms["level_error_db"] = Term(0.0, levels.error_db)
         return terms
 

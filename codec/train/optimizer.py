@@ -5,29 +5,59 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.optimizer import ParamsT
 
 from codec.recipe import OptimizerConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> AdamW | None:
+class DeviceAdamW(AdamW):
+    """Fused AdamW whose learning rate, and whether it steps at all, lie on the device.
+
+    Args:
+        params: Parameters or groups of them, on one device.
+        lr: Of the first step.
+        betas: Decay of the moments.
+        weight_decay: Of groups that have none of their own.
+    """
+
+    def __init__(
+        self, params: ParamsT, *, device: torch.device, lr: float, betas: tuple[float, float], weight_decay: float = 0.0
+    ) -> None:
+        on_cuda = device.type == "cuda"  # whose kernel reads a float32; on the CPU it is a number again
+        rate = torch.tensor(lr, dtype=torch.float32 if on_cuda else torch.float64, device=device)
+        super().__init__(params, lr=rate, betas=betas, weight_decay=weight_decay, fused=True, capturable=on_cuda)
+        self.rate = rate
+        # What a gradient scaler would tell the kernel: at 1 it leaves weights, moments and step count as they are.
+        self.found_inf = torch.zeros((), device=device)
+
+    def prepare(self, lr: Tensor, skip: Tensor) -> None:
+        """Have the next step use this learning rate, or do nothing; both are scalars."""
+        self.rate.copy_(lr)
+        self.found_inf.copy_(skip)
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> DeviceAdamW | None:
     """AdamW with weight decay on matrices only: not on biases, norms, scales, activations or codebooks.
 
-    None for a model without parameters: EMA codebooks alone learn without an optimizer.
+    None for a model without parameters that learn: EMA codebooks alone need no optimizer.
     """
+    learned = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     decayed = {
         name
-        for name, parameter in model.named_parameters()
+        for name, parameter in learned.items()
         if parameter.squeeze().ndim >= 2 and "codebooks" not in name  # squeezed: Snake's [C, 1] is no matrix
     }
     groups = [
         {
-            "params": [p for name, p in model.named_parameters() if name in decayed],
+            "params": [p for name, p in learned.items() if name in decayed],
             "weight_decay": config.weight_decay,
         },
-        {"params": [p for name, p in model.named_parameters() if name not in decayed], "weight_decay": 0.0},
+        {"params": [p for name, p in learned.items() if name not in decayed], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return AdamW(groups, lr=config.lr, betas=config.betas, fused=True) if groups else None
+    if not groups:
+        return None
+    return DeviceAdamW(groups, device=next(model.parameters()).device, lr=config.lr, betas=config.betas)
 
 
 def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -38,16 +68,20 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     return config.final_lr + (config.lr - config.final_lr) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-@torch.no_grad()
-def average_weights(averaged: list[Tensor], weights: list[Tensor], *, decay: float, num_updates: int) -> None:
-    """Move averaged parameters towards those of the model; what has no average, `catch_up` brings up to date.
+def average_share(decay: float, num_updates: int) -> float:
+    """How far the averaged weights move in update number `num_updates`, 1 - decay in the long run.
 
     The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start
     is forgotten.
     """
-    decay = min(decay, (1 + num_updates) / (10 + num_updates))
-    if averaged and decay > 0:
-        torch._foreach_lerp_(averaged, weights, 1 - decay)
+    return 1 - min(decay, (1 + num_updates) / (10 + num_updates))
+
+
+@torch.no_grad()
+def average_weights(averaged: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
+    """Move averaged parameters a share (scalar) of the way to the model's; `catch_up` does the rest of the model."""
+    if averaged:
+        torch._foreach_lerp_(averaged, weights, [share] * len(averaged))
 
 
 @torch.no_grad()

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from codec.recipe import DataConfig, GaussianConfig, Recipe
-from codec.train.data import Batch, Segments, batches, data_root, list_items
-from codec.train.gaussian import GaussianVectors
+from codec.train.data import Batch, Segments, batches
 
 
 class Source(Protocol):
@@ -45,18 +43,6 @@ class AudioSource:
         self.seed = seed
         self.item_size = segments.segment_samples / segments.sample_rate
 
-    @classmethod
-    def of_recipe(cls, data: DataConfig, *, sample_rate: int, seed: int) -> "AudioSource":
-        """The source that a recipe describes; finds bad data at once."""
-        segments = Segments(
-            list_items(data_root(data), data.train, split="train", kinds=data.kinds),
-            sample_rate=sample_rate,
-            segment_samples=round(data.segment_seconds * sample_rate),
-            gain_db=data.gain_db,
-            seed=(seed, 0),
-        )
-        return cls(segments, num_workers=data.num_workers, seed=seed)
-
     def steps_per_epoch(self, batch_size: int) -> int | None:
         """None: every step draws anew."""
         return None
@@ -87,14 +73,3 @@ class AudioSource:
             last_step=first + num_batches,
             batch_size=batch_size // world_size,
         )
-
-
-def open_source(recipe: Recipe) -> Source:
-    """The data of a recipe.
-
-    Raises:
-        ConfigError: It is missing or not what the recipe says.
-    """
-    if isinstance(recipe.data, GaussianConfig):
-        return GaussianVectors(recipe.data, dim=recipe.codec.latent_dim, seed=recipe.seed)
-    return AudioSource.of_recipe(recipe.data, sample_rate=recipe.codec.sample_rate, seed=recipe.seed)

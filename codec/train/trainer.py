@@ -5,331 +5,281 @@ one bit for bit, and the order of the data does not depend on how many processes
 """
 
 import contextlib
-import copy
-import math
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from codec.errors import ConfigError, ModelError
-from codec.model.codec import CodecOutput, build_codec
-from codec.model.collective import sum_over_ranks
-from codec.model.quantizers import QuantizerOutput
-from codec.model.vector_quantizers import VectorQuantizer
 from codec.precision import full_precision
-from codec.recipe import Recipe
-from codec.train.adversary import open_adversary
-from codec.train.checkpoint import Trained, load_checkpoint, save_checkpoint
+from codec.recipe import Recipe, TrainConfig
+from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.codebook_start import initialize_codebooks
 from codec.train.data import Batch
+from codec.train.engine import to_device
 from codec.train.interrupt import interrupt_deferred
-from codec.train.judge import open_judge
-from codec.train.objective import Term, build_objective, within_lengths
-from codec.train.optimizer import average_weights, build_optimizer, catch_up, forget_moments, learning_rate
+from codec.train.judge import Judge
+from codec.train.learner import Inputs, Learner, Plan, Taken
+from codec.train.optimizer import average_share, learning_rate
+from codec.train.progress import Progress
 from codec.train.randomness import draw_levels, generator_of
 from codec.train.reporter import Reporter
 from codec.train.rundir import open_trackers
-from codec.train.source import open_source
+from codec.train.source import Source
 from codec.train.stopwatch import Stopwatch
+from codec.train.tracking import Tracker
 from codec.train.warm_start import take_over
 
 
 class Trainer:
-    """Trains the model of a recipe.
+    """Trains what it is given; `codec.experiment.build_trainer` builds it from a recipe.
 
     Args:
-        recipe: What to train, on what, how.
+        recipe: How long, how fast, and what is random.
         run_dir: Where checkpoints and records go.
         fabric: Device, precision and processes.
+        source: The data.
+        learner: What learns.
+        take: How it takes a step: `Learner.step`, or what replays it.
+        reporter: Tells how it goes.
+        judge: Measures the averaged codec, if there is held-out data.
+        began: What `train.max_minutes` counts from, by `time.monotonic`.
 
     Raises:
-        ConfigError: The data is missing, or the recipe contradicts itself.
+        ConfigError: The recipe counts in epochs, and the data has none.
     """
 
-    def __init__(self, recipe: Recipe, run_dir: Path, fabric: Fabric) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        run_dir: Path,
+        fabric: Fabric,
+        *,
+        source: Source,
+        learner: Learner,
+        take: Callable[[Inputs, Plan], Taken],
+        reporter: Reporter,
+        judge: Judge | None,
+        began: float,
+    ) -> None:
         self.recipe = recipe
         self.run_dir = run_dir
         self.fabric = fabric
-        torch.manual_seed(recipe.seed)
-        self.codec = build_codec(recipe.codec).to(fabric.device)  # here, so that `resume` finds the device
-        self.averaged = copy.deepcopy(self.codec).requires_grad_(False).eval()
-        # Lists, because to look for them takes as long as a small step.
-        self.weights: list[Tensor] = list(self.codec.parameters())
-        self.averaged_weights: list[Tensor] = list(self.averaged.parameters())
-        self.optimizer = build_optimizer(self.codec, recipe.optimizer)
-        self.objective = build_objective(recipe.loss, self.codec, fabric.device)
-        self.adversary = open_adversary(recipe, fabric)
-        self.source = open_source(recipe)
-        self.num_steps = self._count_steps()
-        self.judge = open_judge(recipe, self.source)
-        self.reporter = Reporter(recipe, self.source, world_size=fabric.world_size, device=fabric.device)
-        self.step = 0
-        self.initialized = False
-        self.known_levels = 0  # that came with codebooks from another model
-        self.best_score = math.inf
-        self.skipped_steps = 0
-        self.bad_steps_in_a_row = 0
+        self.source = source
+        self.learner = learner
+        self.take = take
+        self.reporter = reporter
+        self.judge = judge
+        self.began = began
+        self.num_steps = count_steps(recipe.train, source)
+        self.progress = Progress()
         self.stopwatch = Stopwatch()
-
-    def _count_steps(self) -> int:
-        train = self.recipe.train
-        if train.epochs is None:
-            return train.steps
-        epoch = self.source.steps_per_epoch(train.batch_size)
-        if epoch is None:
-            raise ConfigError("train.epochs is for data that has epochs, such as Gaussian vectors: give train.steps")
-        return train.epochs * epoch
+        self.known_levels = 0  # that came with codebooks from another model
+        self.saved_step = 0
+        self.saved_at = time.monotonic()
 
     def start_from(self, model: str) -> None:
         """Begin with another model of this architecture, see `take_over`; the step count stays zero."""
-        self.known_levels = take_over(model, (self.codec, self.averaged))
-        self.initialized = self.known_levels == self.codec.quantizer.num_quantizers
+        codec = self.learner.codec
+        self.known_levels = take_over(model, (codec, self.learner.averaged))
+        self.progress.initialized = self.known_levels == codec.quantizer.num_quantizers
 
     def resume(self) -> None:
         """Continue the run in `run_dir` from its last checkpoint."""
-        counters, sums = self.counters(), self.reporter.state()
         state = load_checkpoint(
             self.run_dir,
-            averaged=self.averaged,
-            trained=self.trained(),
-            counters=(*counters, *sums, "seconds"),
+            averaged=self.learner.averaged,
+            trained=self.learner.trained(),
+            counters=(*Progress().to_json(), "loss_sums", "num_summed"),
         )
         self.reporter.restore(state, is_first=self.fabric.is_global_zero)
-        self.stopwatch = Stopwatch(state["seconds"])
-        for name in ("step", *counters):
-            setattr(self, name, math.inf if state[name] is None else state[name])
-
-    def trained(self) -> dict[str, Trained]:
-        """What learns, with its optimizer, by its name in a checkpoint."""
-        trained = {"model": Trained(self.codec, self.optimizer)}
-        if self.adversary is not None:
-            trained["discriminators"] = Trained(self.adversary.discriminators, self.adversary.optimizer)
-        return trained
-
-    def counters(self) -> dict[str, Any]:
-        """What a resumed run must know besides tensors and the step."""
-        return {
-            "initialized": self.initialized,
-            "best_score": self.best_score if math.isfinite(self.best_score) else None,
-            "skipped_steps": self.skipped_steps,
-            "bad_steps_in_a_row": self.bad_steps_in_a_row,
-        }
+        self.progress = Progress.from_json(state)
+        self.learner.skipped_steps.fill_(self.progress.skipped_steps)
+        self.learner.bad_steps_in_a_row.fill_(self.progress.bad_steps_in_a_row)
+        self.stopwatch = Stopwatch(self.progress.seconds)
+        self.saved_step = self.progress.step
 
     def fit(self) -> None:
         """Train until the recipe's number of steps or minutes, then judge the result where the data has a judgement.
 
         Raises:
+            ConfigError: Parts are frozen that have learned nothing.
             ModelError: The loss or its gradient was not finite for too many steps in a row.
         """
-        self._set_up()
-        loader = self.source.batches(
-            first_step=self.step,
+        if self.recipe.train.freeze and not self.progress.initialized:
+            raise ConfigError("train.freeze keeps what a model has learned: give one with all levels, --init-from")
+        is_first = self.fabric.is_global_zero
+        trackers = open_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
+        bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", desc="training", disable=not is_first)
+        try:
+            with self._precision(), torch.inference_mode(self.learner.optimizer is None):
+                self._run(self._batches(), trackers, bar)
+            if self.judge is not None and is_first:
+                bar.set_postfix_str("measuring the result")
+                self.judge.conclude(
+                    self.learner.averaged, self.run_dir, trackers, self.progress.step, self.stopwatch.seconds
+                )
+        finally:
+            bar.close()
+            for tracker in trackers:
+                tracker.close()
+            if self.progress.step > self.saved_step:  # interrupted, or stopped by an error: what was learned is kept
+                self._save(best=False)
+
+    def _batches(self) -> Iterator[Batch]:
+        return self.source.batches(
+            first_step=self.progress.step,
             last_step=self.num_steps,
             batch_size=self.recipe.train.batch_size,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
         )
-        progress = tqdm(
-            total=self.num_steps,
-            initial=self.step,
-            unit="step",
-            desc="training",
-            disable=not self.fabric.is_global_zero,
-        )
-        self.saved_step = self.step
-        # Where all is float32, to say so once spares the islands the time to say it again in every step.
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Where all is float32, to say so once spares the islands the time to say it again in every step."""
         precise = self.recipe.train.precision == "32-true"
-        precision = full_precision(self.fabric.device) if precise else contextlib.nullcontext()
-        try:
-            with precision, torch.inference_mode(self.optimizer is None):
-                self._run(loader, progress)
-            if self.judge is not None and self.fabric.is_global_zero:
-                progress.set_postfix_str("measuring the result")
-                self.judge.conclude(
-                    self.averaged, self.run_dir, self.reporter.trackers, self.step, self.stopwatch.seconds
-                )
-        finally:
-            progress.close()
-            for tracker in self.reporter.trackers:
-                tracker.close()
-            if self.step > self.saved_step:  # interrupted, or stopped by an error: what was learned is kept
-                self._save(best=False)
+        return full_precision(self.fabric.device) if precise else contextlib.nullcontext()
 
-    def _set_up(self) -> None:
-        self.model: Any = self.codec
-        self.wrapped_optimizer: Any = None
-        if self.optimizer is not None:  # where nothing has a gradient, DistributedDataParallel has nothing to do
-            self.model, self.wrapped_optimizer = self.fabric.setup(self.codec, self.optimizer)
-        if self.adversary is not None:
-            self.adversary.set_up()
-        if self.fabric.is_global_zero:
-            self.reporter.trackers = open_trackers(self.run_dir, self.recipe, self.step)
-
-    def _run(self, loader: Iterable[Batch], progress: "tqdm[Any]") -> None:
+    def _run(self, batches: Iterable[Batch], trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
         """Take the steps; the last one is validated and saved."""
-        train, wall, first_step, seconds_before = self.recipe.train, Stopwatch(), self.step, self.stopwatch.seconds
-        wall.start()
+        train, progress = self.recipe.train, self.progress
+        first_step, seconds_before = progress.step, self.stopwatch.seconds
         self.stopwatch.start()
-        for batch in loader:
-            taken = self._step(batch, progress)
-            progress.update()
-            if self.step % self.reporter.every == 0:
-                speed = (self.step - first_step) / max(self.stopwatch.seconds - seconds_before, 1e-9)
-                self._report(taken, speed, progress)
-            is_last = self.step == self.num_steps or self._is_out_of_time(wall.seconds)
-            if is_last or self.step % train.validate_every == 0:
-                self._validate(progress)
-            elif self.step % train.checkpoint_every == 0:
+        for batch in batches:
+            taken = self._step(batch, bar)
+            bar.update()
+            if progress.step % self.reporter.every == 0:
+                self._check_health()
+                speed = (progress.step - first_step) / max(self.stopwatch.seconds - seconds_before, 1e-9)
+                self._report(taken, speed, trackers, bar)
+            is_last = progress.step == self.num_steps or self._is_over(train.max_minutes, self.began)
+            if is_last or progress.step % train.validate_every == 0:
+                self._validate(trackers, bar)
+            elif progress.step % train.checkpoint_every == 0 or self._is_over(train.checkpoint_minutes, self.saved_at):
                 self._save(best=False)
             if is_last:
                 return
 
-    def _is_out_of_time(self, seconds: float) -> bool:
-        limit = self.recipe.train.max_minutes
-        return bool(limit is not None and self.fabric.broadcast(seconds > 60 * limit))
+    def _is_over(self, minutes: float | None, since: float) -> bool:
+        """Whether so many minutes have gone by, as the first process sees it."""
+        return bool(minutes is not None and self.fabric.broadcast(time.monotonic() - since > 60 * minutes))
 
-    def _step(self, batch: Batch, progress: "tqdm[Any]") -> "_Taken":
-        quantize = self.initialized or self.known_levels > 0 or self.step >= self.recipe.train.bypass_steps
-        if quantize and not self.initialized:
-            self._initialize_codebooks(progress)
-        lr = learning_rate(self.recipe.optimizer, self.step, self.num_steps)
-        levels = draw_levels(self.recipe.codec.quantizer, batch.number.tolist(), seed=self.recipe.seed)
-        batch, levels = self.fabric.to_device((batch, levels))
-        output = self.model(
-            batch.audio, num_active=levels, lengths=batch.lengths, first_frame=batch.number, quantize=quantize
-        )
-        terms = dict(self.objective(output, batch))
-        audio = within_lengths(output.audio, batch)
-        if self.adversary is not None:
-            terms |= self.adversary.terms(audio, batch.audio, self.step)
-        loss = sum((term.weight * term.value for term in terms.values()), start=batch.audio.new_zeros(()))
-        norms = {"train/grad_norm": self._backward(loss)}
-        if self.adversary is not None:
-            learned = self.adversary.learn(audio, batch.audio, self.step)
-            terms["discriminators"] = Term(0.0, learned.loss)
-            norms["train/discriminators_grad_norm"] = learned.norm
-        finite = bool(torch.stack(list(norms.values())).isfinite().all())
+    def _step(self, batch: Batch, bar: "tqdm[Any]") -> Taken:
+        progress, seed = self.progress, self.recipe.seed
+        plan = self._plan()
+        if plan.quantize and not progress.initialized:
+            self._initialize_codebooks(bar)
+        inputs = self._inputs(batch)
         with interrupt_deferred():
-            if finite:
-                self._apply(output, lr)
-                self.reporter.add(loss, terms)
-            self._forget_gradients()
-            self.step += 1
-            self._count_bad(finite)
-        return _Taken(output.quantizer, list(terms), norms, lr)
+            taken = self.take(inputs, plan)
+            if (progress.step + 1) % self.recipe.train.revive_every == 0:
+                self.learner.revive(taken, lambda: generator_of(seed, 3, 1, progress.step))
+            progress.step += 1
+        return taken
 
-    def _backward(self, loss: Tensor) -> Tensor:
-        """Gradients, clipped; returns what all processes agree on: the norm, or a loss that has no gradient."""
-        if self.optimizer is None:
-            return sum_over_ranks(loss)[0]
-        self.fabric.backward(loss)
-        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
-        norm = get_total_norm(gradients)  # of gradients that are averaged over the processes: all agree
-        if norm > self.recipe.optimizer.max_grad_norm:
-            clip_grads_with_norm_(self.weights, self.recipe.optimizer.max_grad_norm, norm)
-        return norm
+    def _plan(self) -> Plan:
+        step, adversary = self.progress.step, self.learner.adversary
+        return Plan(
+            quantize=self.progress.initialized or self.known_levels > 0 or step >= self.recipe.train.bypass_steps,
+            adversarial=adversary is not None and adversary.takes_part(step),
+        )
 
-    def _apply(self, output: CodecOutput, lr: float) -> None:
-        """The one place where weights and codebooks change."""
-        if self.optimizer is not None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            self.wrapped_optimizer.step()
-        if self.adversary is not None:
-            self.adversary.apply(lr / self.recipe.optimizer.lr)
-        quantizer = self.codec.quantizer
-        if output.quantizer.statistics is not None:
-            revived = quantizer.update(
-                output.quantizer.statistics, lambda: generator_of(self.recipe.seed, 3, 1, self.step)
-            )
-            if isinstance(quantizer, VectorQuantizer) and quantizer.has_codebook_loss and revived.any():
-                self._forget(quantizer, revived)
-        decay = self.recipe.optimizer.ema_decay
-        average_weights(self.averaged_weights, self.weights, decay=decay, num_updates=self.step)
+    def _inputs(self, batch: Batch) -> Inputs:
+        """What the next step takes, on the device."""
+        recipe, step = self.recipe, self.progress.step
+        lr = learning_rate(recipe.optimizer, step, self.num_steps)
+        share = average_share(recipe.optimizer.ema_decay, step)
+        levels = draw_levels(recipe.codec.quantizer, batch.number.tolist(), seed=recipe.seed)
+        tensors = (*batch, levels, torch.tensor([lr, share], dtype=torch.float64))
+        *moved, numbers = (None if each is None else to_device(each, self.fabric.device) for each in tensors)
+        assert numbers is not None
+        return Inputs._make([*moved, *numbers])
 
-    def _forget_gradients(self) -> None:
-        for weight in self.weights if self.adversary is None else [*self.weights, *self.adversary.weights]:
-            weight.grad = None
-
-    def _forget(self, quantizer: VectorQuantizer, revived: Tensor) -> None:
-        """A revived codeword has no past, neither in the optimizer nor in the average."""
-        table = quantizer.codebooks.get_parameter("table")
-        assert self.optimizer is not None
-        forget_moments(self.optimizer, table, revived)
-        self.averaged.get_parameter("quantizer.codebooks.table")[revived] = table.detach()[revived]
-
-    def _count_bad(self, finite: bool) -> None:
-        self.bad_steps_in_a_row = 0 if finite else self.bad_steps_in_a_row + 1
-        self.skipped_steps += not finite
-        if self.bad_steps_in_a_row >= self.recipe.train.max_bad_steps:
-            raise ModelError(
-                f"loss or gradient was not finite for {self.bad_steps_in_a_row} steps in a row, to step {self.step}: "
-                f"lower optimizer.lr, optimizer.max_grad_norm or discriminators.lr and resume from the last checkpoint"
-            )
-
-    def _initialize_codebooks(self, progress: "tqdm[Any]") -> None:
+    def _initialize_codebooks(self, bar: "tqdm[Any]") -> None:
         """Set them from live latents, in the average too."""
-        progress.set_postfix_str("initialising codebooks")
-        initialize_codebooks(self.codec, self.source, self.recipe, self.fabric, first_level=self.known_levels)
-        # Codebooks that are parameters: without this their average would start from the random table.
-        codebooks = {key: value for key, value in self.codec.state_dict().items() if "quantizer.codebooks" in key}
-        self.averaged.load_state_dict(codebooks, strict=False)
-        self.initialized = True
+        bar.set_postfix_str("initialising codebooks")
+        recipe, codec = self.recipe, self.learner.codec
+        initialize_codebooks(
+            codec, self.source, recipe.train, self.fabric, seed=recipe.seed, first_level=self.known_levels
+        )
+        self.learner.adopt_codebooks()
+        self.progress.initialized = True
 
-    def _report(self, taken: "_Taken", steps_per_second: float, progress: "tqdm[Any]") -> None:
+    def _read_health(self) -> None:
+        """Ask the device how many steps it had to skip."""
+        progress, learner = self.progress, self.learner
+        counters = torch.stack([learner.skipped_steps, learner.bad_steps_in_a_row])
+        progress.skipped_steps, progress.bad_steps_in_a_row = counters.tolist()
+
+    def _check_health(self) -> None:
+        self._read_health()
+        progress = self.progress
+        if progress.bad_steps_in_a_row >= self.recipe.train.max_bad_steps:
+            raise ModelError(
+                f"loss or gradient was not finite for {progress.bad_steps_in_a_row} steps in a row, to step "
+                f"{progress.step}: lower optimizer.lr, optimizer.max_grad_norm or discriminators.lr and resume from "
+                f"the last checkpoint"
+            )
+
+    def _report(self, taken: Taken, steps_per_second: float, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
+        step = self.progress.step
         self.reporter.report(
-            self.step,
-            taken.names,
+            step,
             {
                 **{name: float(norm) for name, norm in taken.norms.items()},
-                "train/lr": taken.lr,
-                "train/skipped_steps": float(self.skipped_steps),
+                "train/lr": learning_rate(self.recipe.optimizer, step - 1, self.num_steps),
+                "train/skipped_steps": float(self.progress.skipped_steps),
             },
-            quantizer=self.codec.quantizer,
-            output=taken.output,
+            quantizer=self.learner.codec.quantizer,
+            statistics=taken.statistics,
             steps_per_second=steps_per_second,
-            progress=progress,
+            trackers=trackers,
+            progress=bar,
         )
 
-    def _validate(self, progress: "tqdm[Any]") -> None:
+    def _validate(self, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
         """Judge the averaged model, then save it; rank 0 does both."""
-        best = False
-        catch_up(self.averaged, self.codec, decay=self.recipe.optimizer.ema_decay)
-        if self.judge is not None and self.initialized and self.fabric.is_global_zero:
-            progress.set_postfix_str("validating")
+        best, progress = False, self.progress
+        averaged = self.learner.up_to_date()
+        if self.judge is not None and progress.initialized and self.fabric.is_global_zero:
+            bar.set_postfix_str("validating")
             with self.stopwatch.paused():
-                score = self.judge.validate(self.averaged, self.reporter.trackers, self.step)
-            best = score is not None and score < self.best_score
-            self.best_score = self.best_score if score is None else min(score, self.best_score)
+                score = self.judge.validate(averaged, trackers, progress.step)
+            best = score is not None and score < progress.best_score
+            progress.best_score = progress.best_score if score is None else min(score, progress.best_score)
         self._save(best=best)
 
     def _save(self, *, best: bool) -> None:
         sums = self.reporter.state()
-        catch_up(self.averaged, self.codec, decay=self.recipe.optimizer.ema_decay)
+        self._read_health()
+        self.progress.seconds = self.stopwatch.seconds
         with self.stopwatch.paused():
             if self.fabric.is_global_zero:
                 save_checkpoint(
                     self.run_dir,
-                    step=self.step,
-                    averaged=self.averaged,
-                    trained=self.trained(),
-                    counters=self.counters() | sums | {"seconds": self.stopwatch.seconds},
+                    step=self.progress.step,
+                    averaged=self.learner.up_to_date(),
+                    trained=self.learner.trained(),
+                    counters=self.progress.to_json() | sums,
                     best=best,
                 )
-            self.saved_step = self.step
+            self.saved_step, self.saved_at = self.progress.step, time.monotonic()
             self.fabric.barrier()
 
 
-class _Taken(NamedTuple):
-    """What a report needs of the last step."""
+def count_steps(train: TrainConfig, source: Source) -> int:
+    """Steps of a run.
 
-    output: QuantizerOutput
-    names: list[str]
-    norms: dict[str, Tensor]
-    lr: float
+    Raises:
+        ConfigError: It counts in epochs, and the data has none.
+    """
+    if train.epochs is None:
+        return train.steps
+    epoch = source.steps_per_epoch(train.batch_size)
+    if epoch is None:
+        raise ConfigError("train.epochs is for data that has epochs, such as Gaussian vectors: give train.steps")
+    return train.epochs * epoch

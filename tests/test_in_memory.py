@@ -1,0 +1,126 @@
+"""Audio in memory gives the batches of the files: exactly where these hold 16 bits at the model's rate."""
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from tiny_runs import RATE, buzz, history, start, tiny_recipe, write_clips
+
+import codec.train.in_memory as in_memory_module
+from codec.errors import AudioError, ConfigError
+from codec.train.data import Batch, Segments, list_items
+from codec.train.in_memory import AudioInMemory
+from codec.train.source import AudioSource
+
+CPU = torch.device("cpu")
+SEGMENT = 1600
+
+
+def write(folder, subtype="PCM_16", rate=RATE, peaks=(0.3, 0.9, 0.5), suffix="wav", **options):
+    folder.mkdir(exist_ok=True)
+    for number, (peak, seconds) in enumerate(zip(peaks, (0.9, 0.3, 0.08), strict=True)):
+        audio = buzz(seconds, 110 + 40 * number, rate)
+        sf.write(folder / f"{number}.{suffix}", audio * (peak / np.abs(audio).max()), rate, subtype, **options)
+    return folder
+
+
+def sources(folder, **changes):
+    facts = {"sample_rate": RATE, "segment_samples": SEGMENT, "gain_db": (-12.0, 3.0), "seed": (0, 0)} | changes
+    segments = Segments(list_items(folder, ".", split="train"), **facts)
+    return AudioSource(segments, num_workers=0, seed=0), AudioInMemory(segments, device=CPU, seed=0)
+
+
+def pairs(folder, steps=20, **changes):
+    files, memory = sources(folder, **changes)
+    options = {"first_step": 3, "last_step": 3 + steps, "batch_size": 6}
+    return zip(files.batches(**options), memory.batches(**options), strict=True)
+
+
+def assert_same(batch, other):
+    for part, expected in zip(batch, other, strict=True):
+        assert part.dtype == expected.dtype and torch.equal(part, expected)
+
+
+def test_files_of_16_bits_give_equal_batches(tmp_path):
+    for batch, expected in pairs(write(tmp_path / "clips")):
+        assert_same(batch, expected)
+
+
+def test_others_differ_by_a_rounding_step_of_their_peak(tmp_path):
+    folder = write(tmp_path / "clips", "FLOAT", peaks=(0.3, 3.7, 1.0))  # float files may hold more than full scale
+    largest = 0.0
+    for batch, expected in pairs(folder, gain_db=(0.0, 0.0)):
+        assert torch.equal(batch.lengths, expected.lengths)
+        largest = max(largest, float((batch.audio - expected.audio).abs().max()))
+    assert 0 < largest <= 3.7 * 0.51 / 32768  # half a step of the loudest file
+
+
+@pytest.mark.parametrize("rate", [8_000, 24_000, 48_000])
+def test_another_rate_moves_a_segment_by_half_a_sample_at_most(tmp_path, rate):
+    (tmp_path / "clips").mkdir()
+    time = np.arange(rate) / rate
+    sf.write(tmp_path / "clips/tone.wav", 0.5 * np.sin(2 * np.pi * 100 * time), rate, "FLOAT")
+    inside = slice(300, -300)  # the resampler sees other edges
+    for batch, expected in pairs(tmp_path / "clips", gain_db=(0.0, 0.0)):
+        assert torch.equal(batch.lengths, expected.lengths) and torch.equal(batch.number, expected.number)
+        difference = (batch.audio - expected.audio)[..., inside].abs().max()
+        assert difference <= 0.5 * 2 * np.pi * 100 * 0.51 / RATE + 1e-3
+
+
+def test_opus_differs_by_where_its_decoder_starts(tmp_path):
+    folder = write(tmp_path / "clips", "OPUS", suffix="ogg", format="OGG")
+    for batch, expected in pairs(folder, gain_db=(0.0, 0.0)):
+        assert (batch.audio - expected.audio).abs().max() < 5e-3
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_the_batches(tmp_path, world_size):
+    files, memory = sources(write(tmp_path / "clips"))
+    for rank in range(world_size):
+        options = {"batch_size": 6, "rank": rank, "world_size": world_size}
+        for batch, expected in zip(
+            files.batches(first_step=1, last_step=4, **options),
+            memory.batches(first_step=1, last_step=4, **options),
+            strict=True,
+        ):
+            assert_same(batch, expected)
+        for batch, expected in zip(
+            files.initial_batches(2, **options), memory.initial_batches(2, **options), strict=True
+        ):
+            assert_same(batch, expected)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
+    _, memory = sources(write(tmp_path / "clips"))
+    with pytest.raises(ConfigError, match="batch_size 6 must be divisible by the number of processes, 4"):
+        memory.batches(first_step=0, last_step=1, batch_size=6, world_size=4)
+
+
+def test_a_run_from_memory_is_the_run_from_files(tmp_path):
+    clips = write(tmp_path / "clips")
+    for name, in_memory in (("files", False), ("memory", True)):
+        start(tiny_recipe(clips, data__in_memory=in_memory, train__steps=4), tmp_path / name).fit()
+    assert history(tmp_path / "files") == history(tmp_path / "memory")
+
+
+def test_audio_that_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(in_memory_module, "free_bytes", lambda: 1000.0)
+    monkeypatch.setattr(in_memory_module, "load_audio", lambda *_: pytest.fail("was read"))
+    with pytest.raises(ConfigError, match=r"data\.in_memory needs 0 MiB and the main memory has 0 MiB left") as error:
+        sources(write(tmp_path / "clips"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    clips = write_clips(tmp_path / "clips", seconds=[])
+    sf.write(clips / "nan.wav", np.full(3000, np.nan), RATE, "FLOAT")
+    with pytest.raises(AudioError, match=r"nan\.wav"):
+        sources(clips)
+
+
+def test_batches_are_where_the_audio_is_and_their_numbers_on_the_host(tmp_path):
+    _, memory = sources(write(tmp_path / "clips"))
+    batch = next(memory.batches(first_step=0, last_step=1, batch_size=6))
+    assert isinstance(batch, Batch) and batch.audio.device == memory.samples.device
+    assert batch.number.device == CPU  # random choices are made of them
+    assert memory.samples.dtype == torch.int16

@@ -1,0 +1,66 @@
+"""A step asks the device for nothing, whatever the recipe: on a GPU the host would wait, and no graph could hold it."""
+
+import pytest
+import torch
+from tiny_runs import adversarial_changes, make_trainer, tiny_recipe, write_clips
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from codec.train.learner import Plan
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    return write_clips(tmp_path_factory.mktemp("clips"))
+
+
+class NoQuestions(TorchDispatchMode):
+    """Raises where an operation would wait for a GPU: a number asked for, a shape that data decides, a list."""
+
+    FORBIDDEN = (
+        "aten._local_scalar_dense",
+        "aten.item",
+        "aten.nonzero",
+        "aten.is_nonzero",
+        "aten.masked_select",
+        "aten.unique",
+        "aten._unique2",
+        "aten.equal",
+        "aten.repeat_interleave.Tensor",
+        "aten.lift_fresh",
+    )
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function)
+        assert not name.startswith(self.FORBIDDEN), f"{name} waits for the device"
+        if name.startswith("aten.index.Tensor"):
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), "indices by a mask: nonzero"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("update", ["ema", "gradient"])
+@pytest.mark.parametrize("plan", [Plan(False, False), Plan(True, False), Plan(True, True)], ids=str)
+def test_a_step_asks_the_device_for_nothing(clips, tmp_path, update, plan):
+    recipe = tiny_recipe(
+        clips,
+        **adversarial_changes(),
+        loss__loudness=1.0,
+        codec__quantizer__update=update,
+        codec__quantizer__quantizer_dropout=0.5,
+        codec__quantizer__codebook_size=128,
+    )
+    trainer = make_trainer(recipe, tmp_path)
+    inputs = trainer._inputs(next(trainer._batches()))
+    with NoQuestions():
+        trainer.learner.step(inputs, plan)
+    assert trainer.learner.skipped_steps == 0
+
+
+def test_a_question_is_noticed():
+    for ask in (
+        lambda x: float(x[0]),
+        lambda x: x[x > 0],
+        lambda x: torch.tensor([1.0, 2.0]) + 1,
+        lambda x: bool(x[0]),
+    ):
+        with pytest.raises(AssertionError), NoQuestions():
+            ask(torch.ones(2))
