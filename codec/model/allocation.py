@@ -7,6 +7,8 @@ residual quantizer lowers the error by about 1 dB; so a frame that is 1 dB quiet
 the same loudness.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,6 +26,8 @@ MIN_LEVELS = 3
 """That every frame gets: the first levels hold the envelope."""
 DB = 4.342944819032518
 """Decibels of power in a natural logarithm."""
+SILENCE = DB * math.log(FLOOR)
+"""Loudness of digital silence (dB)."""
 
 
 class LevelAllocation(nn.Module):
@@ -79,7 +83,6 @@ class _TrailingMaximum(nn.Module):
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`; what was before the signal has no influence."""
-        lowest = DB * torch.log(torch.tensor(FLOOR, dtype=x.dtype, device=x.device))
         # The context of a new signal is zeros, which are to stand for silence: a shift makes them so.
-        shifted = with_left_context(self, x - lowest, self.size - 1, cache)
-        return functional.max_pool1d(shifted, self.size, stride=1) + lowest
+        shifted = with_left_context(self, x - SILENCE, self.size - 1, cache)
+        return functional.max_pool1d(shifted, self.size, stride=1) + SILENCE
