@@ -81,7 +81,7 @@ class EncodeOptions(ModelOptions):
     num_quantizers: Levels = None
     """Use the first N levels; all if not given."""
     bitrate: Annotated[str | None, _shown("B")] = None
-    """The most levels that do not exceed B bit/s per channel: 6000 or 6k."""
+    """The most levels with which files take at most B bit/s per channel on the average: 6000 or 6k."""
     format: Annotated[Literal["codec", "npy", "npz", "jsonl"] | None, _shown("codec|npy|npz|jsonl")] = None
     """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length."""
     beam: Annotated[int, arg(metavar="N")] = FILE_BEAM

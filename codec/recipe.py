@@ -73,8 +73,6 @@ class LossConfig:
     """Log ratio of the energies of nine frequency bands: of uncertain levels the other terms like the lower ones."""
     loudness: Weight = 0.0
     """Audible difference of loudness, after the model of PESQ."""
-    intelligibility: Weight = 0.0
-    """One minus the correlation of third-octave envelopes over 0.4 s, as in STOI."""
     commitment: Weight = 0.25
     codebook: Weight = 1.0
     """Only codebooks that are parameters have it."""

@@ -1,8 +1,7 @@
-"""Short-time Fourier transform, its inverse, and the causal overlap-add of the synthesis heads.
+"""Short-time Fourier transform, lapped transform, and the causal overlap-add of the synthesis.
 
-`stft` and `istft` look at a whole signal (losses, pictures); `overlap_add` is the streaming half, the last
-step of the decoder: latents [B, D, F] -> frames [B, L, F] -> audio [B, 1, T].
-T samples, L frame length, F frames.
+`stft` looks at a whole signal (losses, pictures); `overlap_add` is the streaming half, the last step of the decoder:
+latents [B, D, F] -> frames [B, L, F] -> audio [B, 1, T]. T samples, L frame length, F frames.
 """
 
 import math
@@ -25,7 +24,7 @@ def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tenso
     Args:
         audio: Real samples [..., T], at most as precise as the window.
         fft_size: Frame length, even (samples).
-        hop_length: Step between frames, at most fft_size // 2 so that `istft` can invert (samples).
+        hop_length: Step between frames, at most fft_size // 2 (samples).
         window: Weights [fft_size], float32 or float64.
 
     Returns:
@@ -38,41 +37,6 @@ def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tenso
     with full_precision(audio.device):
         spectrum: Tensor = _FramesFFT.apply(audio, window, hop_length)
         return spectrum.transpose(-1, -2)
-
-
-def istft(spectrum: Tensor, fft_size: int, hop_length: int, window: Tensor, num_samples: int) -> Tensor:
-    """Invert `stft` exactly; of an edited spectrum, return the least-squares signal.
-
-    Weighted overlap-add: every frame is windowed again and the sum divided by the sum of squared windows
-    (Griffin & Lim, "Signal estimation from modified short-time Fourier transform", 1984, eq. 6).
-
-    Args:
-        spectrum: What `stft` returned, [..., fft_size // 2 + 1, F].
-        fft_size: Frame length, even (samples).
-        hop_length: Step between frames (samples).
-        window: Weights [fft_size], as given to `stft`.
-        num_samples: T, with T // hop_length + 1 == F.
-
-    Returns:
-        Audio [..., T].
-
-    Raises:
-        ConfigError: The sizes don't fit one another.
-    """
-    _check_sizes(fft_size, hop_length, window)
-    num_frames = spectrum.shape[-1]
-    if num_samples // hop_length + 1 != num_frames:
-        raise ConfigError(
-            f"{num_samples} samples have {num_samples // hop_length + 1} frames at hop length {hop_length}, "
-            f"but the spectrum has {num_frames}: pass the length of the audio given to stft"
-        )
-    with full_precision(spectrum.device):
-        frames = torch.fft.irfft(spectrum.mT, n=fft_size) * window
-        energy = window.square().expand(num_frames, fft_size)
-        audio, weight = (
-            _add_up(each, hop_length)[..., fft_size // 2 :][..., :num_samples] for each in (frames, energy)
-        )
-        return audio / weight
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
@@ -117,25 +81,6 @@ def lapped_transform(num_channels: int, hop_length: int) -> Tensor:
     cosine = torch.cos(math.pi / hop_length * (time + hop_length / 2) * frequency)
     basis = math.sqrt(2 / hop_length) * window * cosine
     return functional.pad(basis, (0, 0, 0, num_channels - len(basis))).float()
-
-
-def synthesis_window(frame_length: int, hop_length: int) -> Tensor:
-    """Make the window whose shifts by `hop_length` add up to one everywhere.
-
-    A periodic Hann window scaled by 2 * hop_length / frame_length. Frames that do not overlap need no fade:
-    they get ones.
-
-    Returns:
-        Weights [frame_length] in [0, 1], float32.
-
-    Raises:
-        ConfigError: hop_length does not divide frame_length.
-    """
-    overlap = _overlap(frame_length, hop_length)
-    if overlap == 1:
-        return torch.ones(frame_length)
-    window = torch.hann_window(frame_length, periodic=True, dtype=torch.float64) * (2 / overlap)
-    return window.float()
 
 
 class _FramesFFT(torch.autograd.Function):

@@ -4,12 +4,9 @@ import warnings
 from types import ModuleType
 from typing import cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from codec.errors import ConfigError, ModelError
-from codec.precision import full_precision
-from codec.spectral import stft
 
 LOG_FLOOR = 1e-5  # of a mel magnitude, before the logarithm
 
@@ -46,35 +43,6 @@ def mel_filterbank(sample_rate: int, fft_size: int, num_mels: int) -> Tensor:
             f"{sample_rate} Hz: take fewer mels or a larger FFT"
         )
     return cast(Tensor, bank)
-
-
-class MelSpectrogram(nn.Module):
-    """Natural-log mel magnitudes of Hann frames, in float32 whatever autocast says.
-
-    Args:
-        sample_rate: Of the audio (Hz).
-        fft_size: Frame length, even (samples).
-        hop_length: Step between frames (samples).
-        num_mels: Number of bands.
-    """
-
-    window: Tensor
-    filterbank: Tensor
-
-    def __init__(self, sample_rate: int, fft_size: int, hop_length: int, num_mels: int):
-        super().__init__()
-        self.fft_size = fft_size
-        self.hop_length = hop_length
-        self.register_buffer("window", torch.hann_window(fft_size), persistent=False)
-        self.register_buffer("filterbank", mel_filterbank(sample_rate, fft_size, num_mels), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        """Turn audio [B, 1, T] into log-mels [B, num_mels, T // hop_length + 1], at least log(1e-5)."""
-        with full_precision(audio.device):
-            spectrum = stft(audio.squeeze(1), self.fft_size, self.hop_length, self.window)
-            power = spectrum.real.square() + spectrum.imag.square()
-            magnitude = power.clamp_min(POWER_FLOOR).sqrt()
-            return torch.matmul(self.filterbank.T, magnitude).clamp_min(LOG_FLOOR).log()
 
 
 def _import_torchaudio_functional() -> ModuleType:

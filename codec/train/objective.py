@@ -12,7 +12,6 @@ from codec.model.codec import Codec, CodecOutput
 from codec.model.vector_quantizers import VectorQuantizer
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.train.data import Batch
-from codec.train.envelopes import EnvelopeCorrelation
 from codec.train.losses import LevelComparison, MelDistance, squared_error, to_one_loudness, waveform_loss
 from codec.train.loudness import LoudnessError
 from codec.train.published import published_loss
@@ -49,7 +48,6 @@ class WeightedObjective:
         self.mel = MelDistance(codec.sample_rate).to(device) if weights.mel else None
         self.levels = LevelComparison(codec.sample_rate).to(device) if weights.mel else None
         self.loudness = LoudnessError(codec.sample_rate).to(device) if weights.loudness else None
-        self.envelopes = EnvelopeCorrelation(codec.sample_rate).to(device) if weights.intelligibility else None
 
     def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
         """Terms by name; samples behind the end of an item count as matched."""
@@ -64,8 +62,6 @@ class WeightedObjective:
             terms["mel"] = Term(weights.mel, self.mel(*to_one_loudness(audio, batch.audio)))
         if self.loudness is not None:
             terms["loudness"] = Term(weights.loudness, self.loudness(audio, batch.audio))
-        if self.envelopes is not None:
-            terms["intelligibility"] = Term(weights.intelligibility, self.envelopes(audio, batch.audio))
         terms["commitment"] = Term(weights.commitment, output.quantizer.commitment_loss)
         if self.has_codebook_loss:
             terms["codebook"] = Term(weights.codebook, output.quantizer.codebook_loss)

@@ -1,0 +1,69 @@
+"""What the model that ships must do with speech: floors well below what it reaches, and laws of level and offset."""
+
+import pytest
+import torch
+
+from codec.audio import load_audio
+from codec.compression import compress, decompress
+from codec.config import shipped
+from codec.eval.bands import measure_bands
+from codec.eval.metrics import mel_distance
+from codec.pretrained import load_codec
+
+stoi = pytest.importorskip("pystoi").stoi
+RATE = 16_000
+CLIPS = ["speech_en-us.flac", "speech_de_m3.flac", "speech_fr_f2.flac"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_codec("speech_16khz")
+
+
+def clip(name):
+    return load_audio(shipped("clips") / name, RATE)[:, :1, : 4 * RATE]
+
+
+def coded(model, audio, levels):
+    return decompress(model, compress(model, audio, num_quantizers=levels, beam=1))
+
+
+def intelligibility(decoded, original):
+    return float(stoi(original[0, 0].numpy(), decoded[0, 0].numpy(), RATE))
+
+
+def level_db(audio):
+    return float(10 * audio.square().mean().log10())
+
+
+@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize(("levels", "least_stoi", "most_mel"), [(4, 0.72, 0.75), (10, 0.82, 0.6), (16, 0.87, 0.5)])
+def test_floors_of_quality(model, name, levels, least_stoi, most_mel):
+    original = clip(name)
+    decoded = coded(model, original, levels)
+    assert intelligibility(decoded, original) > least_stoi
+    assert mel_distance(decoded[0, 0], original[0, 0], RATE) < most_mel
+
+
+def test_no_band_is_missing(model):
+    original = clip(CLIPS[0])
+    energy = measure_bands(coded(model, original, 16)[0], original[0], RATE).energy
+    assert max(abs(each) for each in energy) < 3.0
+
+
+@pytest.mark.parametrize("gain_db", [-40.0, -20.0, 6.0])
+def test_a_quieter_or_louder_recording_is_coded_as_well(model, gain_db):
+    original = clip(CLIPS[0]) / 4  # loud enough at +6 dB, and not clipped
+    changed = original * 10 ** (gain_db / 20)
+    as_it_is, scaled = coded(model, original, 10), coded(model, changed, 10)
+    assert abs(intelligibility(scaled, changed) - intelligibility(as_it_is, original)) < 0.02
+    assert abs(level_db(scaled) - level_db(as_it_is) - gain_db) < 0.5
+
+
+def test_a_constant_offset_and_hum_do_no_harm(model):
+    original = clip(CLIPS[0])
+    time = torch.arange(original.shape[-1]) / RATE
+    expected = intelligibility(coded(model, original, 10), original)
+    for disturbance in (0.1 * torch.ones_like(time), 0.01 * torch.sin(2 * torch.pi * 50 * time)):
+        decoded = coded(model, original + disturbance, 10)
+        assert intelligibility(decoded, original) > expected - 0.02
