@@ -13,15 +13,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codec.audio import load_audio, save_audio
+    from codec.audio.file import load_audio, save_audio
     from codec.bitstream import Bitstream
-    from codec.compression import compress, compress_file, decompress, decompress_file, read_bitstream
     from codec.config import CodecConfig
     from codec.errors import CodecError
-    from codec.fast import speed_up
+    from codec.inference.compression import compress, compress_file, decompress, decompress_file, read_bitstream
+    from codec.inference.modes import speed_up
+    from codec.inference.pretrained import load_codec, save_codec
+    from codec.inference.streaming import StreamDecoder, StreamEncoder
     from codec.model.codec import Codec
-    from codec.pretrained import load_codec, save_codec
-    from codec.streaming import StreamDecoder, StreamEncoder
 
 __all__ = [
     "Bitstream",
@@ -43,15 +43,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "codec.audio": ("load_audio", "save_audio"),
+    "codec.audio.file": ("load_audio", "save_audio"),
     "codec.bitstream": ("Bitstream",),
-    "codec.compression": ("compress", "compress_file", "decompress", "decompress_file", "read_bitstream"),
+    "codec.inference.compression": ("compress", "compress_file", "decompress", "decompress_file", "read_bitstream"),
     "codec.config": ("CodecConfig",),
     "codec.errors": ("CodecError",),
-    "codec.fast": ("speed_up",),
+    "codec.inference.modes": ("speed_up",),
     "codec.model.codec": ("Codec",),
-    "codec.pretrained": ("load_codec", "save_codec"),
-    "codec.streaming": ("StreamDecoder", "StreamEncoder"),
+    "codec.inference.pretrained": ("load_codec", "save_codec"),
+    "codec.inference.streaming": ("StreamDecoder", "StreamEncoder"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

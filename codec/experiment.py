@@ -7,21 +7,24 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from codec.audio.manifest import list_items
 from codec.config import IdentityEncoderConfig
 from codec.errors import ConfigError
-from codec.model.codec import build_codec
+from codec.model.codec import Codec, build_codec
 from codec.recipe import DataConfig, GaussianConfig, LossConfig, PublishedLossConfig, Recipe
-from codec.train.adversary import Adversary
-from codec.train.data import Segments, data_root, list_items
-from codec.train.gaussian import GaussianVectors
+from codec.study.judge import DistortionJudge
+from codec.study.published import PublishedObjective
+from codec.study.vectors import GaussianVectors
+from codec.train.data.in_memory import AudioInMemory
+from codec.train.data.segments import Segments, data_root
+from codec.train.data.source import AudioSource, Source
 from codec.train.graph import GraphedSteps
-from codec.train.in_memory import AudioInMemory
-from codec.train.judge import open_judge
 from codec.train.learner import Learner
-from codec.train.objective import build_objective
+from codec.train.losses.adversarial import Adversary
+from codec.train.losses.objective import Objective, WeightedObjective
 from codec.train.reporter import Reporter
-from codec.train.source import AudioSource, Source
 from codec.train.trainer import Trainer
+from codec.train.validation import Judge, Validator
 
 
 def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float | None = None) -> Trainer:
@@ -66,6 +69,20 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         judge=open_judge(recipe, source),
         began=began,
     )
+
+
+def open_judge(recipe: Recipe, source: Source) -> Judge | None:
+    """The judge of a recipe; None if it has no held-out data."""
+    if isinstance(source, GaussianVectors):
+        return DistortionJudge(source)
+    return Validator.of_recipe(recipe)
+
+
+def build_objective(loss: LossConfig | PublishedLossConfig, codec: Codec, device: torch.device) -> Objective:
+    """The objective of a recipe."""
+    if isinstance(loss, PublishedLossConfig):
+        return PublishedObjective(codec)
+    return WeightedObjective(loss, codec, device)
 
 
 def _learned_terms(recipe: Recipe) -> LossConfig | PublishedLossConfig:

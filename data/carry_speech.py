@@ -15,7 +15,7 @@ from pathlib import Path
 import soundfile as sf
 from tqdm import tqdm
 
-from codec.audio import load_audio
+from codec.audio.file import load_audio
 
 SAMPLE_RATE = 16_000
 COLUMNS = ("path", "split", "kind", "speaker", "sample_rate", "seconds")

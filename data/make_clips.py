@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from codec.audio import load_audio, save_audio
-from codec.resampling import resample
+from codec.audio.file import load_audio, save_audio
+from codec.audio.resampling import resample
 
 CLIPS = Path(__file__).parent / "clips"
 COLUMNS = ("path", "split", "kind", "speaker", "sample_rate", "seconds")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from codec.bitstream import ENTROPY_CODED, Bitstream, EntropyCoder, Header
-from codec.bitstream.entropy import TOTAL
+from codec.bitstream.rans import TOTAL
 
 MODEL_ID = bytes(range(32))
 HEADER_BYTES, CHUNK_OVERHEAD = 78, 12

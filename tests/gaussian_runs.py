@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tiny_runs
 
-from codec.options import override
+from codec.cli.options import override
 from codec.recipe import load_recipe
 from codec.train.rundir import record_run
 

@@ -13,12 +13,12 @@ from codec.config import (
     QuantizerConfig,
     UpsampleDecoderConfig,
 )
-from codec.model.codebooks import EMACodebooks, GradientCodebooks
 from codec.model.codec import build_codec
-from codec.model.entropy import TOTAL, EntropyTables
-from codec.model.initialization import Initialization
-from codec.model.vector_quantizers import ResidualQuantizer
-from codec.onnx_check import NEAR_TIE, tie_margin
+from codec.model.entropy_tables import TOTAL, EntropyTables
+from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks
+from codec.model.quantizer.initialization import Initialization
+from codec.model.quantizer.residual import ResidualQuantizer
+from codec.onnx.check import NEAR_TIE, tie_margin
 
 HOP = 20
 CONV_ENCODER = ConvEncoderConfig(strides=(4, 5), channels=(8, 12), num_blocks=(1, 1), kernel_size=3)

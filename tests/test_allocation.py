@@ -5,11 +5,11 @@ import torch
 from models import HOP, noise, seeded, tiny_codec
 
 from codec.config import QuantizerConfig
+from codec.inference.streaming import StreamEncoder
 from codec.model.allocation import MARGIN, MIN_LEVELS, LevelAllocation
-from codec.model.codebooks import EMACodebooks
-from codec.model.initialization import Initialization
+from codec.model.quantizer.codebooks import EMACodebooks
+from codec.model.quantizer.initialization import Initialization
 from codec.model.signal_model import SignalModel
-from codec.streaming import StreamEncoder
 
 LEVELS = 6
 QUANTIZER = QuantizerConfig(num_quantizers=LEVELS, codebook_size=16, codebook_dim=6, vbr_slope=0.25)

@@ -13,104 +13,83 @@ import codec
 ROOT = Path(codec.__file__).parent
 MAX_LINES = 350
 
-# What a part may import of ours, besides itself. A new module needs its line here.
+# What a room may import of ours, besides itself. A new room needs its line here.
 BASE = {"codec.errors"}
-SIGNAL = {*BASE, "codec.precision", "codec.spectral"}
 INFERENCE = {
     "codec.errors": set(),
+    "codec.files": BASE,
     "codec.config": BASE,
-    "codec.precision": set(),
-    "codec.spectral": {*BASE, "codec.precision"},
+    "codec.dsp": BASE,
     "codec.bitstream": BASE,
-    "codec.containers": BASE,
-    "codec.resampling": BASE,
-    "codec.audio": {*BASE, "codec.containers", "codec.resampling"},
-    "codec.model": {*SIGNAL, "codec.config"},
-    "codec.fingerprint": {*BASE, "codec.config", "codec.model", "codec.precision"},
-    "codec.pretrained": {*BASE, "codec.config", "codec.fingerprint", "codec.model"},
-    "codec.streaming": {*BASE, "codec.model", "codec.pretrained"},
-    "codec.compression": {
+    "codec.audio": {*BASE, "codec.files"},
+    "codec.model": {*BASE, "codec.config", "codec.dsp"},
+    "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},
+    "codec.onnx": {*BASE, "codec.dsp", "codec.files", "codec.model"},
+    "codec.inference": {
         *BASE,
         "codec.audio",
         "codec.bitstream",
         "codec.config",
+        "codec.dsp",
+        "codec.files",
         "codec.model",
-        "codec.pretrained",
-        "codec.resampling",
-        "codec.streaming",
-    },
-    "codec.batching": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.config", "codec.model"},
-    "codec.corpus": {*BASE, "codec.audio", "codec.bitstream", "codec.compression", "codec.model", "codec.pretrained"},
-    "codec.onnx_graphs": {*BASE, "codec.model", "codec.precision"},
-    "codec.onnx_check": {*BASE, "codec.model"},
-    "codec.onnx_engine": {*BASE, "codec.model", "codec.onnx_check", "codec.onnx_graphs", "codec.pretrained"},
-    "codec.fast": {*BASE, "codec.model", "codec.onnx_engine", "codec.pretrained"},
-    "codec.export": {
-        *BASE,
-        "codec.model",
-        "codec.onnx_check",
-        "codec.onnx_engine",
-        "codec.onnx_graphs",
-        "codec.pretrained",
+        "codec.onnx",
     },
 }
-EVAL = {*SIGNAL, *(part for part in INFERENCE if part not in ("codec.corpus", "codec.export")), "codec.train.mel"}
+# What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
+BEHIND = {"codec.eval", "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"}
+EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment"}
+TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
+    "codec.environment": set(),
     "codec.recipe": {*BASE, "codec.config"},
+    "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
+    "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
     "codec.eval": EVAL,
-    "codec.train": EVAL | {"codec.eval", "codec.recipe"},
-    "codec.experiment": {*BASE, "codec.config", "codec.model", "codec.recipe", "codec.train"},
-    "codec.jobs": BASE,
-    "codec.onnx_example": set(),  # leaves the package, with what codec-export writes
-    "codec.options": {*BASE, "codec.config", "codec.recipe"},
-    "codec.cli": {
-        *INFERENCE,
-        "codec.eval",
-        "codec.train",
-        "codec.experiment",
-        "codec.jobs",
-        "codec.options",
-        "codec.recipe",
+    "codec.bench": {*EVAL, "codec.eval"},
+    "codec.train": TRAIN,
+    "codec.train.data": {*BASE, "codec.audio", "codec.config", "codec.recipe", "codec.train.engine"},
+    "codec.train.losses": {
+        *(*BASE, "codec.config", "codec.dsp", "codec.dsp.mel", "codec.model", "codec.recipe"),
+        *("codec.train.data", "codec.train.optimizer"),
     },
+    "codec.release": {*TRAIN, "codec.bench", "codec.train"},
+    "codec.study": {*TRAIN, "codec.train"},
+    "codec.experiment": {*TRAIN, "codec.train", "codec.study"},
+    "codec.cli": {*TRAIN, "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"},
 }
 
 # A library, and the only parts that may import it; any part may import what is not named here.
 KNOWN_BY = {
     "torch": {
-        *(set(INFERENCE) - {"codec.errors", "codec.config", "codec.bitstream", "codec.containers"}),
-        "codec.eval",
-        "codec.train",
-        "codec.experiment",
-        "codec.cli",
+        *("codec.audio.file", "codec.audio.resampling", "codec.dsp", "codec.model", "codec.onnx", "codec.inference"),
+        *(*BEHIND, "codec.environment", "codec.cli"),
     },
     "numpy": {
-        *(set(INFERENCE) - {"codec.errors", "codec.config", "codec.model"}),
-        "codec.model.synthesis",
-        "codec.eval",
-        "codec.train",
-        "codec.onnx_example",
+        *("codec.audio", "codec.bitstream", "codec.dsp", "codec.model.synthesis", "codec.inference", "codec.onnx"),
+        *BEHIND,
     },
-    "einops": {"codec.model", "codec.train"},
-    "soundfile": {"codec.audio", "codec.containers"},
-    "soxr": {"codec.resampling"},
-    "pydantic": {"codec.config", "codec.recipe", "codec.options"},
-    "tyro": {"codec.options"},
-    "safetensors": {"codec.pretrained", "codec.train.checkpoint", "codec.train.release"},
-    "torchaudio": {"codec.train", "codec.eval"},
+    "einops": {"codec.model", "codec.train", "codec.study"},
+    "soundfile": {"codec.audio"},
+    "soxr": {"codec.audio.resampling"},
+    "pydantic": {"codec.config", "codec.recipe", "codec.cli.options"},
+    "tyro": {"codec.cli.options"},
+    "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
+    "torchaudio": {"codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {
         "codec.experiment",
-        "codec.train.engine",
-        "codec.train.trainer",
-        "codec.train.learner",
-        "codec.train.adversary",
         "codec.train.codebook_start",
+        "codec.train.engine",
+        "codec.train.learner",
+        "codec.train.losses.adversarial",
+        "codec.train.trainer",
     },
     "tensorboard": {"codec.train.tracking"},
-    "matplotlib": {"codec.train", "codec.eval"},
-    "sklearn": {"codec.train", "codec.eval"},
+    "matplotlib": BEHIND,
+    "sklearn": {"codec.study"},
     "wandb": {"codec.train.tracking"},
-    "ray": {"codec.corpus"},
-    "onnxruntime": {"codec.onnx_example"},  # the others ask `require` for it
+    "ray": set(),
+    "onnxruntime": {"codec.onnx.example"},  # the others ask `require` for it
     "pickle": set(),
 }
 
@@ -166,9 +145,9 @@ def test_the_table_names_nothing_upwards():
     )
     assert set(order.static_order()) == set(INFERENCE)  # raises CycleError
     for part, others in INFERENCE.items():
-        assert not any(
-            within(other, side) for other in others for side in ("codec.train", "codec.eval", "codec.cli")
-        ), part
+        assert not any(within(other, side) for other in others for side in (*BEHIND, "codec.dsp.mel", "codec.cli")), (
+            part
+        )
 
 
 def test_no_module_imports_itself_in_a_circle():
@@ -199,10 +178,10 @@ def test_the_inference_side_loads_nothing_of_training():
         [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT.parent)}, capture_output=True, text=True, check=True
     )
     loaded = set(result.stdout.split())
-    assert "torch" in loaded and "codec.compression" in loaded
+    assert "torch" in loaded and "codec.inference.compression" in loaded
     unwanted = {"torchaudio", "lightning_fabric", "tensorboard", "matplotlib", "sklearn", "ray", "onnx", "onnxruntime"}
     assert not loaded & unwanted
-    assert not any(within(name, side) for name in loaded for side in ("codec.train", "codec.eval", "codec.cli"))
+    assert not any(within(name, side) for name in loaded for side in (*BEHIND, "codec.dsp.mel", "codec.cli"))
 
 
 # The docstring of codec.cli says why for all its modules.
@@ -240,5 +219,5 @@ def test_no_function_is_long():
 def test_only_commands_print():
     for name, tree in MODULES.items():
         calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-        programs = ("codec.cli", "codec.jobs", "codec.options", "codec.onnx_example")
+        programs = ("codec.cli", "codec.onnx.example")
         assert "print" not in calls or part_of(name) in programs, name

@@ -5,11 +5,11 @@ import pytest
 import torch
 from models import HOP, assert_beam_codes_equal, noise, tiny_codec, tiny_tables
 
-from codec.audio import save_audio
-from codec.batching import MIN_FILL, Recording, Size, compress_batch, load_recording, plan_batches, read_size
-from codec.compression import compress, compress_file, compress_source
+from codec.audio.file import save_audio
 from codec.errors import AudioError, BitstreamError, ConfigError
-from codec.pretrained import model_identity
+from codec.inference.batching import MIN_FILL, Recording, Size, compress_batch, load_recording, plan_batches, read_size
+from codec.inference.compression import compress, compress_file, compress_source
+from codec.model.digest import model_identity
 
 # ---- The plan
 

@@ -7,18 +7,18 @@ import torch
 from einops import rearrange
 from models import HOP, assert_beam_codes_equal, make_quantizer, noise, seeded, tiny_codec
 
-from codec.audio import save_audio
-from codec.batching import Recording, compress_batch
-from codec.compression import compress, compress_file, compress_source, read_bitstream
+from codec.audio.file import save_audio
 from codec.config import FILE_BEAM, FSQConfig, QuantizerConfig
 from codec.errors import ConfigError
-from codec.model import vector_quantizers
-from codec.model.beam import MAX_BEAM, extend, slice_length
-from codec.model.initialization import Initialization
-from codec.onnx_check import NEAR_TIE, tie_margin
-from codec.onnx_engine import OnnxCodec, load_onnx
-from codec.onnx_graphs import trace_graphs
-from codec.streaming import StreamEncoder
+from codec.inference.batching import Recording, compress_batch
+from codec.inference.compression import compress, compress_file, compress_source, read_bitstream
+from codec.inference.streaming import StreamEncoder
+from codec.model.quantizer import residual as vector_quantizers
+from codec.model.quantizer.beam import MAX_BEAM, extend, slice_length
+from codec.model.quantizer.initialization import Initialization
+from codec.onnx.check import NEAR_TIE, tie_margin
+from codec.onnx.engine import OnnxCodec, load_onnx
+from codec.onnx.graphs import trace_graphs
 
 STRUCTURES = {
     "residual": {},

@@ -8,19 +8,19 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from models import tiny_codec
 
-import codec.eval.bench
+import codec.bench.bench
+from codec.bench.bench import Plan, describe_machine, run_benchmark, to_json
+from codec.bench.figure import speed_figure
+from codec.bench.memory import FileMemory
+from codec.bench.peers import PEERS, Peer
+from codec.bench.speed import PartSpeed
+from codec.bench.table import format_benchmark
+from codec.bench.timing import Spread
 from codec.cli import bench_main
+from codec.cli.options import BenchOptions
 from codec.errors import ConfigError
-from codec.eval.bench import Plan, describe_machine, run_benchmark, to_json
-from codec.eval.bench_table import format_benchmark
-from codec.eval.memory import FileMemory
-from codec.eval.peers import PEERS, Peer
-from codec.eval.speed import PartSpeed
-from codec.eval.speed_figure import speed_figure
-from codec.eval.timing import Spread
-from codec.fast import MODES
-from codec.options import BenchOptions
-from codec.pretrained import save_codec
+from codec.inference.modes import MODES
+from codec.inference.pretrained import save_codec
 
 PLAN = Plan(
     modes=["float32", "onnx"],
@@ -49,9 +49,9 @@ def benchmark():
         return model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codec.eval.bench, "load_peer", load)
-        patch.setattr(codec.eval.bench, "speed_up", speed_up)
-        patch.setattr(codec.eval.bench, "measure_memory", lambda *_, **__: [FileMemory(0.2, 10, 20, 3.0, 4.0)])
+        patch.setattr(codec.bench.bench, "load_peer", load)
+        patch.setattr(codec.bench.bench, "speed_up", speed_up)
+        patch.setattr(codec.bench.bench, "measure_memory", lambda *_, **__: [FileMemory(0.2, 10, 20, 3.0, 4.0)])
         return run_benchmark(tiny_codec(), "tiny", PLAN, progress=False)
 
 
@@ -73,7 +73,7 @@ def test_no_mode_at_all_is_an_error(monkeypatch):
     def refuse(model, mode):
         raise ConfigError(f"no {mode}")
 
-    monkeypatch.setattr(codec.eval.bench, "speed_up", refuse)
+    monkeypatch.setattr(codec.bench.bench, "speed_up", refuse)
     with pytest.raises(ConfigError, match=r"^no mode is available: no float32; no onnx$"):
         run_benchmark(tiny_codec(), "tiny", PLAN, progress=False)
 
@@ -160,7 +160,7 @@ class TestCommand:
         ],
     )
     def test_a_mistake_is_one_line_before_anything_is_measured(self, words, reason, monkeypatch, capsys):
-        monkeypatch.setattr(codec.eval.bench, "run_benchmark", None)
+        monkeypatch.setattr(codec.bench.bench, "run_benchmark", None)
         assert _run(words) == 2
         out, err = capsys.readouterr()
         assert out == ""
@@ -169,7 +169,7 @@ class TestCommand:
 
     @pytest.mark.parametrize(("option", "name"), [("-o", "bench.json"), ("--plot", "bench.png")])
     def test_nothing_is_overwritten(self, option, name, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr(codec.eval.bench, "run_benchmark", None)
+        monkeypatch.setattr(codec.bench.bench, "run_benchmark", None)
         path = tmp_path / name
         path.write_text("mine")
         assert _run([option, str(path)]) == 2

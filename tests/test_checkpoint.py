@@ -11,10 +11,10 @@ from models import tiny_codec
 from safetensors import SafetensorError
 from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
 
-import codec.pretrained as pretrained_module
+import codec.inference.pretrained as pretrained_module
 import codec.train.checkpoint as checkpoint_module
 from codec.errors import ModelError
-from codec.pretrained import load_codec
+from codec.inference.pretrained import load_codec
 from codec.train.checkpoint import Trained, load_checkpoint, read_index, save_checkpoint
 
 FILES = {"config.json", "model.safetensors", "training.safetensors", "state.json"}

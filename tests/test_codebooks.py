@@ -11,9 +11,9 @@ import torch.multiprocessing as mp
 from models import KINDS, make_codebooks, make_quantizer, noise, seeded, state_of
 from safetensors.torch import load_file, save_file
 
-from codec.model.codebooks import Statistics
-from codec.model.initialization import Initialization, kmeans
-from codec.model.search import count_and_sum, nearest
+from codec.model.quantizer.codebooks import Statistics
+from codec.model.quantizer.initialization import Initialization, kmeans
+from codec.model.quantizer.search import count_and_sum, nearest
 from codec.train.optimizer import forget_moments
 
 

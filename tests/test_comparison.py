@@ -9,7 +9,7 @@ from gaussian_runs import results_of, short_recipe, train
 
 from codec import cli
 from codec.errors import ConfigError
-from codec.train.comparison import compare_runs, format_rows
+from codec.study.comparison import compare_runs, format_rows
 from codec.train.rundir import record_run
 
 

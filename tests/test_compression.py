@@ -7,9 +7,12 @@ import torch
 from bitstream_cases import chunk_ends
 from models import HOP, assert_beam_codes_equal, noise, tiny_codec, tiny_tables
 
-from codec.audio import load_audio, read_info, save_audio
+from codec.audio.file import load_audio, read_info, save_audio
+from codec.audio.resampling import resample
 from codec.bitstream import ENTROPY_CODED, Bitstream
-from codec.compression import (
+from codec.config import FILE_BEAM
+from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.inference.compression import (
     compress,
     compress_file,
     decompress,
@@ -17,13 +20,9 @@ from codec.compression import (
     decompress_file,
     describe_codes,
     entropy_coder,
-    new_file,
     read_bitstream,
 )
-from codec.config import FILE_BEAM
-from codec.errors import AudioError, BitstreamError, ConfigError
-from codec.pretrained import model_identity
-from codec.resampling import resample
+from codec.model.digest import model_identity
 
 LOUDEST = 1 - 2**-15
 """Sample of 16 bits."""
@@ -37,7 +36,7 @@ def codec():
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
     """Blocks of a quarter of a second, so that short signals take several."""
-    monkeypatch.setattr("codec.compression.BLOCK_S", 0.25)
+    monkeypatch.setattr("codec.inference.compression.BLOCK_S", 0.25)
 
 
 def codes_of(bitstream):
@@ -194,30 +193,6 @@ def test_a_target_that_can_t_be_written_is_one_error(codec, tmp_path):
     with pytest.raises(BitstreamError, match="can't write"):
         compress_file(codec, tmp_path / "a.wav", tmp_path / "folder", overwrite=True)
     assert files_in(tmp_path) == ["a.wav", "folder"]
-
-
-def test_a_new_file_appears_complete_or_not_at_all(tmp_path):
-    path = tmp_path / "new" / "a.codec"
-    with pytest.raises(KeyboardInterrupt), new_file(path, overwrite=False) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert files_in(path.parent) == []
-    with new_file(path, overwrite=False) as file:
-        file.write(b"whole")
-        assert not path.exists()
-    assert path.read_bytes() == b"whole"
-    assert files_in(path.parent) == ["a.codec"]
-
-
-def test_a_new_file_replaces_the_old_one_at_once(tmp_path):
-    """Who has the old file open goes on reading it."""
-    path = tmp_path / "a.codec"
-    path.write_bytes(b"old")
-    with path.open("rb") as old:
-        with new_file(path, overwrite=True) as file:
-            file.write(b"new")
-        assert old.read() == b"old"
-    assert path.read_bytes() == b"new"
 
 
 def test_codes_of_another_model_are_refused(codec, tmp_path):

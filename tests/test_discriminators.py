@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from codec.train.discriminators import BAND_EDGES, Discriminators, PeriodDiscriminator, SpectralDiscriminator
+from codec.train.losses.discriminators import BAND_EDGES, Discriminators, PeriodDiscriminator, SpectralDiscriminator
 
 
 def noise(num_items=2, num_samples=3000, seed=0):

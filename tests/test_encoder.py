@@ -4,10 +4,10 @@ import pytest
 import torch
 from models import noise
 
+from codec.dsp.spectral import lapped_transform
 from codec.model.encoder import Encoder, EnvelopeEncoder, start_map
 from codec.model.layers import ConvNeXtBlock
 from codec.model.signal_model import SignalModel
-from codec.spectral import lapped_transform
 
 SHAPES = {
     "one_stage": ((20,), (16,), (2,)),

@@ -7,10 +7,10 @@ import pytest
 from models import noise, tiny_codec, tiny_tables
 
 from codec import cli
-from codec.audio import save_audio
+from codec.audio.file import save_audio
 from codec.bitstream import ENTROPY_CODED, PACKED, Header
-from codec.compression import compress, compress_file
-from codec.pretrained import save_codec
+from codec.inference.compression import compress, compress_file
+from codec.inference.pretrained import save_codec
 
 
 def codec_of(name):

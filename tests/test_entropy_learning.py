@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from codec.bitstream import EntropyCoder
-from codec.bitstream.entropy import TOTAL
+from codec.bitstream.rans import TOTAL
 from codec.errors import ConfigError
-from codec.train.entropy import NUM_ROWS, NUM_ROWS_ABOVE, learn_tables
+from codec.release.entropy_learning import NUM_ROWS, NUM_ROWS_ABOVE, learn_tables
 
 SIZE = 32
 

@@ -7,9 +7,9 @@ from models import make_codebooks, noise, seeded, tiny_config
 
 from codec.config import QuantizerConfig
 from codec.model.codec import build_codec
-from codec.model.estimators import ESTIMATORS, rotation_trick, straight_through
-from codec.model.initialization import Initialization
-from codec.model.vector_quantizers import ResidualQuantizer
+from codec.model.quantizer.estimators import ESTIMATORS, rotation_trick, straight_through
+from codec.model.quantizer.initialization import Initialization
+from codec.model.quantizer.residual import ResidualQuantizer
 
 SHAPES = [(3,), (50, 1), (4, 50, 2), (2, 3, 4, 7)]
 SCALES = [(1.0, 1.0), (1e-6, 1e6), (1e6, 1e-6), (1e15, 1e15), (1e-15, 1e-15), (1e15, 1e-15)]

@@ -11,15 +11,15 @@ from models import tiny_codec, tiny_tables
 from tiny_runs import buzz
 
 import codec.eval.file_judge as file_judge
-from codec.audio import load_audio
+from codec.audio.file import load_audio
 from codec.bitstream import Bitstream
-from codec.compression import compress_file
 from codec.errors import AudioError, ConfigError
 from codec.eval.bands import Bands, measure_bands
 from codec.eval.evaluate import evaluate
 from codec.eval.file_judge import count_codes
 from codec.eval.metrics import snr
-from codec.model.quantizers import codebook_health
+from codec.inference.compression import compress_file
+from codec.model.quantizer.quantizer import codebook_health
 
 RATE = 16_000
 

@@ -5,7 +5,7 @@ import torch
 from tiny_runs import adversarial_changes, history, resume, start, tiny_recipe, write_clips
 
 from codec.errors import ConfigError
-from codec.pretrained import save_codec
+from codec.inference.pretrained import save_codec
 
 
 @pytest.fixture(scope="module")

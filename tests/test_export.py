@@ -12,13 +12,14 @@ import pytest
 import torch
 from models import HOP, noise, tiny_codec
 
-import codec.export
+import codec.onnx.export
 from codec import cli
 from codec.errors import ConfigError, ModelError
-from codec.export import FILES, export_codec
-from codec.onnx_check import NEAR_TIE, tie_margin
-from codec.onnx_graphs import trace_graphs
-from codec.pretrained import load_codec, model_identity, save_codec
+from codec.inference.pretrained import load_codec, save_codec
+from codec.model.digest import model_identity
+from codec.onnx.check import NEAR_TIE, tie_margin
+from codec.onnx.export import FILES, export_codec
+from codec.onnx.graphs import trace_graphs
 
 RATE = 16_000
 
@@ -47,7 +48,7 @@ def traced():
 def quick(traced, monkeypatch):
     """A model that is traced once for all: these tests are about files."""
     tiny, graphs = traced
-    monkeypatch.setattr(codec.export, "trace_graphs", lambda *_: graphs)
+    monkeypatch.setattr(codec.onnx.export, "trace_graphs", lambda *_: graphs)
     return tiny
 
 
@@ -146,7 +147,7 @@ class TestFolder:
         def fail(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(codec.export.shutil, "copyfile", fail)
+        monkeypatch.setattr(codec.onnx.export.shutil, "copyfile", fail)
         with pytest.raises(ModelError, match=r"can't write .*onnx: No space left on device"):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
         assert contents(tmp_path) == before

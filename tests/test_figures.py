@@ -7,16 +7,14 @@ import torch
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
 
-from codec.eval.figures import (
-    COLOURS,
-    RED,
+from codec.eval.plotting import COLOURS, RED, spectrogram_figure
+from codec.study.figures import (
     Measured,
     RatePoint,
     codebook_figure,
     comparison_figure,
     learning_curves_figure,
     rate_distortion_figure,
-    spectrogram_figure,
     usage_figure,
 )
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from models import PARTS, noise, seeded, tiny_codec
 
-from codec import fingerprint
 from codec.errors import ModelError
-from codec.fingerprint import (
+from codec.inference import fingerprint
+from codec.inference.fingerprint import (
     FINGERPRINT_FILE,
     MAX_AUDIO_DEVIATION,
     MAX_DEVIATION,
@@ -22,8 +22,8 @@ from codec.fingerprint import (
     take_fingerprint,
 )
 from codec.model import layers
+from codec.model.digest import inference_tensors
 from codec.model.encoder import START
-from codec.pretrained import inference_tensors
 
 
 def trained_codec(name="harmonic_noise"):

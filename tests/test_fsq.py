@@ -8,7 +8,6 @@ import torch
 from models import assert_same_state, noise, seeded, state_of, tiny_codec, tiny_config
 
 from codec.bitstream import Bitstream
-from codec.compression import compress, decompress
 from codec.config import (
     CodecConfig,
     FSQConfig,
@@ -19,10 +18,12 @@ from codec.config import (
     to_dict,
 )
 from codec.errors import ConfigError
+from codec.inference.compression import compress, decompress
+from codec.inference.pretrained import load_codec, save_codec
 from codec.model.codec import build_codec
-from codec.model.fsq import FiniteScalarQuantizer
-from codec.model.initialization import Initialization
-from codec.pretrained import load_codec, model_identity, save_codec
+from codec.model.digest import model_identity
+from codec.model.quantizer.fsq import FiniteScalarQuantizer
+from codec.model.quantizer.initialization import Initialization
 
 GRIDS = [(4, 4, 4, 4, 4), (8, 5, 5, 5), (2,), (3, 2)]
 POWERS_OF_TWO = [(4, 4, 4, 4, 4), (2,), (2, 4, 8, 16), (256, 128, 2)]

@@ -12,11 +12,11 @@ from gaussian_runs import SHANNON_BOUND, SHORT, make_trainer, results_of, short_
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from codec import cli
-from codec.compression import compress, decompress
 from codec.errors import ConfigError
-from codec.eval.rate_distortion import ar1_covariance, shannon_bound
-from codec.pretrained import load_codec
-from codec.train.gaussian import GaussianVectors
+from codec.inference.compression import compress, decompress
+from codec.inference.pretrained import load_codec
+from codec.study.rate_distortion import ar1_covariance, shannon_bound
+from codec.study.vectors import GaussianVectors
 
 FAST = ["--optimizer.lr", "0.01", "--optimizer.final-lr", "0.001"]
 QUICK = ["--codec.quantizer.decay", "0.98"]

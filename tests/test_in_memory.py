@@ -6,11 +6,12 @@ import soundfile as sf
 import torch
 from tiny_runs import RATE, buzz, history, start, tiny_recipe, write_clips
 
-import codec.train.in_memory as in_memory_module
+import codec.train.data.in_memory as in_memory_module
+from codec.audio.manifest import list_items
 from codec.errors import AudioError, ConfigError
-from codec.train.data import Batch, Segments, list_items
-from codec.train.in_memory import AudioInMemory
-from codec.train.source import AudioSource
+from codec.train.data.in_memory import AudioInMemory
+from codec.train.data.segments import Batch, Segments
+from codec.train.data.source import AudioSource
 
 CPU = torch.device("cpu")
 SEGMENT = 1600

@@ -6,8 +6,8 @@ from einops import rearrange
 from models import make_quantizer, noise, seeded
 
 from codec.errors import ConfigError
-from codec.model.initialization import MAX_SPREAD, Initialization, draw_rows, kmeans, spread_directions
-from codec.model.search import nearest
+from codec.model.quantizer.initialization import MAX_SPREAD, Initialization, draw_rows, kmeans, spread_directions
+from codec.model.quantizer.search import nearest
 
 METHODS = ["kmeans", "data", "normal", "spread"]
 

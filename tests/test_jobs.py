@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from codec.cli.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
 from codec.errors import AudioError, CodecError, ConfigError
-from codec.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
 
 AUDIO = (".wav", ".flac")
 

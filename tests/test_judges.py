@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codec.audio import load_audio
+from codec.audio.file import load_audio
 from codec.errors import AudioError, ConfigError
 from codec.eval import judges
 from codec.eval.judges import dnsmos, speaker_similarity

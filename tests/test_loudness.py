@@ -2,7 +2,7 @@ import pytest
 import torch
 from tiny_runs import buzz
 
-from codec.train.loudness import NUM_BANDS, LoudnessError, bark_bands, threshold_in_quiet
+from codec.train.losses.loudness import NUM_BANDS, LoudnessError, bark_bands, threshold_in_quiet
 
 RATE = 16_000
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from models import tiny_codec
 
-from codec.audio import read_info
+from codec.audio.file import read_info
+from codec.bench.memory import RESET, _code_file, _write_noise, forget_peak, measure_memory, peak_memory
+from codec.bench.timing import using_threads
 from codec.errors import ModelError
-from codec.eval.memory import RESET, _code_file, _write_noise, forget_peak, measure_memory, peak_memory
-from codec.eval.timing import using_threads
-from codec.pretrained import save_codec
+from codec.inference.pretrained import save_codec
 
 
 def test_memory_of_files_of_growing_length():

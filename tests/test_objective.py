@@ -6,12 +6,12 @@ from gaussian_runs import short_recipe
 from models import noise, tiny_codec
 
 from codec.errors import ConfigError
+from codec.experiment import build_objective
 from codec.model.codec import build_codec
 from codec.recipe import LossConfig, PublishedLossConfig
-from codec.train.data import Batch
-from codec.train.losses import waveform_loss
-from codec.train.objective import build_objective
-from codec.train.published import published_loss
+from codec.study.published import published_loss
+from codec.train.data.segments import Batch
+from codec.train.losses.spectral import waveform_loss
 
 CPU = torch.device("cpu")
 NOTHING = {"waveform": 0, "mel": 0, "commitment": 0, "codebook": 0}

@@ -7,7 +7,7 @@ from models import HOP, noise, tiny_codec
 from codec.config import FSQConfig, QuantizerConfig
 from codec.errors import ModelError
 from codec.model.codec import Codec
-from codec.onnx_check import NEAR_TIE, largest_deviation, tie_margin
+from codec.onnx.check import NEAR_TIE, largest_deviation, tie_margin
 
 
 class Engine(Codec):

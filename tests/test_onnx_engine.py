@@ -7,15 +7,15 @@ import pytest
 import torch
 from models import CONV_ENCODER, HOP, PARTS, assert_codes_equal, noise, tiny_codec
 
-from codec.compression import compress, decompress
 from codec.config import FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import AudioError, BitstreamError, ConfigError, ModelError
-from codec.fast import speed_up
+from codec.inference.compression import compress, decompress
+from codec.inference.modes import speed_up
+from codec.inference.streaming import StreamDecoder, StreamEncoder
 from codec.model.layers import Snake
-from codec.onnx_check import NEAR_TIE, tie_margin
-from codec.onnx_engine import OnnxCodec, load_onnx
-from codec.onnx_graphs import trace_graphs
-from codec.streaming import StreamDecoder, StreamEncoder
+from codec.onnx.check import NEAR_TIE, tie_margin
+from codec.onnx.engine import OnnxCodec, load_onnx
+from codec.onnx.graphs import trace_graphs
 
 
 def vectors(**facts):

@@ -3,9 +3,9 @@ import torch
 from models import HOP, tiny_codec
 from torch import nn
 
-from codec.eval.operations import count_flop, count_operations, count_parameters, matrix_products
-from codec.eval.timing import clock
-from codec.precision import has_fast_bfloat16
+from codec.bench.operations import count_flop, count_operations, count_parameters, matrix_products
+from codec.bench.timing import clock
+from codec.dsp.precision import has_fast_bfloat16
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from codec.audio import WRITE_FORMATS
-from codec.errors import ConfigError
-from codec.options import (
+from codec.audio.file import WRITE_FORMATS
+from codec.cli.options import (
     DecodeOptions,
     EncodeOptions,
     EvalOptions,
@@ -16,6 +15,7 @@ from codec.options import (
     parse_bitrate,
     parse_training,
 )
+from codec.errors import ConfigError
 from codec.recipe import load_recipe
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from models import tiny_codec
 
-import codec.eval.peers
+import codec.bench.peers
+from codec.bench.peers import PEERS, Peer, load_peer, measure_peer
+from codec.bench.speed import WHOLE
 from codec.errors import ConfigError
-from codec.eval.peers import PEERS, Peer, load_peer, measure_peer
-from codec.eval.speed import WHOLE
 
 FIELDS = {"seconds": 0.2, "num_rounds": 3, "budget_s": 60.0}
 
@@ -60,7 +60,7 @@ def test_a_peer_that_is_not_installed(name, monkeypatch):
     def missing(package, extra):
         raise ConfigError(f"{package} of {extra}")
 
-    monkeypatch.setattr(codec.eval.peers, "require", missing)
+    monkeypatch.setattr(codec.bench.peers, "require", missing)
     with pytest.raises(ConfigError, match=r"^(transformers|snac) of bench$"):
         load_peer(name)
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from codec.precision import full_precision
+from codec.dsp.precision import full_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SETTINGS = {

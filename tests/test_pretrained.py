@@ -4,14 +4,15 @@ import json
 
 import pytest
 import torch
-from models import PARTS, assert_same_state, noise, state_of, tiny_codec, tiny_config, tiny_tables
+from models import PARTS, noise, tiny_codec, tiny_tables
 from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ModelError
-from codec.fingerprint import save_fingerprint, take_fingerprint
+from codec.inference.fingerprint import save_fingerprint, take_fingerprint
+from codec.inference.pretrained import find_model, load_codec, save_codec
 from codec.model.codec import build_codec
-from codec.pretrained import find_model, inference_tensors, load_codec, model_identity, save_codec
+from codec.model.digest import inference_tensors, model_identity
 
 GRADIENT = QuantizerConfig(update="gradient", num_quantizers=2, codebook_size=8, codebook_dim=None)
 
@@ -224,55 +225,6 @@ def test_a_missing_configuration_is_named(folder):
 
 
 # ---- Identity
-
-
-def test_identity_is_of_every_tensor_and_survives_a_round_trip(folder):
-    codec = load_codec(folder)
-    identity = model_identity(codec)
-    assert len(identity) == 32
-    assert model_identity(tiny_codec()) == identity
-    for key, tensor in codec.state_dict().items():
-        if key in ("quantizer.codebooks.counts", "quantizer.codebooks.sums"):
-            continue
-        before = tensor.clone()
-        tensor.view(-1)[-1] += 1e-3
-        assert model_identity(codec) != identity, key
-        tensor.copy_(before)
-    assert model_identity(codec) == identity
-
-
-def test_identity_is_of_the_lengths_and_not_of_training(tmp_path):
-    codec = tiny_codec()
-    identity = model_identity(codec)
-    codec.quantizer.codebooks.counts += 1.0
-    codec.quantizer.codebooks.sums += 1.0
-    codec.train().requires_grad_(True)
-    before = state_of(codec)
-    assert model_identity(codec) == identity
-    assert_same_state(codec, before)
-    assert model_identity(tiny_codec(lookahead=1)) != identity
-    assert model_identity(tiny_codec(sample_rate=8_000)) != identity
-    dropout = QuantizerConfig(num_quantizers=4, codebook_size=16, codebook_dim=6, quantizer_dropout=0.1)
-    assert model_identity(tiny_codec(quantizer=dropout)) == identity
-
-
-def test_identity_is_of_every_entropy_table():
-    codec = tiny_codec()
-    seen = {model_identity(codec)}
-    codec.entropy = tiny_tables(tiny_codec(), noise(1, 1, 2_000))
-    seen.add(model_identity(codec))
-    for tensor in codec.entropy.tensors().values():
-        tensor.view(-1)[-1:] = 9
-        seen.add(model_identity(codec))
-    assert len(seen) == 6
-
-
-def test_identity_never_changes():
-    """Old files name their model by it: a tensor renamed, or hashed in another way, would orphan them all."""
-    codec = build_codec(tiny_config())
-    for tensor in inference_tensors(codec).values():  # they share the model's memory
-        tensor.copy_(torch.arange(tensor.numel()).view_as(tensor) / 64)
-    assert model_identity(codec).hex() == "a1e105836536496733b15cd5ad7838c19836fb77b984c9e2211a4d6278137d08"
 
 
 def test_weights_of_another_grid_are_refused(tmp_path):

@@ -9,12 +9,12 @@ from models import KINDS, assert_same_state, make_codebooks, noise, seeded, stat
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
+from codec.inference.pretrained import load_codec, save_codec
 from codec.model.codec import build_codec
-from codec.model.estimators import rotation_trick, straight_through
-from codec.model.initialization import Initialization
-from codec.model.search import nearest
-from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer
-from codec.pretrained import load_codec, save_codec
+from codec.model.quantizer.estimators import rotation_trick, straight_through
+from codec.model.quantizer.initialization import Initialization
+from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer
+from codec.model.quantizer.search import nearest
 
 PARTS, SIZE = 3, 2
 

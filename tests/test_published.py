@@ -5,8 +5,8 @@ import torch
 from models import noise
 from torch.nn import functional
 
-from codec.model.estimators import straight_through
-from codec.train.published import published_loss, published_quantized
+from codec.model.quantizer.estimators import straight_through
+from codec.study.published import published_loss, published_quantized
 
 
 @pytest.fixture

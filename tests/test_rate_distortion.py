@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codec.errors import ConfigError
-from codec.eval.rate_distortion import (
+from codec.study.rate_distortion import (
     MAX_LEVELS,
     ar1_covariance,
     lloyd_max,

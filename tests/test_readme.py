@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from codec.cli.options import parse_training
 from codec.config import CodecConfig, from_dict
+from codec.inference.pretrained import save_codec
 from codec.model.codec import build_codec
-from codec.options import parse_training
-from codec.pretrained import save_codec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

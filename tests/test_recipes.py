@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from codec.audio.manifest import list_items
 from codec.config import shipped
 from codec.model.codec import build_codec
 from codec.recipe import DataConfig, GaussianConfig, load_recipe
-from codec.train.data import SHIPPED_CLIPS, data_root, list_items
+from codec.train.data.segments import SHIPPED_CLIPS, data_root
 from codec.train.validation import Validator
 
 FOLDER = shipped("recipes")

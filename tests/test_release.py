@@ -11,15 +11,16 @@ from safetensors.torch import load_file
 from tiny_runs import start, tiny_recipe, write_clips
 
 from codec import cli, config
-from codec.audio import load_audio
-from codec.compression import compress
+from codec.audio.file import load_audio
 from codec.errors import ConfigError, ModelError
-from codec.fingerprint import check_fingerprint
-from codec.pretrained import load_codec, model_identity, save_codec
+from codec.inference.compression import compress
+from codec.inference.fingerprint import check_fingerprint
+from codec.inference.pretrained import load_codec, save_codec
+from codec.model.digest import model_identity
 from codec.recipe import GaussianConfig, find_recipe
-from codec.train import release
-from codec.train.card import header_comment
-from codec.train.release import check_rounding, encode_files, release_codec, save_rounded
+from codec.release import release
+from codec.release.card import header_comment
+from codec.release.release import check_rounding, encode_files, release_codec, save_rounded
 
 FILES = {"config.json", "model.safetensors", "entropy.safetensors", "fingerprint.json", "README.md"}
 

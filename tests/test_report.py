@@ -5,7 +5,7 @@ import torch
 
 from codec.eval.evaluate import Evaluation
 from codec.eval.report import finite_or_null, format_evaluation
-from codec.model.quantizers import codebook_health
+from codec.model.quantizer.quantizer import codebook_health
 
 EDGES_HZ = [0.0, 250.0, 500.0, 4000.0]
 

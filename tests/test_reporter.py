@@ -9,7 +9,7 @@ from models import make_quantizer, noise
 from tqdm import tqdm
 
 from codec.experiment import build_reporter, open_source
-from codec.train.objective import Term
+from codec.train.losses.objective import Term
 
 
 class Recorder:

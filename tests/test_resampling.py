@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from codec.audio.resampling import Resampler, resample
 from codec.errors import AudioError
-from codec.resampling import Resampler, resample
 
 
 def noise(num_channels: int, num_samples: int, seed: int = 0) -> torch.Tensor:

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-import codec.eval.residual_peer
+import codec.bench.residual_peer
+from codec.bench.residual_peer import Sizes, _build_ours, _build_theirs, _steps, compare_residual
 from codec.errors import ConfigError
-from codec.eval.residual_peer import Sizes, _build_ours, _build_theirs, _steps, compare_residual
 
 SIZES = Sizes(num_quantizers=3, codebook_size=16, codebook_dim=4, batch_size=2, num_frames=100)
 
@@ -28,14 +28,14 @@ def test_both_find_the_same_and_are_timed():
 
 def test_other_codebooks_are_noticed(monkeypatch):
     pytest.importorskip("vector_quantize_pytorch")
-    build = codec.eval.residual_peer._build_theirs
+    build = codec.bench.residual_peer._build_theirs
 
     def rolled(sizes, ours):
         theirs = build(sizes, ours)
         theirs.layers[0]._codebook.embed.copy_(theirs.layers[0]._codebook.embed.roll(1, dims=1))
         return theirs
 
-    monkeypatch.setattr(codec.eval.residual_peer, "_build_theirs", rolled)
+    monkeypatch.setattr(codec.bench.residual_peer, "_build_theirs", rolled)
     assert compare_residual(SIZES, num_rounds=1, budget_s=60.0).equal_codes < 0.9
 
 
@@ -57,6 +57,6 @@ def test_not_installed(monkeypatch):
     def missing(package, extra):
         raise ConfigError(f"{package} of {extra}")
 
-    monkeypatch.setattr(codec.eval.residual_peer, "require", missing)
+    monkeypatch.setattr(codec.bench.residual_peer, "require", missing)
     with pytest.raises(ConfigError, match=r"^vector_quantize_pytorch of bench$"):
         compare_residual(SIZES, num_rounds=1, budget_s=60.0)

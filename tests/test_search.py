@@ -4,7 +4,7 @@ import pytest
 import torch
 from models import noise, seeded
 
-from codec.model.search import count_and_sum, nearest
+from codec.model.quantizer.search import count_and_sum, nearest
 
 
 def brute_force(vectors, codebook, *, normalize):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from codec.audio import load_audio
-from codec.compression import compress, decompress
+from codec.audio.file import load_audio
 from codec.config import shipped
 from codec.eval.bands import measure_bands
 from codec.eval.metrics import mel_distance
-from codec.pretrained import load_codec
+from codec.inference.compression import compress, decompress
+from codec.inference.pretrained import load_codec
 
 stoi = pytest.importorskip("pystoi").stoi
 RATE = 16_000

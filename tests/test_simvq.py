@@ -9,12 +9,13 @@ from models import assert_same_state, noise, seeded, state_of, tiny_codec, tiny_
 
 from codec.config import CodecConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
-from codec.model.codebooks import SimVQCodebooks
+from codec.inference.pretrained import load_codec, save_codec
 from codec.model.codec import build_codec
-from codec.model.initialization import Initialization
-from codec.model.search import nearest
-from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer
-from codec.pretrained import load_codec, model_identity, save_codec
+from codec.model.digest import model_identity
+from codec.model.quantizer.codebooks import SimVQCodebooks
+from codec.model.quantizer.initialization import Initialization
+from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer
+from codec.model.quantizer.search import nearest
 
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 SIMVQ = QuantizerConfig(update="simvq", dead_threshold=0.0, num_quantizers=4, codebook_size=16, codebook_dim=8)

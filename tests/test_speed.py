@@ -2,9 +2,9 @@ import pytest
 import torch
 from models import HOP, tiny_codec
 
-from codec.eval.operations import count_operations
-from codec.eval.speed import PRODUCT_SIZE, WHOLE, measure_offline, measure_stream, noise, part_tasks
-from codec.eval.timing import clock
+from codec.bench.operations import count_operations
+from codec.bench.speed import PRODUCT_SIZE, WHOLE, measure_offline, measure_stream, noise, part_tasks
+from codec.bench.timing import clock
 from codec.model.codec import Codec
 
 PARTS = {"encoder", "search", "lookup", "decoder"}

@@ -8,13 +8,14 @@ from models import HOP, KINDS, make_codebooks, noise, seeded, state_of, tiny_cod
 
 from codec.config import CodecConfig, QuantizerConfig, from_dict, to_dict
 from codec.errors import ConfigError
-from codec.model.codebooks import EMACodebooks, SimVQCodebooks
-from codec.model.estimators import rotation_trick
-from codec.model.initialization import Initialization
-from codec.model.vector_quantizers import ResidualQuantizer, SplitQuantizer
-from codec.onnx_check import NEAR_TIE, tie_margin
-from codec.onnx_engine import load_onnx
-from codec.pretrained import load_codec, model_identity, save_codec
+from codec.inference.pretrained import load_codec, save_codec
+from codec.model.digest import model_identity
+from codec.model.quantizer.codebooks import EMACodebooks, SimVQCodebooks
+from codec.model.quantizer.estimators import rotation_trick
+from codec.model.quantizer.initialization import Initialization
+from codec.model.quantizer.residual import ResidualQuantizer, SplitQuantizer
+from codec.onnx.check import NEAR_TIE, tie_margin
+from codec.onnx.engine import load_onnx
 
 DIM, AT = 7, 3
 PARTS = (0, 1, 1, 0, 1)

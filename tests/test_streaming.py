@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.inference.pretrained import save_codec
+from codec.inference.streaming import StreamDecoder, StreamEncoder
 from codec.model.codec import build_codec
-from codec.pretrained import save_codec
-from codec.streaming import StreamDecoder, StreamEncoder
 
 FRAME_BLOCKS = [1, 2, 3, 7]
 SAMPLE_BLOCKS = {

@@ -4,8 +4,9 @@ import time
 import pytest
 import torch
 
+from codec.bench.timing import Spread, clock, count_threads, interleave, ratios, spread, using_threads
+from codec.environment import num_processors
 from codec.errors import ConfigError
-from codec.eval.timing import Spread, clock, count_threads, interleave, num_processors, ratios, spread, using_threads
 
 
 def test_spread_is_median_and_quartiles():

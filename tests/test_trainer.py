@@ -30,9 +30,9 @@ import codec.train.validation as validation_module
 from codec.config import to_dict
 from codec.errors import AudioError, ConfigError, ModelError
 from codec.experiment import build_trainer
-from codec.pretrained import load_codec, save_codec
+from codec.inference.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
-from codec.train.data import batches
+from codec.train.data.segments import batches
 from codec.train.engine import build_fabric
 
 UPDATES = ["ema", "gradient"]

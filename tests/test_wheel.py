@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import codec
-from codec.compression import compress, decompress
 from codec.config import shipped
 from codec.eval.metrics import measure
+from codec.inference.compression import compress, decompress
 
 ROOT = Path(codec.__file__).parents[1]
 MODELS = sorted(path.parent for path in shipped("weights").glob("*/model.safetensors"))

@@ -14,7 +14,7 @@ Version 1. All numbers are little endian; nothing in a file is executed or unpic
 The payload of kind 0 holds every code at ceil(log2 N) bits, most significant bit first, frame by frame, then
 channel by channel, then quantizer by quantizer; zeros fill the last byte.
 
-The payload of kind 1 is the same codes as one big-endian integer of `codec.bitstream.entropy`, made with tables that
+The payload of kind 1 is the same codes as one big-endian integer of `codec.bitstream.rans`, made with tables that
 are part of the model. It has at least one bit a code (zeros in front fill it up), and where it would not be shorter
 than the payload of kind 0, that one stands in its place: its length tells.
 
@@ -24,9 +24,9 @@ neither index nor trailer, and after damage it goes on at the next sync whose ch
 
 from codec.bitstream.chunks import BitstreamReader, BitstreamWriter
 from codec.bitstream.container import Bitstream
-from codec.bitstream.entropy import EntropyCoder
 from codec.bitstream.header import ENTROPY_CODED, PACKED, Header, describe_lost
 from codec.bitstream.plain import SUFFIXES, read_codes, write_codes
+from codec.bitstream.rans import EntropyCoder
 
 __all__ = [
     "ENTROPY_CODED",

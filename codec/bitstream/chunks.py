@@ -11,9 +11,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from codec.bitstream.entropy import EntropyCoder
 from codec.bitstream.header import CHUNK_OVERHEAD, HEADER_BYTES, MAX_CHUNKS, Frames, Header, describe_lost, tail_bytes
 from codec.bitstream.payload import Codes, payloads_of
+from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
 _SYNC = b"\xc0\xde"

@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, as_codes, check_length
-from codec.bitstream.entropy import EntropyCoder
 from codec.bitstream.header import PACKED, Frames, Header, describe_lost
 from codec.bitstream.payload import Codes
+from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
 # Lost frames take memory in `Bitstream.codes` but none in the file: past both limits a file is refused.

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from codec.bitstream.entropy import EntropyCoder
 from codec.bitstream.header import PACKED, Header, ceil_div
+from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
 Codes = NDArray[np.int64]

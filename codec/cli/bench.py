@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.jobs import check_outputs
+from codec.cli.options import BenchOptions, parse
 from codec.errors import ConfigError
-from codec.jobs import check_outputs
-from codec.options import BenchOptions, parse
 from codec.recipe import load_recipe
 
 if TYPE_CHECKING:
-    from codec.eval.bench import Benchmark, Plan
+    from codec.bench.bench import Benchmark, Plan
     from codec.model.codec import Codec
 
 DEFAULT_RECIPE = "speech_16khz"
@@ -28,8 +28,8 @@ def bench(argv: Sequence[str]) -> int:
     """Measure the speed of a model."""
     options: BenchOptions = parse(BenchOptions, argv, "codec-bench")
     _check(options)
-    from codec.eval.bench import run_benchmark
-    from codec.eval.bench_table import format_benchmark
+    from codec.bench.bench import run_benchmark
+    from codec.bench.table import format_benchmark
 
     plan = _plan(options)
     codec, name = _model(options)
@@ -76,10 +76,10 @@ def _plan(options: BenchOptions) -> "Plan":
     Raises:
         ConfigError: No such mode, peer or number of threads.
     """
-    from codec.eval.bench import Plan
-    from codec.eval.peers import PEERS
-    from codec.eval.timing import count_threads
-    from codec.fast import MODES
+    from codec.bench.bench import Plan
+    from codec.bench.peers import PEERS
+    from codec.bench.timing import count_threads
+    from codec.inference.modes import MODES
 
     modes = _known("mode", options.modes, MODES) or _default_modes()
     peers = _known("peer", options.peers, [*PEERS, NO_PEERS])
@@ -112,8 +112,8 @@ def _default_modes() -> list[str]:
     """All but those in a precision that this processor would have to emulate."""
     import torch
 
-    from codec.fast import MODES
-    from codec.precision import has_fast_bfloat16
+    from codec.dsp.precision import has_fast_bfloat16
+    from codec.inference.modes import MODES
 
     return [mode for mode in MODES if has_fast_bfloat16(torch.device("cpu")) or not mode.startswith("bf16")]
 
@@ -140,8 +140,8 @@ def _model(options: BenchOptions) -> tuple["Codec", str]:
         ConfigError: There is no such recipe, or it is not one of audio.
     """
     from codec.config import IdentityEncoderConfig
+    from codec.inference.pretrained import load_codec
     from codec.model.codec import build_codec
-    from codec.pretrained import load_codec
 
     if options.model is not None:
         return load_codec(options.model), options.model
@@ -153,9 +153,9 @@ def _model(options: BenchOptions) -> tuple["Codec", str]:
 
 def _write(options: BenchOptions, benchmark: "Benchmark") -> None:
     """Write the files that were asked for."""
-    from codec.compression import new_file
-    from codec.eval.bench import to_json
-    from codec.eval.speed_figure import speed_figure
+    from codec.bench.bench import to_json
+    from codec.bench.figure import speed_figure
+    from codec.files import new_file
 
     if options.output is not None:
         with new_file(options.output, overwrite=options.overwrite) as file:

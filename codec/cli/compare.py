@@ -3,9 +3,9 @@
 import io
 from collections.abc import Sequence
 
+from codec.cli.jobs import check_inputs, check_outputs
+from codec.cli.options import CompareOptions, parse
 from codec.errors import ConfigError
-from codec.jobs import check_inputs, check_outputs
-from codec.options import CompareOptions, parse
 
 
 def compare(argv: Sequence[str]) -> int:
@@ -16,9 +16,9 @@ def compare(argv: Sequence[str]) -> int:
         if options.output.suffix != ".png":
             raise ConfigError(f"the figure is a .png file, not {options.output}")
         check_outputs([options.output], options.overwrite)
-    from codec.compression import new_file
-    from codec.eval.figures import comparison_figure
-    from codec.train.comparison import compare_runs, format_rows
+    from codec.files import new_file
+    from codec.study.comparison import compare_runs, format_rows
+    from codec.study.figures import comparison_figure
 
     rows = compare_runs(options.inputs)
     print(format_rows(rows))

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codec.cli.jobs import Job, Outcome, plan, run_jobs
 from codec.cli.loading import load_model
-from codec.jobs import Job, Outcome, plan, run_jobs
-from codec.options import DecodeOptions, parse
+from codec.cli.options import DecodeOptions, parse
 
 if TYPE_CHECKING:
     from codec.model.codec import Codec
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def decode(argv: Sequence[str]) -> int:
     """Decode files of codes to audio files."""
     options: DecodeOptions = parse(DecodeOptions, argv, "codec-decode")
-    from codec.audio import WRITE_FORMATS
+    from codec.audio.file import WRITE_FORMATS
     from codec.bitstream import SUFFIXES
 
     formats = [f".{options.format}"] if options.format else list(WRITE_FORMATS)
@@ -27,7 +27,7 @@ def decode(argv: Sequence[str]) -> int:
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, describe_lost, read_codes
-    from codec.compression import decompress_codes, decompress_file, describe_codes, read_bitstream
+    from codec.inference.compression import decompress_codes, decompress_file, describe_codes, read_bitstream
 
     levels, is_plain = options.num_quantizers, job.source.suffix in SUFFIXES
     if is_plain or levels:

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.jobs import Job, Outcome, attempt, plan, report, run_jobs
 from codec.cli.loading import load_maker, load_model
+from codec.cli.options import EncodeOptions, parse, parse_bitrate
 from codec.errors import BitstreamError, CodecError, ConfigError
-from codec.jobs import Job, Outcome, attempt, plan, report, run_jobs
-from codec.options import EncodeOptions, parse, parse_bitrate
 
 if TYPE_CHECKING:
     from codec.bitstream import Bitstream, Header
@@ -32,9 +32,9 @@ def encode(argv: Sequence[str]) -> int:
             f"--batch-seconds {options.batch_seconds} is no length: give seconds, or 0 for one file a time"
         )
     bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
-    from codec.audio import READ_SUFFIXES
+    from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
-    from codec.model.beam import check_beam
+    from codec.model.quantizer.beam import check_beam
 
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
     jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
@@ -49,7 +49,7 @@ def _encode_files(
     codec: "Codec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
     """Encode files in batches of similar length; a file without others of its length by itself, block by block."""
-    from codec.batching import plan_batches, read_size
+    from codec.inference.batching import plan_batches, read_size
 
     capacity = max(0, round(options.batch_seconds * codec.sample_rate))
     for start in range(0, len(jobs), WINDOW_FILES):
@@ -69,7 +69,7 @@ def _encode_files(
 def _encode_batch(
     codec: "Codec", jobs: Mapping[int, Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
-    from codec.batching import compress_batch, load_recording
+    from codec.inference.batching import compress_batch, load_recording
 
     found = {number: attempt(load_recording, job.source, codec.sample_rate) for number, job in jobs.items()}
     yield from ((number, recording) for number, recording in found.items() if isinstance(recording, CodecError))
@@ -87,7 +87,7 @@ def _encode_batch(
 
 
 def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
-    from codec.compression import compress_file, compress_source
+    from codec.inference.compression import compress_file, compress_source
 
     beam, overwrite = options.beam, options.overwrite
     if job.target.suffix != ".codec":
@@ -99,7 +99,7 @@ def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOp
 def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
     """Write codes in any format, complete or not at all."""
     from codec.bitstream import write_codes
-    from codec.compression import new_file
+    from codec.files import new_file
 
     with new_file(target, overwrite=overwrite) as file:
         if target.suffix == ".codec":
@@ -135,7 +135,7 @@ def _cut(options: EncodeOptions) -> int:
 def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
     """A .codec file in memory, with the tables of the model that made it where it is entropy-coded."""
     from codec.bitstream import PACKED, Header
-    from codec.compression import read_bitstream
+    from codec.inference.compression import read_bitstream
 
     try:
         with source.open("rb") as file:

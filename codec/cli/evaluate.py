@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.jobs import check_inputs, check_outputs
 from codec.cli.loading import in_mode, load_original
+from codec.cli.options import EvalOptions, parse, parse_bitrate
 from codec.config import to_dict
-from codec.jobs import check_inputs, check_outputs
-from codec.options import EvalOptions, parse, parse_bitrate
 
 if TYPE_CHECKING:
     from codec.eval.evaluate import Evaluation
@@ -52,8 +52,8 @@ def evaluate(argv: Sequence[str]) -> int:
 
 def _eval_paths(options: EvalOptions) -> list[Path]:
     """Files, those of folders, and the chosen rows of manifests, each once."""
-    from codec.audio import find_audio_files
-    from codec.train.data import list_items
+    from codec.audio.file import find_audio_files
+    from codec.audio.manifest import list_items
 
     paths: list[Path] = []
     for path in options.inputs:
@@ -91,10 +91,10 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
 
 
 def _write_report(options: EvalOptions, codec: "Codec", evaluation: "Evaluation") -> None:
-    from codec.compression import new_file
+    from codec.environment import describe_environment
     from codec.eval.report import finite_or_null
-    from codec.pretrained import model_identity
-    from codec.train.rundir import describe_environment
+    from codec.files import new_file
+    from codec.model.digest import model_identity
 
     report = {
         "model": {"identity": model_identity(codec).hex(), "config": to_dict(codec.config)},

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from codec.cli.loading import load_model
-from codec.options import ExportOptions, ModelOptions, parse
+from codec.cli.options import ExportOptions, ModelOptions, parse
 
 
 def export(argv: Sequence[str]) -> int:
     """Write a model as ONNX files."""
     options: ExportOptions = parse(ExportOptions, argv, "codec-export")
-    from codec.export import check_folder, export_codec
+    from codec.onnx.export import check_folder, export_codec
 
     check_folder(options.output, overwrite=options.overwrite)
     codec = load_model(ModelOptions(model=options.model, device="cpu"))

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.options import ModelOptions
 from codec.config import shipped
 from codec.errors import BitstreamError, ConfigError
-from codec.options import ModelOptions
 
 if TYPE_CHECKING:
     from codec.bitstream import Header
@@ -29,7 +29,8 @@ def load_original(options: ModelOptions) -> "Codec":
         raise ConfigError(
             "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
         )
-    from codec.pretrained import load_codec, model_identity
+    from codec.inference.pretrained import load_codec
+    from codec.model.digest import model_identity
 
     device = find_device("cpu" if options.mode == "onnx" and options.device == "auto" else options.device)
     if options.mode == "onnx" and device != "cpu":
@@ -46,8 +47,8 @@ def find_shipped() -> list[Path]:
 
 def in_mode(codec: "Codec", mode: str) -> "Codec":
     """The model in a mode; where that is slow on this processor, a note says so."""
-    from codec.fast import speed_up
-    from codec.precision import has_fast_bfloat16
+    from codec.dsp.precision import has_fast_bfloat16
+    from codec.inference.modes import speed_up
 
     if mode.startswith("bf16") and not has_fast_bfloat16(codec.device):
         print(f"note: mode {mode} is slow here: this processor has no bfloat16 instructions", file=sys.stderr)
@@ -74,7 +75,8 @@ def load_maker(header: "Header", name: str | None) -> "Codec":
         BitstreamError: It is another one, or none of them.
         ModelError: The model asked for can't be loaded.
     """
-    from codec.pretrained import model_identity, read_codec
+    from codec.inference.pretrained import read_codec
+    from codec.model.digest import model_identity
 
     for candidate in [name] if name else find_shipped():
         codec = read_codec(candidate)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from codec.cli.loading import find_device
+from codec.cli.options import ReleaseOptions, override, parse_release
 from codec.errors import ConfigError
-from codec.options import ReleaseOptions, override, parse_release
 from codec.recipe import Recipe, find_recipe, load_recipe
 
 
@@ -13,7 +13,7 @@ def release(argv: Sequence[str]) -> int:
     options, overrides = parse_release(argv)
     recipe = override(_find_training(options), overrides)
     about = _read_about(options, recipe)
-    from codec.train.release import release_codec
+    from codec.release.release import release_codec
 
     released = release_codec(
         options.model,
@@ -35,8 +35,8 @@ def _find_training(options: ReleaseOptions) -> Recipe:
     """The recipe given, else that of the run which the model lies in."""
     if options.recipe is not None:
         return load_recipe(options.recipe)
-    from codec.pretrained import find_model
-    from codec.train.card import find_run
+    from codec.inference.pretrained import find_model
+    from codec.release.card import find_run
     from codec.train.rundir import read_run
 
     run = find_run(find_model(options.model))
@@ -47,7 +47,7 @@ def _find_training(options: ReleaseOptions) -> Recipe:
 
 def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
     """What the card says of data and licences."""
-    from codec.train.card import header_comment
+    from codec.release.card import header_comment
 
     if options.about is not None:
         try:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codec.cli.loading import find_device
+from codec.cli.options import TrainOptions, override, override_keys, parse_training
 from codec.errors import ConfigError
-from codec.options import TrainOptions, override, override_keys, parse_training
 from codec.recipe import Recipe, load_recipe
 
 EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")  # what may change when a run goes on
@@ -52,8 +52,8 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
 
 def _describe_end(run_dir: Path) -> None:
     """Say what a run has left, and what one can do with it."""
+    from codec.study.judge import RESULTS_FILE
     from codec.train.checkpoint import read_index
-    from codec.train.judge import RESULTS_FILE
 
     for kind, name in sorted(read_index(run_dir).items()):
         print(f"{kind} checkpoint: {run_dir / 'checkpoints' / name}")

@@ -16,8 +16,8 @@ from codec.eval.bands import Bands, band_edges
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.eval.processes import judge_files
 from codec.model.codec import Codec
-from codec.model.quantizers import CodebookHealth, codebook_health
-from codec.pretrained import model_identity
+from codec.model.digest import model_identity
+from codec.model.quantizer.quantizer import CodebookHealth, codebook_health
 
 
 class Evaluation(NamedTuple):

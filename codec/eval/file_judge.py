@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from codec.audio import load_audio
+from codec.audio.file import load_audio
 from codec.bitstream import Bitstream
-from codec.compression import compress, decompress, entropy_coder
 from codec.config import FILE_BEAM
 from codec.eval.bands import measure_bands
 from codec.eval.metrics import measure
+from codec.inference.compression import compress, decompress, entropy_coder
 from codec.model.codec import Codec
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from codec.dsp.mel import LOG_FLOOR, mel_filterbank
 from codec.errors import AudioError, ConfigError, require
 from codec.eval.judges import dnsmos, speaker_similarity
 from codec.eval.pairs import SPEECH_RATE, Samples, check_pair, float64, ratio_db, speech_pair
-from codec.train.mel import LOG_FLOOR, mel_filterbank
 
 NUM_MELS = 80
 MEL_FRAME_S = 0.064  # 1024 samples at 16 kHz

@@ -52,7 +52,7 @@ def speech_pair(audio: Samples, target: Samples, sample_rate: int) -> Pair:
     pair = check_pair(audio, target)
     if sample_rate == SPEECH_RATE:
         return pair
-    from codec.resampling import resample  # late, so that the other metrics need neither soundfile nor soxr
+    from codec.audio.resampling import resample  # late, so that the other metrics need neither soundfile nor soxr
 
     return Pair(*(resample(samples, sample_rate, SPEECH_RATE).double() for samples in pair))
 

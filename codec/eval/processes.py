@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
+from codec.environment import num_processors
 from codec.errors import ConfigError
 from codec.eval.file_judge import FileJudge, FileResult
-from codec.eval.timing import num_processors
-from codec.onnx_engine import OnnxCodec
+from codec.onnx.engine import OnnxCodec
 
 _judge: FileJudge | None = None  # of a worker process, which gets it once, not with every file
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codec.dsp.precision import full_precision
 from codec.model.analysis import without_mean
 from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import FLOOR, SignalModel
-from codec.precision import full_precision
 
 MARGIN = 5.0
 """Below the loudest frame, at which saving begins (dB)."""

@@ -7,9 +7,9 @@ recording is coded as well as a loud one.
 import torch
 from torch import Tensor, nn
 
+from codec.dsp.precision import full_precision
 from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import FLOOR, SUBFRAMES, SignalModel, averages, low_amplitudes
-from codec.precision import full_precision
 
 LEVEL_MEAN = -11.5
 """Of levels, -50 dB: about that of speech, so that features are about zero on the average."""

@@ -24,20 +24,20 @@ from codec.config import (
     QuantizerConfig,
     UpsampleDecoderConfig,
 )
+from codec.dsp.precision import full_precision
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.model.allocation import LevelAllocation
-from codec.model.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.encoder import Encoder, EnvelopeEncoder
-from codec.model.entropy import EntropyTables
-from codec.model.estimators import ESTIMATORS
-from codec.model.fsq import FiniteScalarQuantizer
-from codec.model.identity import IdentityDecoder, IdentityEncoder
+from codec.model.entropy_tables import EntropyTables
 from codec.model.layers import Cache
-from codec.model.quantizers import Quantizer, QuantizerOutput
+from codec.model.passthrough import IdentityDecoder, IdentityEncoder
+from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
+from codec.model.quantizer.estimators import ESTIMATORS
+from codec.model.quantizer.fsq import FiniteScalarQuantizer
+from codec.model.quantizer.quantizer import Quantizer, QuantizerOutput
+from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer, SplitQuantizer
 from codec.model.signal_model import SignalModel
-from codec.model.vector_quantizers import ProductQuantizer, ResidualQuantizer, SplitQuantizer
-from codec.precision import full_precision
 
 CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCodebooks]] = {
     "ema": EMACodebooks,
@@ -69,7 +69,7 @@ class Codec(nn.Module):
 
     identity: bytes | None = None
     """What files call the model, set by who promises that its tensors stay as they are; else it is computed from them
-    wherever it is needed, see `codec.pretrained.model_identity`."""
+    wherever it is needed, see `codec.model.digest.model_identity`."""
     entropy: EntropyTables | None = None
     """What its codes are entropy-coded with in files; without any they are packed."""
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from codec.dsp.spectral import lapped_transform
 from codec.model.analysis import SignalAnalysis
 from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, start_as_identity
 from codec.model.signal_model import SignalModel, cepstral_basis
-from codec.spectral import lapped_transform
 
 START = 0.05
 """What a network adds to the fixed transform beside it begins so small."""

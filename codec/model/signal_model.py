@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.spectral import lapped_transform
+from codec.dsp.spectral import lapped_transform
 
 SUBFRAMES = 4
 """Envelopes above the cutoff in a frame."""

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from codec.dsp.precision import full_precision
+from codec.dsp.spectral import overlap_add
 from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, without_mean
 from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import CEILING, SUBFRAMES, SignalModel, averages, low_amplitudes
-from codec.precision import full_precision
-from codec.spectral import overlap_add
 
 NOISE_FRAMES = 200
 """After which the noise repeats: four seconds at 50 frames a second."""

@@ -6,7 +6,6 @@ RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the ave
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,8 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from codec.errors import ModelError
+from codec.files import replace_text, sync_folder
+from codec.inference.pretrained import INDEX_FILE, save_codec
 from codec.model.codec import Codec
-from codec.pretrained import INDEX_FILE, save_codec
 
 TRAINING_FILE = "training.safetensors"
 STATE_FILE = "state.json"
@@ -62,11 +62,11 @@ def save_checkpoint(
         save_codec(averaged, partial)
         save_file(_training_tensors(averaged, trained), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
-        _sync(partial)
+        sync_folder(partial)
         shutil.rmtree(folder, ignore_errors=True)  # from a run that went on beyond the checkpoint it is resumed from
         partial.rename(folder)
         index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
-        _replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
+        replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
     except (OSError, SafetensorError, ModelError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ModelError(f"can't write the checkpoint {folder}: {' '.join(str(error).split())}") from error
@@ -143,19 +143,3 @@ def _restore(tensors: dict[str, Tensor], averaged: Codec, trained: Mapping[str, 
                     for moment, tensor in state.items()
                 }
     averaged.load_state_dict(trained["model"].module.state_dict() | part("averaged."))
-
-
-def _sync(folder: Path) -> None:
-    """Have the disk hold every file of a folder before anything names it."""
-    for path in folder.iterdir():
-        with path.open("r+b") as file:
-            os.fsync(file.fileno())
-
-
-def _replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

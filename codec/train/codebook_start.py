@@ -4,11 +4,11 @@ import torch
 from lightning_fabric import Fabric
 
 from codec.model.codec import Codec
-from codec.model.collective import sum_over_ranks
-from codec.model.initialization import Initialization
+from codec.model.quantizer.collective import sum_over_ranks
+from codec.model.quantizer.initialization import Initialization
 from codec.recipe import TrainConfig
+from codec.train.data.source import Source
 from codec.train.randomness import generator_of
-from codec.train.source import Source
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from codec.precision import has_fast_bfloat16
+from codec.dsp.precision import has_fast_bfloat16
 
 
 def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:

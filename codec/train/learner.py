@@ -14,15 +14,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from codec.model.codebooks import Statistics
 from codec.model.codec import Codec
-from codec.model.collective import sum_over_ranks
-from codec.model.vector_quantizers import VectorQuantizer
+from codec.model.quantizer.codebooks import Statistics
+from codec.model.quantizer.collective import sum_over_ranks
+from codec.model.quantizer.residual import VectorQuantizer
 from codec.recipe import OptimizerConfig
-from codec.train.adversary import Adversary
 from codec.train.checkpoint import Trained
-from codec.train.data import Batch
-from codec.train.objective import Objective, Term, within_lengths
+from codec.train.data.segments import Batch
+from codec.train.losses.adversarial import Adversary
+from codec.train.losses.objective import Objective, Term, within_lengths
 from codec.train.optimizer import average_weights, build_optimizer, catch_up, forget_moments
 from codec.train.reporter import Reporter
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from codec.model.codebooks import Statistics
-from codec.model.collective import sum_over_ranks
-from codec.model.quantizers import Quantizer, codebook_health
-from codec.train.objective import Term
+from codec.model.quantizer.codebooks import Statistics
+from codec.model.quantizer.collective import sum_over_ranks
+from codec.model.quantizer.quantizer import Quantizer, codebook_health
+from codec.train.losses.objective import Term
 from codec.train.tracking import Tracker
 
 

@@ -6,28 +6,22 @@ RUN/history.jsonl    every logged number
 RUN/tensorboard/     the same with pictures and audio
 RUN/wandb/           the same for wandb, where the recipe asks for it
 RUN/checkpoints/     see codec.train.checkpoint
-RUN/results.json, RUN/figures/   what Gaussian runs end with, see codec.train.judge
+RUN/results.json, RUN/figures/   what Gaussian runs end with, see codec.study.judge
 """
 
 import json
-import platform
-import subprocess
-from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from codec.config import from_dict, to_dict
+from codec.environment import describe_environment
 from codec.errors import ConfigError
-from codec.pretrained import INDEX_FILE
+from codec.inference.pretrained import INDEX_FILE
 from codec.recipe import Recipe
 from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker, WandbTracker
 
 HISTORY_FILE = "history.jsonl"
 RECIPE_FILE = "recipe.json"
 VERSIONS_FILE = "versions.json"
-_PACKAGES = ("codec", "torch", "torchaudio", "numpy", "soundfile", "soxr", "lightning-fabric", "safetensors")
 
 
 def holds_run(run_dir: Path) -> bool:
@@ -73,18 +67,6 @@ def read_run(run_dir: Path) -> Recipe:
     return from_dict(Recipe, values, source=str(path))
 
 
-def describe_environment() -> dict[str, Any]:
-    """Versions, device and git commit (with a mark if the checkout has changes)."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(),
-    }
-
-
 def open_trackers(run_dir: Path, recipe: Recipe, step: int) -> list[Tracker]:
     """Trackers of a run that starts, or goes on, at `step`.
 
@@ -98,28 +80,3 @@ def open_trackers(run_dir: Path, recipe: Recipe, step: int) -> list[Tracker]:
     if "wandb" in recipe.train.trackers:
         trackers.append(WandbTracker(run_dir, name=recipe.name, config=to_dict(recipe)))
     return trackers
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    checkout = Path(__file__).parents[2]
-    if not (checkout / ".git").exists():  # installed, maybe inside the checkout of something else
-        return None
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="],
-            cwd=checkout,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip() or None

@@ -14,24 +14,24 @@ import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
+from codec.dsp.precision import full_precision
 from codec.errors import ConfigError, ModelError
-from codec.precision import full_precision
 from codec.recipe import Recipe, TrainConfig
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.codebook_start import initialize_codebooks
-from codec.train.data import Batch
+from codec.train.data.segments import Batch
+from codec.train.data.source import Source
 from codec.train.engine import to_device
 from codec.train.interrupt import interrupt_deferred
-from codec.train.judge import Judge
 from codec.train.learner import Inputs, Learner, Plan, Taken
 from codec.train.optimizer import average_share, learning_rate
 from codec.train.progress import Progress
 from codec.train.randomness import draw_levels, generator_of
 from codec.train.reporter import Reporter
 from codec.train.rundir import open_trackers
-from codec.train.source import Source
 from codec.train.stopwatch import Stopwatch
 from codec.train.tracking import Tracker
+from codec.train.validation import Judge
 from codec.train.warm_start import take_over
 
 

@@ -4,18 +4,30 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
-from codec.audio import load_audio
+from codec.audio.file import load_audio
+from codec.audio.manifest import list_items
 from codec.eval.bands import describe_bands
 from codec.eval.evaluate import evaluate
-from codec.eval.figures import spectrogram_figure
 from codec.eval.metrics import JUDGES, available_metrics
+from codec.eval.plotting import spectrogram_figure
 from codec.model.codec import Codec
 from codec.recipe import DataConfig, Recipe
-from codec.train.data import data_root, list_items
+from codec.train.data.segments import data_root
 from codec.train.tracking import Tracker
+
+
+class Judge(Protocol):
+    """Judges the averaged model of a run."""
+
+    def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float | None:
+        """Report to the trackers; a score, lower is better, chooses the best checkpoint, None chooses none."""
+
+    def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
+        """Judge what training ended with; `seconds` is how long it took."""
 
 
 class Validator:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
+from codec.inference.pretrained import WEIGHTS_FILE, find_model, read_codec, set_weights
 from codec.model.codec import Codec
-from codec.pretrained import WEIGHTS_FILE, find_model, inference_tensors, read_codec, set_weights
+from codec.model.digest import inference_tensors
 
 CODEBOOKS = "quantizer.codebooks."
 
@@ -14,7 +15,7 @@ def take_over(model: str, codecs: Sequence[Codec]) -> int:
     """Set weights and codebooks to those of another model, which may have fewer levels.
 
     Args:
-        model: Any form that `codec.pretrained.load_codec` takes.
+        model: Any form that `codec.inference.pretrained.load_codec` takes.
         codecs: Models of one architecture.
 
     Returns:

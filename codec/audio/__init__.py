@@ -1,0 +1,1 @@
+"""Audio files to arrays and back, by blocks: reading, writing, resampling, manifests."""

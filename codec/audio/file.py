@@ -1,0 +1,341 @@
+"""Audio files to audio and back, the first and the last arrow of the data walk.
+
+    in.wav --load_audio--> audio [1, C, T]   ...   audio [1, C, T] --save_audio--> in.decoded.wav
+
+Files are read and written block by block. This is the only module that knows soundfile (libsndfile).
+C channels, T samples of a whole, n or m samples of a block; float32, nominally in [-1, 1].
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import soundfile as sf
+import torch
+
+from codec.audio.containers import OpenEndedWav, check_ogg_end, check_sizes, truncated
+from codec.audio.resampling import Block, Resampler
+from codec.errors import AudioError
+
+StrPath = str | os.PathLike[str]
+
+READ_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff"),
+    *(".aif", ".aifc", ".au", ".snd", ".w64", ".rf64", ".caf"),
+)
+WRITE_FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+_BLOCK_SAMPLES = 1 << 16
+_UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a FLAC stream whose header holds no length
+
+
+class AudioInfo(NamedTuple):
+    """What the header of an audio file says: rate (Hz), channels, samples of one channel."""
+
+    sample_rate: int
+    num_channels: int
+    num_samples: int
+
+
+def read_info(path: StrPath) -> AudioInfo:
+    """Read rate, channels and length; decodes the file only if its header holds no length (piped FLAC).
+
+    Raises:
+        AudioError: The file is missing, not audio, visibly truncated, or holds no samples.
+    """
+    with _open(Path(path)) as file:
+        rate, num_channels, num_samples = file.samplerate, file.channels, file.frames
+    if num_samples == _UNKNOWN_LENGTH:
+        num_samples = sum(block.shape[1] for block in iterate_blocks(path, _BLOCK_SAMPLES))
+    return AudioInfo(rate, num_channels, num_samples)
+
+
+def load_audio(path: StrPath, sample_rate: int | None = None) -> torch.Tensor:
+    """Load a whole file, resampled to `sample_rate` (Hz) if it is given.
+
+    Returns:
+        Audio `[1, C, T]`, float32. Integer formats are scaled to [-1, 1), float formats taken as they are.
+
+    Raises:
+        AudioError: As for `iterate_blocks`.
+    """
+    blocks = list(iterate_blocks(path, _BLOCK_SAMPLES, sample_rate))
+    return torch.from_numpy(np.concatenate(blocks, axis=1))[None]
+
+
+def iterate_blocks(path: StrPath, block_samples: int, sample_rate: int | None = None) -> Iterator[Block]:
+    """Yield a file in blocks `[C, n]` that, concatenated, are `load_audio(path, sample_rate)[0]` bit for bit.
+
+    Args:
+        path: Any format that libsndfile reads.
+        block_samples: Samples to read at a time, at the file's own rate; bounds the memory in use.
+        sample_rate: Rate of the blocks (Hz); the file's own if None.
+
+    Raises:
+        AudioError: The file is missing, not audio, truncated, damaged, without samples, or holds NaN or Inf;
+            what only decoding shows is raised when the iteration gets there. Truncation is found in WAV,
+            AIFF, FLAC and Ogg, not in MP3.
+    """
+    path = Path(path)
+    if block_samples < 1:
+        raise AudioError(f"block_samples is {block_samples}; give at least 1")
+    with _open(path) as file:
+        resampler = Resampler(file.samplerate, sample_rate or file.samplerate, file.channels)
+        num_samples = 0
+        while (block := _read(path, file, block_samples, num_samples)).shape[1]:
+            num_samples += block.shape[1]
+            if (resampled := resampler.push(block)).shape[1]:
+                yield resampled
+        # The length of an MP3 without a Xing header is an estimate and proves nothing.
+        length_is_exact = file.frames != _UNKNOWN_LENGTH and file.format != "MP3"
+        if num_samples < (file.frames if length_is_exact else 1):
+            raise truncated(path, f"{num_samples} samples found")
+        if (tail := resampler.flush()).shape[1]:
+            yield tail
+
+
+def read_segment(path: StrPath, start: int, num_samples: int) -> Block:
+    """Read samples `start` to `start + num_samples` by seeking, at the file's own rate.
+
+    The result equals that slice of the whole file: exactly for WAV, FLAC and AIFF; for Opus and MP3 to about
+    1e-3, since a decoder that starts in the middle has another past; in the last page of an Ogg Vorbis file
+    it can be some milliseconds off (libsndfile's seek).
+
+    Returns:
+        Segment `[C, num_samples]`.
+
+    Raises:
+        AudioError: The file can't be read or does not hold these samples.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        end = start + num_samples
+        if not 0 <= start < end <= file.frames:
+            raise AudioError(f"{path} has no samples {start} to {end}: it holds {file.frames}")
+        with _decoding_errors(path, start / file.samplerate):
+            file.seek(start)
+        segment = _read(path, file, num_samples, start)
+    if segment.shape[1] < num_samples:
+        raise truncated(path, f"{start + segment.shape[1]} samples found")
+    return segment
+
+
+def find_audio_files(folder: StrPath) -> list[Path]:
+    """List the audio files below a folder, sorted; hidden files and folders are skipped.
+
+    Raises:
+        AudioError: The folder is missing or holds no file with one of `READ_SUFFIXES`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise AudioError(f"{folder} is not a folder; give a folder of audio files")
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in READ_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+    if not files:
+        raise AudioError(f"no audio files below {folder}; looked for {' '.join(READ_SUFFIXES)}")
+    return files
+
+
+def save_audio(path: StrPath, audio: torch.Tensor, sample_rate: int, *, overwrite: bool = False) -> None:
+    """Save audio `[1, C, T]`, `[C, T]` or `[T]` with the guarantees of `AudioWriter`.
+
+    Raises:
+        AudioError: The audio has another shape; else as for `AudioWriter`.
+    """
+    if audio.ndim == 1:
+        audio = audio[None]
+    if audio.ndim == 3 and audio.shape[0] == 1:
+        audio = audio[0]
+    if audio.ndim != 2:
+        raise AudioError(f"can't save audio of shape {list(audio.shape)}; give [1, C, T], [C, T] or [T]")
+    block = audio.detach().float().cpu().numpy()
+    with AudioWriter(path, sample_rate, len(block), overwrite=overwrite) as writer:
+        writer.write(block)
+
+
+class AudioWriter:
+    """Write an audio file block by block; a context manager.
+
+    The suffix decides the format (`WRITE_FORMATS`). WAV and FLAC hold 16-bit PCM: samples beyond [-1, 1] are
+    clipped, the rest is rounded so that a 16-bit file loaded and saved again is the same to the bit. The file
+    appears under its name complete or not at all: it is written under a hidden name in the same folder, then
+    checked and renamed, or removed when anything fails. Parent folders are created.
+
+        with AudioWriter("talk.wav", 16_000, num_channels=1) as writer:
+            writer.write(block)
+
+    Raises:
+        AudioError: Unknown suffix, a file that is there and may not be overwritten, a rate (Hz) or number of
+            channels that the format does not take, a folder that can't be written, a full disk.
+    """
+
+    def __init__(self, path: StrPath, sample_rate: int, num_channels: int, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self.sample_rate, self.num_channels, self.overwrite = sample_rate, num_channels, overwrite
+        if self.path.suffix.lower() not in WRITE_FORMATS:
+            raise AudioError(f"can't write {self.path}: its suffix must be one of {' '.join(WRITE_FORMATS)}")
+        self._container, self._encoding = WRITE_FORMATS[self.path.suffix.lower()]
+        self._refuse_overwriting()
+        self._temporary = self.path.with_name(f".{secrets.token_hex(8)}.partial")
+        self._file: Any = None
+        self._num_samples = 0
+
+    def __enter__(self) -> Self:
+        """Open the temporary file."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.touch(exist_ok=False)  # tells a folder that can't be written from a wrong format
+        except OSError as error:
+            raise AudioError(f"can't write {self.path}: {error.strerror}; choose another folder") from error
+        try:
+            layout = {"samplerate": self.sample_rate, "channels": self.num_channels}
+            encoding = {"format": self._container, "subtype": self._encoding}
+            self._file = sf.SoundFile(self._temporary, "w", **layout, **encoding)
+        except sf.LibsndfileError as error:
+            self._temporary.unlink()
+            what = f"{self.num_channels} channels at {self.sample_rate} Hz as {self._encoding}"
+            remedy = "try .wav, and see that the disk is not full"
+            raise AudioError(f"can't write {self.path}: {what} ({error.error_string}); {remedy}") from error
+        return self
+
+    def write(self, block: Block) -> None:
+        """Append a block `[C, n]`.
+
+        Raises:
+            AudioError: The block has another number of channels, holds NaN or Inf, or the disk is full.
+        """
+        if block.ndim != 2 or block.shape[0] != self.num_channels:
+            raise AudioError(f"can't write a block of shape {block.shape}; expected [{self.num_channels}, n]")
+        _check_finite(block, self._num_samples, self.sample_rate, f"the audio for {self.path}")
+        # libsndfile's Vorbis encoder keeps a whole write on its stack, so a long block goes in pieces.
+        for start in range(0, block.shape[1], _BLOCK_SAMPLES):
+            piece = block[:, start : start + _BLOCK_SAMPLES].clip(-1, 1)
+            with self._disk_errors():
+                self._file.write(self._to_pcm(piece).T)
+        self._num_samples += block.shape[1]
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Check and rename the finished file, or remove it if the body of the `with` statement failed."""
+        try:
+            if error_type is not None:
+                with contextlib.suppress(sf.LibsndfileError):
+                    self._file.close()
+                return
+            with self._disk_errors():
+                self._file.close()
+                self._publish()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _publish(self) -> None:
+        if self._num_samples == 0:
+            raise AudioError(f"can't write {self.path}: there are no samples")
+        # Encoders report a full disk late or never, and the sizes in a WAV wrap at 4 GiB.
+        num_written = sf.info(self._temporary).frames
+        if num_written != self._num_samples:
+            lengths = f"{num_written} samples long, not {self._num_samples}"
+            raise AudioError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
+        self._refuse_overwriting()
+        self._temporary.replace(self.path)
+
+    def _refuse_overwriting(self) -> None:
+        if self.path.is_dir():
+            raise AudioError(f"{self.path} is a folder; give the name of a file")
+        if self.path.exists() and not self.overwrite:
+            raise AudioError(f"{self.path} is already there; choose another name or allow overwriting")
+
+    def _to_pcm(self, piece: Block) -> npt.NDArray[Any]:
+        """Round to 16 bits ourselves: libsndfile reads k as k / 32768, but writes x as 32767 * x."""
+        if self._encoding != "PCM_16":
+            return piece
+        return np.rint(piece * 32768).clip(-32768, 32767).astype(np.int16)
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sf.LibsndfileError, OSError) as error:
+            raise AudioError(f"can't write {self.path} ({error}); is the disk full?") from error
+
+
+class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
+    """A file that is read forward; `seek` still works.
+
+    SoundFile.read follows every read by a seek to where it already is. That changes the samples of an Opus
+    file, which then depend on the block size, and fails at the end of a FLAC stream of unknown length.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[_ForwardFile]:
+    """Open for reading, after the checks that need no decoding."""
+    try:
+        with path.open("rb") as stream:
+            num_bytes = os.fstat(stream.fileno()).st_size
+            if num_bytes == 0:
+                raise AudioError(f"{path} is empty (0 bytes); leave it out, or get it again")
+            magic = stream.read(4)
+            if magic == b"OggS":
+                check_ogg_end(path, stream, num_bytes)
+            open_size_at = check_sizes(path, stream, num_bytes) if magic in (b"RIFF", b"FORM") else None
+    except OSError as error:
+        raise AudioError(f"can't read {path}: {error.strerror}; give a readable audio file") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else path
+            file = stack.enter_context(_ForwardFile(source))
+        # TypeError: soundfile takes .raw for samples without a header, whose layout it has to be told.
+        except (sf.LibsndfileError, TypeError) as error:
+            remedy = "if it is audio, convert it to .wav or .flac with ffmpeg"
+            raise AudioError(f"{path} is not audio, damaged, or in an unknown format; {remedy}") from error
+        if file.frames == 0:
+            raise AudioError(f"{path} holds no samples; leave it out")
+        yield file
+
+
+def _read(path: Path, file: _ForwardFile, num_samples: int, position: int) -> Block:
+    """Read the next block `[C, n]`, n <= num_samples and 0 at the end; `position` is where it starts."""
+    with _decoding_errors(path, position / file.samplerate):
+        block: Block = file.read(num_samples, dtype="float32", always_2d=True).T
+    _check_finite(block, position, file.samplerate, str(path))
+    return np.ascontiguousarray(block)
+
+
+def _check_finite(block: Block, position: int, sample_rate: int, name: str) -> None:
+    is_finite = np.isfinite(block).all(axis=0)
+    if not is_finite.all():
+        second = (position + int(is_finite.argmin())) / sample_rate
+        raise AudioError(f"{name} has NaN or Inf at {second:.3f} s; repair what made it")
+
+
+@contextlib.contextmanager
+def _decoding_errors(path: Path, second: float) -> Iterator[None]:
+    try:
+        yield
+    except sf.LibsndfileError as error:
+        raise truncated(path, f"or damaged, after {second:.1f} s: {error.error_string}") from error

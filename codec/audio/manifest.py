@@ -1,0 +1,73 @@
+"""The files of a data set: those of a folder, or the rows of a manifest (tab-separated, with a column `path`)."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from codec.audio.file import find_audio_files
+from codec.errors import ConfigError
+
+
+class Item(NamedTuple):
+    """One file of a data set."""
+
+    path: Path
+    speaker: str
+    seconds: float | None
+
+
+def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = ()) -> list[Item]:
+    """Files of a folder or a manifest.
+
+    Args:
+        root: Folder that `source` is relative to.
+        source: A folder, or a TSV manifest whose column `path` is relative to the manifest.
+        split: Keep the rows of this split, where the manifest has the column.
+        kinds: Keep the rows of these kinds, where given.
+
+    Raises:
+        ConfigError: The source is missing, is no manifest, or nothing of it is left.
+    """
+    location = root / source
+    if location.is_dir():
+        return [Item(path, "", None) for path in find_audio_files(location)]
+    if not location.is_file():
+        raise ConfigError(
+            f"no data at {location}: give the folder with --data.root, a folder or manifest with --data.{split}"
+        )
+    rows = [
+        row
+        for row in _read_manifest(location)
+        if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)
+    ]
+    if not rows:
+        raise ConfigError(
+            f"{location} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else "")
+        )
+    return [_item(location, row) for row in rows]
+
+
+def _read_manifest(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path} is no manifest: {error}") from error
+    if not all(row.get("path") for row in rows):
+        raise ConfigError(
+            f"{path} is no manifest: its first line must name tab-separated columns, one of them path, "
+            f"and every row must have a path"
+        )
+    return rows
+
+
+def _item(manifest: Path, row: dict[str, str]) -> Item:
+    try:
+        seconds = float(row["seconds"]) if row.get("seconds") else None
+    except ValueError:
+        seconds = math.nan
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ConfigError(f"{manifest}: seconds of {row['path']} must be a positive number, not {row['seconds']!r}")
+    return Item(manifest.parent / row["path"], row.get("speaker") or "", seconds)

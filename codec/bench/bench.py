@@ -1,0 +1,239 @@
+"""The whole speed measurement of a model: its modes, live streams, memory, other codecs and quantizers, in one run."""
+
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from codec.bench.memory import FileMemory, measure_memory
+from codec.bench.operations import Operations, Parameters, count_operations, count_parameters
+from codec.bench.peers import PeerSpeed, load_peer, measure_peer
+from codec.bench.residual_peer import ResidualComparison, Sizes, compare_residual
+from codec.bench.speed import PartSpeed, PeakShare, StreamSpeed, measure_offline, measure_stream
+from codec.bench.timing import using_threads
+from codec.dsp.precision import has_fast_bfloat16
+from codec.environment import num_processors
+from codec.errors import CodecError, ConfigError
+from codec.inference.modes import speed_up
+from codec.model.codec import Codec
+from codec.model.digest import model_identity
+from codec.model.quantizer.residual import ResidualQuantizer
+
+PACKAGES = ("torch", "onnxruntime", "transformers", "snac", "vector-quantize-pytorch")
+CPUINFO = Path("/proc/cpuinfo")
+
+
+class Plan(NamedTuple):
+    """What is measured, and how long."""
+
+    modes: Sequence[str]
+    """Of `codec.inference.modes`."""
+    peers: Sequence[str]
+    """Of `codec.bench.peers`."""
+    threads: Sequence[int]
+    seconds: float = 10.0
+    """Audio of a run on whole signals."""
+    block_ms: float = 20.0
+    """Of a live stream."""
+    num_rounds: int = 7
+    num_blocks: int = 500
+    file_s: Sequence[float] = (10.0, 60.0, 600.0)
+    """Lengths of the files whose memory is measured."""
+    product_size: int = 2048
+    """Of the matrix product that shows the machine's peak."""
+    batch_size: int = 16
+    """Signals of `seconds` that the quantizers are compared on."""
+    budget_s: float = 10.0
+    """For the rounds of one peer or of one task of the quantizers, and for a stream: what is slow gets fewer."""
+
+
+class Machine(NamedTuple):
+    """Where it was measured."""
+
+    cpu: str
+    cpu_capability: str
+    """Of the vector instructions that torch uses."""
+    fast_bfloat16: bool
+    num_processors: int
+    platform: str
+    python: str
+    versions: dict[str, str | None]
+    """Of packages; None where one is not installed."""
+
+
+class Model(NamedTuple):
+    """What was measured."""
+
+    name: str
+    identity: str
+    sample_rate_hz: int
+    hop_length_samples: int
+    latency_ms: float
+    bitrate_bit_per_s: float
+    num_parameters: Parameters
+    flop_per_s_of_audio: Operations
+
+
+class Benchmark(NamedTuple):
+    """Result of `run_benchmark`."""
+
+    machine: Machine
+    model: Model
+    plan: Plan
+    unavailable: dict[str, str]
+    """Modes, peers and comparisons that could not be measured, and why."""
+    offline: list[PartSpeed]
+    peak_shares: list[PeakShare]
+    streams: list[StreamSpeed]
+    memory: list[FileMemory]
+    peers: list[PeerSpeed]
+    residual: list[ResidualComparison]
+
+
+def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True) -> Benchmark:
+    """Measure a model on the processor.
+
+    Args:
+        codec: On the CPU, in eval mode.
+        name: What the model is called in the result.
+        plan: What to measure.
+        progress: Show a progress bar.
+
+    Raises:
+        ConfigError: None of the modes is available.
+    """
+    model = _describe_model(codec, name)
+    result = Benchmark(describe_machine(), model, plan, {}, [], [], [], [], [], [])
+    num_steps = len(plan.file_s) + len(plan.threads) * (2 + 2 * len(plan.modes) + len(plan.peers))
+    with tqdm(total=num_steps, desc="codec-bench", unit="step", disable=None if progress else True) as bar:
+        for threads in plan.threads:
+            with using_threads(threads):
+                for step in _measure(codec, result):
+                    bar.set_postfix_str(f"{step}, {threads} threads" if threads > 1 else f"{step}, 1 thread")
+                    bar.update()
+        bar.set_postfix_str("memory")
+        with _noting(result.unavailable, "memory"):
+            result.memory.extend(measure_memory(codec, plan.file_s, on_file=bar.update))
+    return result
+
+
+def _measure(codec: Codec, result: Benchmark) -> Iterator[str]:
+    """Add to the result what is measured in one setting of threads; yields after each step what comes next."""
+    plan, operations = result.plan, result.model.flop_per_s_of_audio
+    codecs: dict[str, Codec] = {}
+    for mode in plan.modes:
+        with _noting(result.unavailable, f"mode {mode}"):
+            codecs[mode] = speed_up(codec, mode)
+        yield "whole signals"
+    if not codecs:
+        raise ConfigError(f"no mode is available: {'; '.join(result.unavailable.values())}")
+    offline = measure_offline(
+        codecs, operations, seconds=plan.seconds, num_rounds=plan.num_rounds, product_size=plan.product_size
+    )
+    result.offline.extend(offline.speeds)
+    result.peak_shares.extend(offline.shares)
+    for mode in plan.modes:
+        yield f"stream {mode}"
+        if mode in codecs:
+            with _noting(result.unavailable, f"stream {mode}"):
+                result.streams.append(_measure_stream(codecs[mode], mode, plan))
+    for name in plan.peers:
+        yield name
+        with _noting(result.unavailable, f"peer {name}"):
+            result.peers.extend(_measure_peer(codecs, name, plan))
+    yield "quantizer"
+    with _noting(result.unavailable, "quantizer beside vector-quantize-pytorch"):
+        result.residual.append(_compare_residual(codec, plan))
+    yield "done"
+
+
+class _noting:
+    """Write down why something is not available instead of stopping."""
+
+    def __init__(self, notes: dict[str, str], what: str) -> None:
+        self.notes, self.what = notes, what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> bool:
+        if isinstance(error, CodecError):
+            self.notes[self.what] = str(error)
+        return isinstance(error, CodecError)
+
+
+def _measure_stream(codec: Codec, mode: str, plan: Plan) -> StreamSpeed:
+    return measure_stream(codec, mode, block_ms=plan.block_ms, num_blocks=plan.num_blocks, budget_s=plan.budget_s)
+
+
+def _measure_peer(codecs: Mapping[str, Codec], name: str, plan: Plan) -> list[PeerSpeed]:
+    peer = load_peer(name)
+    return measure_peer(codecs, peer, seconds=plan.seconds, num_rounds=plan.num_rounds, budget_s=plan.budget_s)
+
+
+def _compare_residual(codec: Codec, plan: Plan) -> ResidualComparison:
+    quantizer = codec.quantizer
+    if not isinstance(quantizer, ResidualQuantizer):
+        raise ConfigError(f"the model's quantizer is no residual one but {type(quantizer).__name__}")
+    num_quantizers, codebook_size, codebook_dim = quantizer.codebooks.table.shape
+    num_frames = max(1, round(plan.seconds * codec.config.frame_rate))
+    sizes = Sizes(num_quantizers, codebook_size, codebook_dim, plan.batch_size, num_frames)
+    return compare_residual(sizes, num_rounds=plan.num_rounds, budget_s=plan.budget_s)
+
+
+def _describe_model(codec: Codec, name: str) -> Model:
+    config = codec.config
+    return Model(
+        name,
+        model_identity(codec).hex(),
+        codec.sample_rate,
+        codec.hop_length,
+        1000 * codec.latency / codec.sample_rate,
+        codec.quantizer.num_quantizers * config.bits_per_level,
+        count_parameters(codec),
+        count_operations(codec),
+    )
+
+
+def describe_machine() -> Machine:
+    """Processor, system and versions."""
+    return Machine(
+        _cpu_name(),
+        torch.backends.cpu.get_cpu_capability(),
+        has_fast_bfloat16(torch.device("cpu")),
+        num_processors(),
+        platform.platform(),
+        platform.python_version(),
+        {name: _version(name) for name in PACKAGES},
+    )
+
+
+def _cpu_name() -> str:
+    if CPUINFO.exists():
+        for line in CPUINFO.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values of a result: an object for each NamedTuple, its fields by name."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {key: to_json(field) for key, field in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {key: to_json(field) for key, field in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(field) for field in value]
+    return value

@@ -1,0 +1,1 @@
+"""Signal processing that models, losses and metrics share: transforms, mel bands, full precision."""

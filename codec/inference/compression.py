@@ -1,0 +1,314 @@
+"""Audio or an audio file to a bitstream and back, block by block: any length in constant memory, one path for both.
+
+compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -> in.codec
+                                                      compress_source   in.wav -> Bitstream
+decompress      Bitstream -> audio [1, C, T]          decompress_file   in.codec -> out.wav, at the original rate
+                                                      read_bitstream    in.codec -> Bitstream
+
+The codes of a model with entropy tables are entropy-coded in files, those of others are packed.
+"""
+
+import contextlib
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from codec.audio.file import AudioWriter, iterate_blocks, read_info
+from codec.audio.resampling import Resampler
+from codec.bitstream import ENTROPY_CODED, PACKED, Bitstream, BitstreamReader, BitstreamWriter, EntropyCoder, Header
+from codec.config import FILE_BEAM
+from codec.errors import AudioError, BitstreamError
+from codec.files import new_file
+from codec.inference.streaming import StreamDecoder, StreamEncoder
+from codec.model.codec import Codec
+from codec.model.digest import model_identity
+from codec.model.entropy_tables import EntropyTables
+
+Piece = tuple[NDArray[np.int64], bool]
+"""Codes `[C, K, f]`, and whether they stand for frames that were lost."""
+
+BLOCK_S = 10.0
+"""Seconds coded at a time: long enough to be fast, short enough to be small."""
+
+
+class FileBlocks:
+    """An audio file in blocks `[C, n]` at the model's rate; concatenated, they are the same for every size of block.
+
+    Args:
+        path: Of any rate, length and number of channels.
+        model_rate: Rate of the blocks (Hz).
+
+    Attributes:
+        sample_rate: The file's own rate (Hz).
+        num_channels: C.
+        num_samples: Samples of a channel read so far, at the file's own rate. What a header says may be an estimate.
+
+    Raises:
+        AudioError: The file can't be read or used; what only decoding shows is raised when the iteration gets there.
+    """
+
+    def __init__(self, path: Path, model_rate: int) -> None:
+        self.path, self.model_rate = path, model_rate
+        self.sample_rate, self.num_channels, _ = read_info(path)
+        self.num_samples = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        self.num_samples = 0
+        resampler = Resampler(self.sample_rate, self.model_rate, self.num_channels)
+        for block in iterate_blocks(self.path, round(BLOCK_S * self.sample_rate)):
+            self.num_samples += block.shape[1]
+            yield torch.from_numpy(resampler.push(block))
+        yield torch.from_numpy(resampler.flush())
+
+
+def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM) -> Bitstream:
+    """Encode audio of any length.
+
+    Args:
+        codec: In eval mode.
+        audio: float `[1, C, T]` in [-1, 1] at the model's sample rate; channels are coded separately.
+        num_quantizers: Use the first so many levels; all by default.
+        beam: Paths kept in the search, see `Codec.encode`.
+
+    Raises:
+        AudioError: Wrong shape, no samples, NaN or Inf.
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
+    """
+    if audio.ndim != 3 or audio.shape[0] != 1 or audio.shape[1] == 0:
+        raise AudioError(f"audio must be [1, C, T], not {list(audio.shape)}")
+    blocks = torch.split(audio[0], _block_samples(codec), dim=-1)
+    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers, beam)), axis=-1)
+    header = describe_codes(codec, codes.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
+    return Bitstream(header, codes, coder=entropy_coder(codec))
+
+
+def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
+    """Decode a bitstream to audio `[1, C, T]` at the model's sample rate; what was lost is silent.
+
+    Raises:
+        BitstreamError: The bitstream is of another model.
+    """
+    check_model(codec, bitstream.header)
+    pieces = _decode_pieces(codec, _split(codec, bitstream), bitstream.header.model_samples)
+    return torch.cat(list(pieces), dim=-1)[None]
+
+
+def compress_file(
+    codec: Codec,
+    source: Path,
+    target: Path,
+    *,
+    num_quantizers: int | None = None,
+    beam: int = FILE_BEAM,
+    overwrite: bool = False,
+) -> Header:
+    """Encode an audio file of any rate, length and number of channels to a `.codec` file; arguments as of `compress`.
+
+    Returns:
+        Header of the file that was written.
+
+    Raises:
+        AudioError: The source can't be read or used.
+        BitstreamError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
+    """
+    blocks = FileBlocks(source, codec.sample_rate)
+    levels = num_quantizers or codec.quantizer.num_quantizers
+    header = describe_codes(codec, levels, num_channels=blocks.num_channels, sample_rate=blocks.sample_rate)
+    with new_file(target, overwrite=overwrite) as file:
+        writer = BitstreamWriter(file, header, entropy_coder(codec))
+        for codes in _encode_blocks(codec, blocks, num_quantizers, beam):
+            writer.write(codes)
+        writer.close(blocks.num_samples)
+    return writer.header
+
+
+def compress_source(
+    codec: Codec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+) -> Bitstream:
+    """Encode an audio file to codes in memory; its audio is never there as a whole. Otherwise as `compress_file`."""
+    blocks = FileBlocks(source, codec.sample_rate)
+    codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers, beam)), axis=-1)
+    rate, num_channels = blocks.sample_rate, blocks.num_channels
+    header = describe_codes(
+        codec, codes.shape[1], num_channels=num_channels, sample_rate=rate, num_samples=blocks.num_samples
+    )
+    return Bitstream(header, codes, coder=entropy_coder(codec))
+
+
+def decompress_file(
+    codec: Codec, source: Path, target: Path, *, salvage: bool = False, overwrite: bool = False
+) -> BitstreamReader:
+    """Decode a `.codec` file to an audio file of the original rate, channels and exact length.
+
+    Args:
+        codec: The model that made the file.
+        source: `.codec` file.
+        target: Audio file; its suffix decides the format.
+        salvage: Decode a damaged file all the same; what is lost becomes silence of its length.
+        overwrite: Replace an existing target.
+
+    Returns:
+        The reader; its `header` describes the file, its `lost` names the frames that were lost.
+
+    Raises:
+        BitstreamError: The source is no intact `.codec` file, or of another model.
+        AudioError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
+    """
+    with _opened(source) as file:
+        check_model(codec, Header.from_file(file))
+        reader = BitstreamReader(file, entropy_coder(codec))
+        if not salvage:
+            reader.check()
+        _write_audio(codec, reader.header, _pieces(reader), target, overwrite=overwrite)
+    return reader
+
+
+def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = False) -> Bitstream:
+    """Read the codes of a `.codec` file into memory.
+
+    Args:
+        source: `.codec` file.
+        codec: The model that made it; a packed file needs none.
+        salvage: Read a damaged file all the same; `lost` names the frames that were lost.
+
+    Raises:
+        BitstreamError: The source is no intact `.codec` file, or of another model, or its model is needed.
+    """
+    with _opened(source) as file:
+        if codec is not None:
+            check_model(codec, Header.from_file(file))
+        coder = None if codec is None else entropy_coder(codec)
+        file.seek(0)
+        return Bitstream.from_bytes(file.read(), strict=not salvage, coder=coder)
+
+
+def decompress_codes(codec: Codec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
+    """Decode codes in memory to an audio file of the original rate; otherwise as `decompress_file`."""
+    check_model(codec, bitstream.header)
+    _write_audio(codec, bitstream.header, _split(codec, bitstream), target, overwrite=overwrite)
+
+
+def describe_codes(
+    codec: Codec,
+    num_quantizers: int,
+    *,
+    num_channels: int = 1,
+    sample_rate: int | None = None,
+    num_samples: int = 0,
+) -> Header:
+    """Header for codes of this model; without `sample_rate` (Hz) the original rate is the model's."""
+    return Header(
+        model_id=model_identity(codec),
+        model_sample_rate=codec.sample_rate,
+        sample_rate=sample_rate or codec.sample_rate,
+        num_channels=num_channels,
+        num_quantizers=num_quantizers,
+        codebook_size=codec.quantizer.codebook_size,
+        hop_length=codec.hop_length,
+        delay=codec.delay,
+        num_samples=num_samples,
+        payload_kind=PACKED if codec.entropy is None else ENTROPY_CODED,
+    )
+
+
+def entropy_coder(codec: Codec) -> EntropyCoder | None:
+    """What reads and writes the entropy-coded files of a model; None where it has no tables, and packs its codes."""
+    return None if codec.entropy is None else _coder(codec.entropy)
+
+
+@functools.lru_cache(maxsize=4)  # of few models at a time; to make one takes as long as to code some seconds of audio
+def _coder(tables: EntropyTables) -> EntropyCoder:
+    return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.coding_tables().items()})
+
+
+def check_model(codec: Codec, header: Header) -> None:
+    """Raise BitstreamError unless `header` is of codes that this very model made."""
+    identity = model_identity(codec)
+    if header.model_id != identity:
+        raise BitstreamError(
+            f"the codes are of model {header.model_id.hex()[:12]}, not of {identity.hex()[:12]}: "
+            "give their model with --model"
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise BitstreamError(f"can't read {path}: {error.strerror or error}") from error
+
+
+def _block_samples(codec: Codec) -> int:
+    return max(1, round(BLOCK_S * codec.config.frame_rate)) * codec.hop_length
+
+
+def _encode_blocks(
+    codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int
+) -> Iterator[NDArray[np.int64]]:
+    """Blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
+    device = codec.device
+    encoder = StreamEncoder(codec, num_quantizers, beam=beam)
+    for block in blocks:
+        yield encoder.push(block.to(device)[:, None]).cpu().numpy()
+    yield encoder.flush().cpu().numpy()
+
+
+def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
+    """Codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces come out silent."""
+    device = codec.device
+    decoder = StreamDecoder(codec, num_samples)
+    frames = _block_samples(codec) // codec.hop_length
+    for codes, lost in pieces:
+        for first in range(0, codes.shape[2], frames):  # a file may come in chunks of any length
+            block = np.ascontiguousarray(codes[:, :, first : first + frames])
+            audio = decoder.push(torch.from_numpy(block).to(device))[:, 0].cpu()
+            yield torch.zeros_like(audio) if lost else audio
+
+
+def _write_audio(codec: Codec, header: Header, pieces: Iterable[Piece], target: Path, *, overwrite: bool) -> None:
+    """Decode, resample to the original rate and write exactly `header.num_samples` samples."""
+    resampler = Resampler(codec.sample_rate, header.sample_rate, header.num_channels)
+    remaining = header.num_samples
+    with AudioWriter(target, header.sample_rate, header.num_channels, overwrite=overwrite) as writer:
+        for audio in _decode_pieces(codec, pieces, header.model_samples):
+            block = resampler.push(audio.numpy())[:, :remaining]
+            writer.write(block)
+            remaining -= block.shape[1]
+        writer.write(resampler.flush()[:, :remaining])
+
+
+def _pieces(reader: BitstreamReader) -> Iterator[Piece]:
+    """Chunks of a file in order, with zeros where chunks are lost."""
+    header = reader.header
+    position = 0
+
+    def gap(stop: int) -> Iterator[Piece]:
+        for first in range(position, stop, header.frames_per_chunk):
+            length = min(header.frames_per_chunk, stop - first)
+            yield np.zeros((header.num_channels, header.num_quantizers, length), np.int64), True
+
+    for first, codes in reader:
+        yield from gap(first)
+        yield codes, False
+        position = first + codes.shape[2]
+    yield from gap(header.num_frames)
+
+
+def _split(codec: Codec, bitstream: Bitstream) -> Iterator[Piece]:
+    """Codes in memory as pieces of about ten seconds, cut where what is lost begins and ends."""
+    frames = _block_samples(codec) // codec.hop_length
+    num_frames = bitstream.codes.shape[2]
+    edges = {edge for span in bitstream.lost for edge in span}
+    cuts = sorted({*range(0, num_frames, frames), *edges, num_frames})
+    for first, stop in itertools.pairwise(cuts):
+        yield bitstream.codes[:, :, first:stop], any(start <= first < end for start, end in bitstream.lost)

@@ -1,0 +1,167 @@
+"""Models on disk: a folder with `config.json` and `model.safetensors`, the same for a release, a run and a checkpoint.
+
+`entropy.safetensors` lies beside them where the model has entropy tables. No code runs on load. A model's identity is a
+SHA-256 over its configuration and tensors; files of codes carry it.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from codec.config import CodecConfig, from_dict, shipped, to_dict
+from codec.errors import ConfigError, ModelError
+from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint
+from codec.model.codec import Codec, build_codec
+from codec.model.digest import inference_tensors
+from codec.model.entropy_tables import EntropyTables
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+ENTROPY_FILE = "entropy.safetensors"
+INDEX_FILE = "checkpoints/index.json"
+
+
+def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec:
+    """Load a model for inference.
+
+    Args:
+        name: A shipped model, a model folder, a checkpoint, or a run directory (its best checkpoint, else its last).
+        device: Where the weights go.
+
+    Raises:
+        ModelError: Nothing of that name, files that are damaged or of another architecture, or a released model that
+            gives other results here than at its release.
+    """
+    codec = read_codec(name).to(device)
+    check_fingerprint(codec, find_model(name))
+    return codec
+
+
+def read_codec(name: str | Path) -> Codec:
+    """As `load_codec`, on the CPU and without a look at what it computes: for those who need its tensors alone."""
+    folder = find_model(name)
+    config = load_config(folder)
+    try:
+        codec = build_codec(config)
+    except ConfigError as error:
+        raise ModelError(f"can't build the model of {folder}: {_one_line(error)}") from error
+    load_weights(codec, folder / WEIGHTS_FILE)
+    codec.entropy = _load_tables(codec, folder / ENTROPY_FILE)
+    return codec.eval().requires_grad_(False)
+
+
+def load_config(folder: Path) -> CodecConfig:
+    """The configuration of the model in a folder.
+
+    Raises:
+        ModelError: There is none, or it is damaged.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return from_dict(CodecConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
+        raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
+
+
+def save_codec(codec: Codec, folder: str | Path) -> None:
+    """Write `config.json`, `model.safetensors` and the entropy tables, if any, into `folder`, which is created.
+
+    Raises:
+        ModelError: The folder can't be written (a full disk, say), or the model is in bfloat16.
+    """
+    folder = Path(folder)
+    if not codec.is_float32:
+        raise ModelError("a model in bfloat16 has lost precision: save the one that it was made from")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
+        save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
+        for other in (ENTROPY_FILE, FINGERPRINT_FILE):  # of the model that was here before
+            (folder / other).unlink(missing_ok=True)
+        if codec.entropy is not None:
+            save_file(codec.entropy.tensors(), folder / ENTROPY_FILE)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"can't write the model to {folder}: {_one_line(error)}") from error
+
+
+def load_weights(codec: Codec, path: Path) -> None:
+    """Load the tensors of a `model.safetensors` into a model, strictly; codebook statistics restart from the codewords.
+
+    Raises:
+        ModelError: The file is damaged, or its tensors are not exactly those of this architecture.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"can't read the weights {path}: {_one_line(error)}") from error
+    set_weights(codec, tensors, source=str(path))
+
+
+def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> None:
+    """Set what encoding and decoding need, strictly; codebook statistics restart from the codewords.
+
+    Raises:
+        ModelError: The tensors are not exactly those of this architecture; the message names their `source`.
+    """
+    expected = inference_tensors(codec)
+    for key in sorted(expected.keys() | tensors.keys()):
+        have, want = tensors.get(key), expected.get(key)
+        if have is None or want is None or have.shape != want.shape:
+            described = [("absent" if tensor is None else str(list(tensor.shape))) for tensor in (have, want)]
+            raise ModelError(
+                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
+            )
+        if not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
+            described = [str(tensor.tolist()) for tensor in (have, want)]
+            raise ModelError(
+                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
+            )
+    codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
+    codec.quantizer.restart_statistics()
+
+
+def _load_tables(codec: Codec, path: Path) -> EntropyTables | None:
+    """The entropy tables in a file, None where there is no such file.
+
+    Raises:
+        ModelError: The file is damaged, or its tables are not for the codes of this model.
+    """
+    if not path.exists():
+        return None
+    try:
+        tables = EntropyTables(**load_file(path))
+    except (OSError, SafetensorError, TypeError) as error:
+        raise ModelError(f"can't read the entropy tables {path}: {_one_line(error)}") from error
+    tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
+    return tables
+
+
+def find_model(name: str | Path) -> Path:
+    """Folder that holds the two files of a model, from any of the forms `load_codec` takes.
+
+    Raises:
+        ModelError: There is none; the message says what may be given.
+    """
+    for folder in (Path(name), shipped("weights") / str(name)):
+        if (folder / WEIGHTS_FILE).is_file():
+            return folder
+        if (folder / INDEX_FILE).is_file():
+            try:
+                index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+                return folder / "checkpoints" / str(index.get("best") or index["last"])
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                raise ModelError(f"{folder / INDEX_FILE} is damaged: {_one_line(error)}") from error
+    known = sorted(path.parent.name for path in shipped("weights").glob(f"[!.]*/{WEIGHTS_FILE}"))
+    names = f"one of {', '.join(known)}, " if known else ""
+    raise ModelError(
+        f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder "
+        f"with {WEIGHTS_FILE}"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,312 @@
+"""Live streams: push blocks of any size, get codes or audio as soon as they exist.
+
+What a stream remembers is the cache of the causal layers, the samples of an unfinished hop and how far it has come.
+Blocks give what the whole gives, and a stream whose state was saved and restored gives what it would have given, to the
+bit:
+
+    save_file(encoder.state(), "talk.safetensors")
+    encoder = StreamEncoder.restore(codec, load_file("talk.safetensors"))
+"""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.model.codec import Codec, check_finite
+from codec.model.digest import model_identity
+from codec.model.layers import Cache
+from codec.model.quantizer.beam import MAX_BEAM, check_beam
+
+State = dict[str, Tensor]
+"""All that a stream remembers: the context of each layer by its path in the codec, like "encoder.layers.1.depthwise",
+once there is one, counters as int64 scalars, and "model_id", the model's identity in 32 bytes. The tensors are copies,
+ready for `safetensors.torch.save_file`."""
+
+_CPU = torch.device("cpu")
+_MOST = 2**62
+
+
+class StreamEncoder:
+    """Encodes a stream of audio blocks; every complete hop makes a frame.
+
+    Args:
+        codec: In eval mode.
+        num_quantizers: Use the first so many levels; all by default.
+        beam: Paths kept in the search, see `Codec.encode`.
+        sample_rate: Of the blocks (Hz), for a source whose rate is not certain; nothing is resampled here.
+
+    Raises:
+        ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
+        AudioError: `sample_rate` is not the model's.
+    """
+
+    def __init__(
+        self, codec: Codec, num_quantizers: int | None = None, *, beam: int = 1, sample_rate: int | None = None
+    ) -> None:
+        codec.check_num_quantizers(num_quantizers)
+        check_beam(beam)
+        if sample_rate not in (None, codec.sample_rate):
+            raise AudioError(
+                f"the stream has {sample_rate} Hz, the model {codec.sample_rate} Hz: "
+                "resample its blocks with codec.audio.resampling.Resampler"
+            )
+        self.codec = codec
+        self.num_quantizers = num_quantizers or codec.quantizer.num_quantizers
+        self.beam = beam
+        self.num_samples = 0
+        self._cache: Cache = {}
+        self._rest: Tensor | None = None
+        self._finished = False
+
+    @torch.inference_mode()
+    def push(self, audio: Tensor) -> Tensor:
+        """Encode the next samples.
+
+        Args:
+            audio: float32 `[B, 1, T]` in [-1, 1], any T; B stays the same for the whole stream.
+
+        Returns:
+            Codes int64 `[B, K, f]` of the frames that are now complete, f >= 0.
+
+        Raises:
+            AudioError: Wrong shape, another batch size than before, NaN or Inf, or pushed after `flush`.
+        """
+        if self._finished:
+            raise AudioError("the stream is flushed: make a new StreamEncoder")
+        if audio.ndim != 3 or audio.shape[1] != 1 or audio.shape[0] == 0 or audio.dtype != torch.float32:
+            raise AudioError(f"a block must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}")
+        if self._rest is not None and len(audio) != len(self._rest):
+            raise AudioError(f"a block of batch size {len(audio)} in a stream of batch size {len(self._rest)}")
+        check_finite(audio)
+        self.num_samples += audio.shape[-1]
+        return self._encode(audio)
+
+    @torch.inference_mode()
+    def flush(self) -> Tensor:
+        """End the stream and return the codes of its last frames, padded with silence.
+
+        Raises:
+            AudioError: Nothing was pushed, or flushed already.
+        """
+        if self._finished:
+            raise AudioError("the stream is flushed already")
+        if self._rest is None or self.num_samples == 0:
+            raise AudioError("audio has no samples")
+        self._finished = True
+        padding = self.codec.num_frames(self.num_samples) * self.codec.hop_length - self.num_samples
+        return self._encode(self._rest.new_zeros(len(self._rest), 1, padding))
+
+    def state(self) -> State:
+        """What the stream remembers, for `restore`.
+
+        Besides the layers' contexts: "rest", the samples `[B, 1, t]` of the unfinished hop, and the counters
+        "batch_size" (0 before the first push), "num_quantizers", "beam", "num_samples" and "finished" (1 after
+        `flush`).
+        """
+        rest = {} if self._rest is None else {"rest": _copy(self._rest)}
+        return rest | _saved(
+            self.codec,
+            self._cache,
+            batch_size=0 if self._rest is None else len(self._rest),
+            num_quantizers=self.num_quantizers,
+            beam=self.beam,
+            num_samples=self.num_samples,
+            finished=self._finished,
+        )
+
+    @classmethod
+    def restore(cls, codec: Codec, state: State) -> Self:
+        """Go on with a stream of this model where its `state` was taken, in this process or another.
+
+        Raises:
+            ConfigError: The state does not fit the model: a name is missing or unknown, or a tensor has another shape
+                or dtype.
+        """
+        contexts = dict(state)
+        batch_size = _take_count(contexts, "batch_size")
+        levels = _take_count(contexts, "num_quantizers", 1, codec.quantizer.num_quantizers)
+        stream = cls(codec, levels, beam=_take_count(contexts, "beam", 1, MAX_BEAM))
+        stream.num_samples = _take_count(contexts, "num_samples", 0, _MOST if batch_size else 0)
+        stream._finished = bool(_take_count(contexts, "finished", 0, 1 if stream.num_samples else 0))
+        if batch_size:
+            length = 0 if stream._finished else stream.num_samples % codec.hop_length
+            stream._rest = _take(contexts, "rest", (batch_size, 1, length), torch.float32, codec.device)
+        layers: Cache = {}
+        if stream._finished or stream.num_samples >= codec.hop_length:
+            codec.encode_frames(torch.zeros(1, 1, codec.hop_length, device=codec.device), 1, layers)
+        stream._cache = _restored(codec, layers, contexts, batch_size)
+        return stream
+
+    def _encode(self, audio: Tensor) -> Tensor:
+        if self._rest is not None and self._rest.shape[-1]:  # an empty rest is no reason to copy a large block
+            audio = torch.cat([self._rest, audio], dim=-1)
+        whole = audio.shape[-1] - audio.shape[-1] % self.codec.hop_length
+        self._rest = audio[..., whole:].clone()  # the caller may use its buffer again
+        if whole == 0:
+            return torch.zeros(len(audio), self.num_quantizers, 0, dtype=torch.int64, device=audio.device)
+        return self.codec.encode_frames(audio[..., :whole], self.num_quantizers, self._cache, beam=self.beam)
+
+
+class StreamDecoder:
+    """Decodes a stream of codes; audio comes `codec.delay` samples after its frame, and that delay is dropped.
+
+    Args:
+        codec: In eval mode.
+        num_samples: End after so many samples; by default all that the frames hold.
+    """
+
+    def __init__(self, codec: Codec, num_samples: int | None = None) -> None:
+        self.codec = codec
+        self.num_samples = num_samples
+        self.num_frames = 0
+        self._cache: Cache = {}
+        self._batch_size = self._num_quantizers = 0
+        self._finished = False
+
+    @torch.inference_mode()
+    def push(self, codes: Tensor) -> Tensor:
+        """Decode the next frames.
+
+        Args:
+            codes: int64 `[B, k, f]`, any f; B and k stay the same for the whole stream.
+
+        Returns:
+            The audio `[B, 1, t]` that is now complete, t >= 0.
+
+        Raises:
+            BitstreamError: Wrong shape, another batch size or number of levels than before, codes out of range, or
+                pushed after `flush`.
+        """
+        if self._finished:
+            raise BitstreamError("the stream is flushed: make a new StreamDecoder")
+        is_empty = codes.ndim == 3 and codes.shape[2] == 0  # the encoder had no complete hop yet
+        self.codec.check_codes(codes.new_zeros(*codes.shape[:2], 1) if is_empty else codes)
+        if self.num_frames == 0:
+            self._batch_size, self._num_quantizers = codes.shape[:2]
+        if len(codes) != self._batch_size:
+            raise BitstreamError(f"codes of batch size {len(codes)} in a stream of batch size {self._batch_size}")
+        if codes.shape[1] != self._num_quantizers:
+            raise BitstreamError(f"codes of {codes.shape[1]} levels in a stream of {self._num_quantizers}")
+        if is_empty:
+            return torch.zeros(len(codes), 1, 0, device=codes.device)
+        audio = self.codec.decode_frames(codes, self._cache)
+        position = self.num_frames * self.codec.hop_length - self.codec.delay
+        self.num_frames += codes.shape[2]
+        first = max(-position, 0)
+        last = audio.shape[-1] if self.num_samples is None else self.num_samples - position
+        return audio[..., first : max(last, first)]
+
+    @torch.inference_mode()
+    def flush(self) -> Tensor:
+        """End the stream and return what is left: nothing, as every push returns all that its frames complete.
+
+        The frames of an encoder that was flushed hold all of its samples. Those of one that broke off lack the last
+        `codec.delay`: they can't be known without the frames that overlap them.
+
+        Returns:
+            Audio `[B, 1, 0]`.
+
+        Raises:
+            BitstreamError: Nothing was pushed, flushed already, or the frames hold fewer samples than asked for.
+        """
+        if self._finished:
+            raise BitstreamError("the stream is flushed already")
+        if self.num_frames == 0:
+            raise BitstreamError("the stream has no frames")
+        available = max(self.num_frames * self.codec.hop_length - self.codec.delay, 0)
+        if self.num_samples is not None and self.num_samples > available:
+            raise BitstreamError(
+                f"the stream's {self.num_frames} frames hold {available} samples, not the {self.num_samples} asked "
+                "for: push the frames that are missing"
+            )
+        self._finished = True
+        return torch.zeros(self._batch_size, 1, 0, device=self.codec.device)
+
+    def state(self) -> State:
+        """What the stream remembers, for `restore`.
+
+        Besides the layers' contexts, the counters "batch_size" and "num_quantizers" (both 0 before the first push),
+        "num_frames", "num_samples" (-1: all that the frames hold) and "finished" (1 after `flush`).
+        """
+        return _saved(
+            self.codec,
+            self._cache,
+            batch_size=self._batch_size,
+            num_quantizers=self._num_quantizers,
+            num_frames=self.num_frames,
+            num_samples=-1 if self.num_samples is None else self.num_samples,
+            finished=self._finished,
+        )
+
+    @classmethod
+    def restore(cls, codec: Codec, state: State) -> Self:
+        """Go on with a stream of this model where its `state` was taken; as `StreamEncoder.restore`.
+
+        Raises:
+            ConfigError: The state does not fit the model.
+        """
+        contexts = dict(state)
+        num_samples = _take_count(contexts, "num_samples", -1)
+        stream = cls(codec, None if num_samples == -1 else num_samples)
+        stream.num_frames = _take_count(contexts, "num_frames")
+        started = min(stream.num_frames, 1)
+        stream._batch_size = _take_count(contexts, "batch_size", started, started * _MOST)
+        levels = started * codec.quantizer.num_quantizers
+        stream._num_quantizers = _take_count(contexts, "num_quantizers", started, levels)
+        stream._finished = bool(_take_count(contexts, "finished", 0, started))
+        layers: Cache = {}
+        if started:
+            codec.decode_frames(torch.zeros(1, 1, 1, dtype=torch.int64, device=codec.device), layers)
+        stream._cache = _restored(codec, layers, contexts, stream._batch_size)
+        return stream
+
+
+def _saved(codec: Codec, cache: Cache, **counters: int) -> State:
+    """Copies of the contexts in a cache by the paths of their layers, and counters as scalars."""
+    state = {path: _copy(cache[layer]) for path, layer in codec.named_modules() if layer in cache}
+    state["model_id"] = torch.tensor(list(model_identity(codec)), dtype=torch.uint8)
+    return state | {name: torch.tensor(count, dtype=torch.int64) for name, count in counters.items()}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.clone(memory_format=torch.contiguous_format)
+
+
+def _restored(codec: Codec, layers: Cache, contexts: State, batch_size: int) -> Cache:
+    """The cache that `contexts` describe; `layers` holds a cache of one frame of one item, to compare it with."""
+    saved = _take(contexts, "model_id", (32,), torch.uint8, _CPU)
+    theirs, ours = saved.numpy().tobytes(), model_identity(codec)
+    if theirs != ours:
+        raise _misfit(f"it is of model {theirs.hex()[:12]}, not of {ours.hex()[:12]}")
+    cache: Cache = {}
+    for path, layer in codec.named_modules():
+        if layer in layers:
+            shape = (batch_size, *layers[layer].shape[1:])
+            cache[layer] = _take(contexts, path, shape, layers[layer].dtype, codec.device)
+    if contexts:
+        raise _misfit(f"it has {min(contexts)!r}, which a stream of this model and length has not")
+    return cache
+
+
+def _take(contexts: State, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Take a copy of a tensor that must have this shape and dtype."""
+    tensor = contexts.pop(name, None)
+    if not isinstance(tensor, Tensor):
+        raise _misfit(f"it has no {name!r}" if tensor is None else f"{name!r} is no tensor")
+    if tensor.shape != shape or tensor.dtype != dtype:
+        raise _misfit(f"{name!r} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
+    return tensor.detach().to(device, copy=True)
+
+
+def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MOST) -> int:
+    """Take an int64 scalar that must lie in lowest .. highest."""
+    count = int(_take(contexts, name, (), torch.int64, _CPU))
+    if not lowest <= count <= highest:
+        raise _misfit(f"{name!r} is {count}, not in {lowest} .. {highest}")
+    return count
+
+
+def _misfit(reason: str) -> ConfigError:
+    return ConfigError(f"the state does not fit: {reason}; save it from a stream of this very model")

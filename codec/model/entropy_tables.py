@@ -1,0 +1,65 @@
+"""The tables that a model's codes are entropy-coded with: a part of the model that none of its modules reads."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from codec.errors import ModelError
+
+TOTAL = 2**16
+"""Sum of the frequencies of a row."""
+
+
+@dataclass(frozen=True, eq=False)
+class EntropyTables:
+    """How often each code comes in each context; `codec.bitstream.rans` says what contexts are. All on the CPU.
+
+    K levels, N entries of a codebook, R rows.
+    """
+
+    frequencies: Tensor
+    """uint16 `[R, N]`, at least 1; every row sums to `TOTAL`."""
+    previous: Tensor
+    """uint8 `[K, N + 1]`, class of a code of the frame before; the last entry is for none."""
+    below: Tensor
+    """uint8 `[K, N + 1]`, class of a code of the level below; the last entry is for none."""
+    rows: Tensor
+    """uint16 `[K, A, B]`, the row of a pair of such classes."""
+    bits_per_frame: Tensor
+    """float32 `[K]`, increasing: mean bits of a frame in files of the first k levels, by which a number of levels is
+    chosen for a bitrate."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def coding_tables(self) -> dict[str, Tensor]:
+        """What an entropy coder needs, by its name."""
+        return {name: tensor for name, tensor in self.tensors().items() if name != "bits_per_frame"}
+
+    def check(self, num_quantizers: int, codebook_size: int) -> None:
+        """Raise ModelError unless these are tables for the codes of such a quantizer."""
+        bits = self.bits_per_frame
+        tensors = [tensor.long() for tensor in self.coding_tables().values()]
+        frequencies, previous, below, rows = tensors
+        classes = (num_quantizers, codebook_size + 1)
+        fits = (
+            [tensor.dtype for tensor in self.tensors().values()]
+            == [torch.uint16, torch.uint8, torch.uint8, torch.uint16, torch.float32]
+            and bits.shape == (num_quantizers,)
+            and bool((bits.diff(prepend=bits.new_zeros(1)) > 0).all() and bits.isfinite().all())
+            and all(tensor.numel() for tensor in tensors)
+            and (frequencies.ndim, rows.ndim) == (2, 3)
+            and (frequencies.shape[1], rows.shape[0]) == (codebook_size, num_quantizers)
+            and previous.shape == below.shape == classes
+            and bool((frequencies.sum(dim=1) == TOTAL).all() and (frequencies >= 1).all())
+            and bool(
+                (previous < rows.shape[1]).all() and (below < rows.shape[2]).all() and (rows < len(frequencies)).all()
+            )
+        )
+        if not fits:
+            raise ModelError(
+                f"the entropy tables are damaged, or not for {num_quantizers} levels of {codebook_size} codewords: "
+                "take those that came with the model, or learn them anew"
+            )

@@ -1,0 +1,1 @@
+"""Vector quantization: the quantizers, their codebooks, and the search among codewords."""

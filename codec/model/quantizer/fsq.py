@@ -1,0 +1,64 @@
+"""Finite scalar quantization: no codebook, a grid of cells in a few bounded dimensions."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from codec.model.quantizer.codebooks import Statistics
+from codec.model.quantizer.estimators import straight_through
+from codec.model.quantizer.quantizer import Quantized, Quantizer
+
+
+class FiniteScalarQuantizer(Quantizer):
+    """Rounds each of d projected values to one of a few levels (FSQ, Mentzer et al., arXiv:2309.15505, section 3.1).
+
+    A value is bounded by tanh, and the interval (-1, 1) is cut into L equal cells, each decoded to its centre: for four
+    levels -3/4, -1/4, 1/4 and 3/4. We differ from the paper in this symmetric grid, which needs no special treatment of
+    an even L. The levels of all values make one code, a number in mixed radix with the first value as its lowest digit;
+    it is computed in integers and so is exact in any precision of the values.
+
+    Args:
+        levels: L of each value, at least 2; as many as values.
+        latent_dim: Channels D of the latents.
+    """
+
+    has_codebook_loss = False
+    levels: Tensor
+    radix: Tensor
+
+    def __init__(self, levels: Sequence[int], *, latent_dim: int) -> None:
+        super().__init__(
+            1, math.prod(levels), latent_dim=latent_dim, codebook_dim=len(levels), estimator=straight_through
+        )
+        self.register_buffer("levels", torch.tensor(levels))  # saved: part of what identifies a model
+        radix = [math.prod(levels[:place]) for place in range(len(levels))]
+        self.register_buffer("radix", torch.tensor(radix), persistent=False)
+
+    def digits_to_codes(self, digits: Tensor) -> Tensor:
+        """Map the levels `[..., d]` of every value, int64, to codes `[...]`."""
+        return (digits * self.radix).sum(dim=-1)
+
+    def codes_to_digits(self, codes: Tensor) -> Tensor:
+        """Map codes `[...]` to the levels `[..., d]` of every value, int64."""
+        return codes[..., None] // self.radix % self.levels
+
+    def _vectors(self, latents: Tensor) -> Tensor:
+        return torch.tanh(super()._vectors(latents))
+
+    def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
+        cells = ((vectors.float() + 1) / 2 * self.levels).long().clamp_min(0)  # what is not a number is in the first
+        return self.digits_to_codes(torch.minimum(cells, self.levels - 1))[None]  # and exactly 1 in the last one
+
+    def _lookup(self, codes: Tensor) -> Tensor:
+        return (2 * self.codes_to_digits(codes[0]) + 1) / self.levels - 1
+
+    def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
+        codes = self._search(vectors.detach(), 1, None)
+        counted = codes[0] if valid is None else codes[0, valid]
+        counts = torch.bincount(counted, minlength=self.codebook_size).float()[None]
+        none = vectors.new_zeros(len(vectors))
+        empty = vectors.new_zeros(1, 0, vectors.shape[-1])
+        statistics = Statistics(counts, empty, empty, None)
+        return Quantized(self._lookup(codes), codes, none, none, statistics)

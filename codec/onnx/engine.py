@@ -1,0 +1,111 @@
+"""A codec whose encoder and decoder run in ONNX Runtime; everything else, streams included, is as with PyTorch."""
+
+import torch
+from torch import Tensor
+
+from codec.errors import AudioError, BitstreamError, ModelError, require
+from codec.model.codec import Codec
+from codec.model.digest import model_identity
+from codec.model.layers import Cache
+from codec.onnx.check import largest_deviation
+from codec.onnx.graphs import Graph, Graphs, trace_graphs
+
+
+class OnnxCodec(Codec):
+    """The given model, with graphs for its encoder and decoder; it shares the modules, and so the keys of a `Cache`.
+
+    A stream may pass from one engine to the other between two blocks.
+
+    Args:
+        codec: What the graphs were made of, on the CPU.
+        graphs: See `trace_graphs`.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+        ModelError: It does not take the graphs.
+    """
+
+    def __init__(self, codec: Codec, graphs: Graphs) -> None:
+        super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config, codec.allocation)
+        self.train(codec.training)
+        self.entropy = codec.entropy
+        self.identity = model_identity(codec)  # of the graphs, whatever becomes of the modules
+        self._encode = _Engine(graphs.encoder)
+        self._decode = _Engine(graphs.decoder)
+        self._beam = graphs.beam
+
+    def encode_frames(
+        self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None, *, beam: int = 1
+    ) -> Tensor:
+        """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache.
+
+        A search that the graph does not hold is PyTorch's, encoder included: another beam, or one over fewer levels,
+        whose codes are not the first of more. Blocks of ten seconds take as long in both.
+
+        Raises:
+            AudioError: Not float32 on the CPU, or no whole frames.
+            ConfigError: `beam` is not in 1 .. 64.
+        """
+        if audio.dtype != torch.float32 or audio.device.type != "cpu" or audio.shape[-1] % self.hop_length:
+            raise AudioError(
+                f"the ONNX engine takes float32 on the CPU in whole frames of {self.hop_length} samples, "
+                f"not {audio.dtype} {list(audio.shape)} on {audio.device}"
+            )
+        levels = self.quantizer.num_quantizers if num_quantizers is None else num_quantizers
+        if beam != self._beam or (beam > 1 and levels < self.quantizer.num_quantizers):
+            return super().encode_frames(audio, num_quantizers, cache, beam=beam)
+        return self._encode(audio, cache)[:, :levels]
+
+    def decode_frames(self, codes: Tensor, cache: Cache | None = None) -> Tensor:
+        """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache.
+
+        Raises:
+            BitstreamError: Not int64 on the CPU.
+        """
+        if codes.dtype != torch.int64 or codes.device.type != "cpu":
+            raise BitstreamError(f"the ONNX engine takes int64 on the CPU, not {codes.dtype} on {codes.device}")
+        return self._decode(codes, cache)
+
+
+def load_onnx(codec: Codec) -> OnnxCodec:
+    """The same model in ONNX Runtime, with as many threads as PyTorch has now, checked against PyTorch.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed.
+        ModelError: The model can't be written as ONNX, or its graphs give other results.
+    """
+    engine = OnnxCodec(codec, trace_graphs(codec))
+    largest_deviation(codec, engine)
+    return engine
+
+
+class _Engine:
+    """A graph in ONNX Runtime, called with the `Cache` of a stream.
+
+    Tensors go in as they lie in memory, and what comes out is theirs. Bound buffers (`io_binding`) took as long.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        runtime = require("onnxruntime", "export")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 4  # errors come as exceptions
+        try:
+            self.session = runtime.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of classes that ONNX Runtime keeps to itself
+            raise ModelError(f"ONNX Runtime {runtime.__version__} does not take the graph: {_line(error)}") from error
+        self.graph = graph
+
+    def __call__(self, given: Tensor, cache: Cache | None) -> Tensor:
+        cache = {} if cache is None else cache
+        feed = {self.graph.input: given.detach().numpy()}
+        for layer, (name, shape) in zip(self.graph.layers, self.graph.states, strict=True):
+            state = cache.get(layer)
+            feed[name] = (torch.zeros(len(given), *shape) if state is None else state.detach()).numpy()
+        result, *states = self.session.run(None, feed)
+        cache.update(zip(self.graph.layers, map(torch.from_numpy, states), strict=True))
+        return torch.from_numpy(result)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

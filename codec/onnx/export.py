@@ -1,0 +1,94 @@
+"""A codec as a folder of ONNX files that run without this package and without PyTorch.
+
+encoder.onnx, decoder.onnx    see `codec.onnx.graphs`
+codec.json                    what a program must know of them: rates, sizes, states
+example.py                    wav -> codes -> wav with NumPy and ONNX Runtime alone
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from codec.errors import ConfigError, require
+from codec.files import new_folder
+from codec.model.codec import Codec
+from codec.model.digest import model_identity
+from codec.onnx.check import largest_deviation
+from codec.onnx.engine import OnnxCodec
+from codec.onnx.graphs import OPSET, Graphs, trace_graphs
+
+ENCODER_FILE = "encoder.onnx"
+DECODER_FILE = "decoder.onnx"
+FACTS_FILE = "codec.json"
+EXAMPLE_FILE = "example.py"
+FILES = (ENCODER_FILE, DECODER_FILE, EXAMPLE_FILE, FACTS_FILE)
+_EXAMPLE = Path(__file__).with_name("example.py")
+
+
+class Export(NamedTuple):
+    """What was written."""
+
+    encoder_bytes: int
+    decoder_bytes: int
+    deviation: float
+    """Largest difference from PyTorch of a sample, relative to the largest sample."""
+
+
+def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: bool = False) -> Export:
+    """Write a model as ONNX into a new folder, after both graphs ran in ONNX Runtime and gave what PyTorch gives.
+
+    Args:
+        codec: On the CPU, in eval mode.
+        folder: A new one appears complete or not at all.
+        beam: Paths that the search in the encoder keeps, see `Codec.encode`.
+        overwrite: Replace an export that is there.
+
+    Raises:
+        ConfigError: ONNX Runtime is not installed, the folder is there already, or `beam` is not in 1 .. 64.
+        ModelError: The model can't be written as ONNX, its graphs give other results, or the folder can't be written.
+    """
+    folder = Path(folder).absolute()
+    check_folder(folder, overwrite=overwrite)
+    graphs = trace_graphs(codec, beam)
+    deviation = largest_deviation(codec, OnnxCodec(codec, graphs), beam=beam)
+    with new_folder(folder, FILES) as partial:
+        (partial / ENCODER_FILE).write_bytes(graphs.encoder.model)
+        (partial / DECODER_FILE).write_bytes(graphs.decoder.model)
+        facts = _describe(codec, graphs)
+        (partial / FACTS_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        shutil.copyfile(_EXAMPLE, partial / EXAMPLE_FILE)
+    return Export(len(graphs.encoder.model), len(graphs.decoder.model), deviation)
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError unless an export may be written to `folder`: it is new, empty, or an export to be replaced."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is a file, but a folder of that name is to be written")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+    if others:
+        raise ConfigError(f"{folder} holds {others[0]}, which is no part of an export: give another folder with -o")
+    if any(folder.iterdir()) and not overwrite:
+        raise ConfigError(f"{folder} is already there: give --overwrite or another folder with -o")
+
+
+def _describe(codec: Codec, graphs: Graphs) -> dict[str, Any]:
+    encoder, decoder, beam = graphs
+    return {
+        "sample_rate": codec.sample_rate,
+        "hop_length": codec.hop_length,
+        "delay": codec.delay,
+        "latency": codec.latency,
+        "num_quantizers": codec.quantizer.num_quantizers,
+        "codebook_size": codec.quantizer.codebook_size,
+        "beam": beam,
+        "model_identity": model_identity(codec).hex(),
+        "opset": OPSET,
+        "encoder": {"file": ENCODER_FILE, "states": [state._asdict() for state in encoder.states]},
+        "decoder": {"file": DECODER_FILE, "states": [state._asdict() for state in decoder.states]},
+        "versions": {"torch": torch.__version__, "onnxruntime": require("onnxruntime", "export").__version__},
+    }

@@ -1,0 +1,182 @@
+"""The two halves of a codec as ONNX graphs, each with its state as inputs and outputs.
+
+    encoder   audio [B, 1, F * hop_length], states -> codes [B, K, F], states
+    decoder   codes [B, k, F] of the first k levels, states -> audio [B, 1, F * hop_length], states
+
+B, F and k are free. The states are what the causal layers keep in their `Cache`: zeros at the start of a signal, and
+what came out of the last block in a stream. So one graph is the offline codec and the streaming step.
+"""
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from codec.dsp.precision import full_precision
+from codec.errors import ModelError, require
+from codec.model.codec import Codec
+from codec.model.layers import Cache
+from codec.model.quantizer.residual import VectorQuantizer
+
+OPSET = 17
+"""Of the graphs: read by every ONNX Runtime since 1.12."""
+
+
+class State(NamedTuple):
+    """What a causal layer keeps between two blocks."""
+
+    name: str
+    """Of the layer inside the codec; the graph's input has this name, its output the same behind `next.`."""
+    shape: tuple[int, int]
+    """Channels and frames; the tensor is float32 `[B, *shape]`."""
+
+
+class Graph(NamedTuple):
+    """Half of a codec."""
+
+    model: bytes
+    """ONNX file, float32."""
+    input: str
+    """Name of the input that is no state."""
+    output: str
+    """Name of the output that is no state."""
+    states: tuple[State, ...]
+    """In the order of the graph's further inputs and outputs."""
+    layers: tuple[nn.Module, ...]
+    """Of the codec, whose states these are."""
+
+
+class Graphs(NamedTuple):
+    """Both halves."""
+
+    encoder: Graph
+    decoder: Graph
+    beam: int
+    """Paths that the search in the encoder keeps."""
+
+
+def trace_graphs(codec: Codec, beam: int = 1) -> Graphs:
+    """Write a model on the CPU as graphs.
+
+    Args:
+        codec: In eval mode.
+        beam: Paths that the search keeps, see `Codec.encode`; a part of the graph.
+
+    Raises:
+        ConfigError: The package onnx is not installed, or `beam` is not in 1 .. 64.
+        ModelError: The model is on another device or in bfloat16, or has a part that can't be written as ONNX.
+    """
+    require("onnx", "export")  # by PyTorch's exporter, which would not say how to get it
+    if codec.device.type != "cpu":
+        raise ModelError(f"ONNX graphs are made of a model on the CPU, not on {codec.device}: load it there")
+    if not codec.is_float32:
+        raise ModelError("ONNX graphs are made of a model in float32, not in bfloat16: load it in mode float32")
+    audio = torch.zeros(2, 1, 3 * codec.hop_length)
+    with torch.no_grad(), full_precision(audio.device):  # no casts that a caller's autocast would put into the graphs
+        cache: Cache = {}
+        codes = codec.encode_frames(audio, cache=cache, beam=beam)
+        axes = {"audio": {0: "batch", 2: "samples"}, "codes": {0: "batch", 2: "frames"}}
+        encoder = _trace(codec, _Encoder(codec, cache, beam), audio, ("audio", "codes"), axes)
+        cache = {}
+        codec.decode_frames(codes, cache)
+        axes = {"codes": {0: "batch", 1: "levels", 2: "frames"}, "audio": {0: "batch", 2: "samples"}}
+        decoder = _trace(codec, _Decoder(codec, cache), codes, ("codes", "audio"), axes)
+    return Graphs(encoder, decoder, beam)
+
+
+class _Half(nn.Module):
+    """Half of a codec as a function of its input and states, in the order in which the layers come."""
+
+    def __init__(self, codec: Codec, cache: Cache) -> None:
+        super().__init__()
+        self.codec = codec
+        self.layers = tuple(cache)
+        self.states = tuple(cache.values())
+
+    def forward(self, given: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        # The exporter has just switched this on, by mistake, and would print to standard output what it can't write.
+        torch._C._jit_set_onnx_log_enabled(False)
+        cache = dict(zip(self.layers, states, strict=True))
+        result = self.run(given, cache)
+        return result, *(cache[layer] for layer in self.layers)
+
+    def run(self, given: Tensor, cache: Cache) -> Tensor:
+        raise NotImplementedError
+
+
+class _Encoder(_Half):
+    def __init__(self, codec: Codec, cache: Cache, beam: int) -> None:
+        super().__init__(codec, cache)
+        self.beam = beam
+
+    def run(self, given: Tensor, cache: Cache) -> Tensor:
+        latents = self.codec.encoder(given, cache)
+        batch, channels, num_frames = latents.shape
+        # To the quantizer all frames are of one item: it takes each on its own, and asks Python for the batch size.
+        frames = latents.transpose(0, 1).reshape(1, channels, batch * num_frames)
+        active = self.codec.levels_of_frames(given, cache=cache)
+        active = None if active is None else active.reshape(1, batch * num_frames)
+        codes = self.codec.quantizer.encode(frames, beam=self.beam, num_active=active)
+        return codes.reshape(-1, batch, num_frames).transpose(0, 1)
+
+
+class _Decoder(_Half):
+    """Looks up all levels at once in one table, so that their number is free; otherwise as `Codec.decode_frames`."""
+
+    def __init__(self, codec: Codec, cache: Cache) -> None:
+        super().__init__(codec, cache)
+        quantizer = codec.quantizer
+        if isinstance(quantizer, VectorQuantizer):
+            levels = [quantizer._place(level, codebook) for level, codebook in enumerate(quantizer.codebooks.table)]
+            self.table = torch.cat(levels)
+            self.offsets = torch.arange(len(levels))[:, None] * quantizer.codebook_size
+
+    def run(self, given: Tensor, cache: Cache) -> Tensor:
+        quantizer = self.codec.quantizer
+        if isinstance(quantizer, VectorQuantizer):
+            codewords = nn.functional.embedding(given + self.offsets[: given.shape[1]], self.table)
+            quantized = quantizer.project_out(codewords.sum(dim=1).transpose(1, 2))
+        else:
+            quantized = quantizer.decode(given)
+        audio: Tensor = self.codec.decoder(quantized, cache)
+        return audio
+
+
+def _trace(codec: Codec, half: _Half, given: Tensor, names: tuple[str, str], axes: dict[str, dict[int, str]]) -> Graph:
+    """Trace one half.
+
+    PyTorch's older exporter, because it is a part of PyTorch and takes half a second; the newer one needs onnxscript,
+    5 to 12 seconds for the smallest model, and fixes the batch size of the encoder.
+    """
+    name_of = {module: name for name, module in codec.named_modules()}
+    layer_names = [name_of[layer] for layer in half.layers]
+    inputs = [names[0], *layer_names]
+    outputs = [names[1], *(f"next.{name}" for name in layer_names)]
+    axes = axes | {name: {0: "batch"} for name in (*inputs[1:], *outputs[1:])}
+    # It warns of itself and of every size that Python sees. What matters is that the graph is right for any size, and
+    # that is measured: see `codec.onnx.check`.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file = Path(folder, "graph.onnx")
+        try:
+            torch.onnx.export(
+                half.eval(),
+                (given, *half.states),
+                file,
+                dynamo=False,
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_axes=axes,
+                opset_version=OPSET,
+            )
+        except (RuntimeError, NotImplementedError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ModelError(f"{names[0]} to {names[1]} can't be written as ONNX: {reason}") from error
+        model = file.read_bytes()
+    states = [
+        State(name, (state.shape[1], state.shape[2])) for name, state in zip(layer_names, half.states, strict=True)
+    ]
+    return Graph(model, *names, tuple(states), half.layers)

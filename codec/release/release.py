@@ -1,0 +1,166 @@
+"""Make what ships of a trained model: a folder that loads by its name once it lies in `codec/weights`.
+
+    weights --round--> model.safetensors --train split--> entropy.safetensors --> fingerprint.json --> README.md
+
+Weights are rounded to float16 first, and the model *is* the rounded one: identity, tables, fingerprint and card are of
+what a user loads. A released model is never replaced, for files name it by its identity and must decode for ever.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from codec.audio.manifest import list_items
+from codec.errors import ConfigError, ModelError
+from codec.inference.compression import compress_source
+from codec.inference.fingerprint import measure_deviation, save_fingerprint, take_fingerprint
+from codec.inference.pretrained import WEIGHTS_FILE, find_model, load_codec, save_codec
+from codec.model.codec import Codec
+from codec.model.digest import model_identity
+from codec.recipe import DataConfig, Recipe
+from codec.release.card import CARD_FILE, describe_model, read_figures
+from codec.release.entropy_learning import learn_tables
+from codec.train.data.segments import data_root
+
+MAX_ROUNDING = 1e-2
+"""What rounding may do to the latents and the decoded samples of the test signal, by their size (-40 dB)."""
+
+
+SHARES = (1.0, 0.5, 0.75, 0.25, 0.35)
+"""Of the levels, that files are encoded with to learn the entropy tables where the bitrate is variable: then the codes
+of the first levels depend on how many there are."""
+
+
+class Released(NamedTuple):
+    """What was made."""
+
+    identity: bytes
+    num_bytes: int
+    """Of all files."""
+    rounding: float
+    """What rounding did to latents or decoded samples, whichever is more, by their size."""
+
+
+def release_codec(
+    model: str | Path,
+    folder: Path,
+    recipe: Recipe,
+    *,
+    about: str,
+    figures: Path | None = None,
+    device: str | torch.device = "cpu",
+) -> Released:
+    """Write the release of a model into a new folder; it appears complete or not at all.
+
+    Args:
+        model: Any form that `load_codec` takes.
+        folder: Its name is the model's. Must not exist.
+        recipe: What the model was trained by; tables are learned on the train split of its data.
+        about: Data sources and licences, for the card (Markdown).
+        figures: What codec-eval wrote about this model, before or after it was rounded, for the card (JSON).
+        device: Where the data is encoded.
+
+    Raises:
+        ConfigError: The folder is there already, the data is missing, or the figures are of another model.
+        ModelError: The model can't be loaded, rounded or written.
+        AudioError: A file of the data can't be read.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already, and a released model is never replaced: give another name")
+    paths = _train_files(recipe)
+    source = find_model(model)
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of a release that was killed
+        original = load_codec(source)
+        save_rounded(original, partial)
+        rounding = check_rounding(original, load_codec(partial))
+        _add_tables(partial, paths, device)
+        codec = load_codec(partial)
+        save_fingerprint(take_fingerprint(codec), partial)
+        found = None if figures is None else read_figures(figures, codec, original)
+        card = describe_model(codec, folder.name, partial, recipe=recipe, source=source, about=about, figures=found)
+        (partial / CARD_FILE).write_text(card, encoding="utf-8")
+        for path in partial.iterdir():
+            path.chmod(0o644)  # safetensors writes files that only their owner can read
+        num_bytes = sum(path.stat().st_size for path in partial.iterdir())
+        partial.rename(folder)
+    except OSError as error:
+        raise ModelError(f"can't write {folder}: {error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Released(model_identity(codec), num_bytes, rounding)
+
+
+def save_rounded(codec: Codec, folder: Path) -> None:
+    """Write a model as `save_codec` does, its weights as float16.
+
+    Raises:
+        ModelError: A weight is beyond float16, or the folder can't be written.
+    """
+    save_codec(codec, folder)
+    path = folder / WEIGHTS_FILE
+    save_file({name: _rounded(name, tensor) for name, tensor in load_file(path).items()}, path)
+
+
+def check_rounding(original: Codec, rounded: Codec) -> float:
+    """What rounding did to the latents or the decoded samples of the test signal, whichever is more, by their size.
+
+    Raises:
+        ModelError: It is more than `MAX_ROUNDING`.
+    """
+    deviation = measure_deviation(rounded, take_fingerprint(original))
+    largest = max(deviation.latents, deviation.audio)
+    if not largest <= MAX_ROUNDING:
+        raise ModelError(
+            f"float16 changes the model by {largest:.1e} of its latents or samples, more than {MAX_ROUNDING:.0e}: "
+            f"train it with more optimizer.weight_decay"
+        )
+    return largest
+
+
+def encode_files(codec: Codec, paths: Sequence[Path]) -> Iterator[npt.NDArray[np.int64]]:
+    """Codes `[k, F]` of every channel of every file, with a progress bar; the files take turns in `SHARES` of levels.
+
+    Raises:
+        AudioError: A file can't be read.
+    """
+    shares = SHARES if codec.allocation is not None else (1.0,)
+    counts = [max(1, round(share * codec.quantizer.num_quantizers)) for share in shares]
+    for number, path in enumerate(tqdm(paths, desc="encoding", unit="file", delay=2, leave=False)):
+        yield from compress_source(codec, path, num_quantizers=counts[number % len(counts)]).codes
+
+
+def _train_files(recipe: Recipe) -> list[Path]:
+    data = recipe.data
+    if not isinstance(data, DataConfig):
+        raise ConfigError(f"{recipe.name} codes random vectors, not audio: it makes no model to release")
+    return [item.path for item in list_items(data_root(data), data.train, split="train", kinds=data.kinds)]
+
+
+def _add_tables(folder: Path, paths: Sequence[Path], device: str | torch.device) -> None:
+    """Learn tables on the codes that the rounded model makes of the data, and write them beside it."""
+    codec = load_codec(folder, device=device)
+    codec.identity = model_identity(codec)  # every file asks for it
+    codec.entropy = learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size)
+    save_rounded(codec, folder)
+
+
+def _rounded(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.half()
+    if not half.isfinite().all():
+        raise ModelError(
+            f"float16 ends at 65504 and {name} reaches {float(tensor.abs().max()):g}: "
+            f"train it with more optimizer.weight_decay"
+        )
+    return half

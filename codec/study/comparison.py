@@ -1,0 +1,169 @@
+"""Gaussian runs beside each other and beside theory: one table and one figure.
+
+The references are computed here: scikit-learn's k-means on the training set of the runs, and in one dimension the
+optimal quantizers of Lloyd and Max.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
+from codec.errors import ConfigError
+from codec.model.codec import build_codec
+from codec.model.quantizer.residual import VectorQuantizer
+from codec.recipe import GaussianConfig, Recipe
+from codec.study.distortion import Distortion, exact_distortion, measure_distortion, measure_held_out
+from codec.study.figures import Measured
+from codec.study.judge import RESULTS_FILE
+from codec.study.rate_distortion import lloyd_max
+from codec.study.vectors import BLOCK, GaussianVectors
+from codec.train.rundir import read_run
+
+MAX_CLUSTERS = 4096  # of scikit-learn's k-means: more take too long
+
+
+class Row(NamedTuple):
+    """A quantizer of Gaussian vectors."""
+
+    name: str
+    dim: int
+    bits: float
+    """Per vector."""
+    distortion: float
+    """Mean squared error per dimension on held-out vectors."""
+    train_distortion: float
+    bound: float
+    usage: float
+    perplexity: float
+    seconds: float
+    """Of training; not known of a reference: nan."""
+
+    @property
+    def measured(self) -> Measured:
+        """What the figure shows of it: runs of one name at several sizes are one series."""
+        return Measured(
+            self.name.removesuffix(f"_{round(2**self.bits)}"), self.dim, self.bits, self.distortion, self.bound
+        )
+
+
+def compare_runs(run_dirs: Sequence[Path]) -> list[Row]:
+    """Rows of runs and of their references, by dimension and bits, best first.
+
+    Raises:
+        ConfigError: One of them is no finished Gaussian run.
+    """
+    recipes = [_read_recipe(run_dir) for run_dir in run_dirs]
+    names = _short_names(run_dirs)
+    rows = [_read_row(run_dir, name) for run_dir, name in zip(run_dirs, names, strict=True)]
+    rows += _references(recipes, rows)
+    return sorted(rows, key=lambda row: (-row.dim, row.bits, row.distortion))
+
+
+def format_rows(rows: Sequence[Row]) -> str:
+    """Rows as a Markdown table."""
+    lines = [
+        "| quantizer | dimensions | bits | held-out distortion | bound | above it | training set | codes used "
+        "| perplexity | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        digits = 4 if row.dim > 1 else 6
+        above = f"{row.distortion / row.bound - 1:.1%}"
+        train = "" if math.isnan(row.train_distortion) else f"{row.train_distortion:.{digits}f}"
+        seconds = "" if math.isnan(row.seconds) else f"{row.seconds:.1f}"
+        lines.append(
+            f"| {row.name} | {row.dim} | {row.bits:g} | {row.distortion:.{digits}f} | {row.bound:.{digits}f} | {above} "
+            f"| {train} | {row.usage:.1%} | {row.perplexity:.1f} | {seconds} |"
+        )
+    return "\n".join(lines)
+
+
+def _read_recipe(run_dir: Path) -> Recipe:
+    recipe = read_run(run_dir)
+    if not isinstance(recipe.data, GaussianConfig):
+        raise ConfigError(f"{run_dir} is a run on audio: codec-compare is for those of Gaussian recipes")
+    return recipe
+
+
+def _read_row(run_dir: Path, name: str) -> Row:
+    path = run_dir / RESULTS_FILE
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return Row(
+            name,
+            int(results["dim"]),
+            *(
+                float(results[key])
+                for key in (
+                    "bits",
+                    "held_out_distortion",
+                    "train_distortion",
+                    "shannon_bound",
+                    "usage",
+                    "perplexity",
+                    "seconds",
+                )
+            ),
+        )
+    except FileNotFoundError as error:
+        raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished; go on with --resume") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is damaged: {error}") from error
+
+
+def _short_names(run_dirs: Sequence[Path]) -> list[str]:
+    """The last parts of the paths, as many as tell them apart."""
+    absolute = [run_dir.resolve() for run_dir in run_dirs]
+    for count in range(1, max(len(path.parts) for path in absolute) + 1):
+        names = ["/".join(path.parts[-count:]) for path in absolute]
+        if len(set(names)) == len(set(absolute)):
+            break
+    return names
+
+
+def _references(recipes: Sequence[Recipe], rows: Sequence[Row]) -> list[Row]:
+    """k-means on each training set that several of the rows may share, and Lloyd-Max at each rate of one dimension."""
+    sets = {
+        (recipe.data, row.dim, recipe.seed, round(2**row.bits)): row.bound
+        for recipe, row in zip(recipes, rows, strict=True)
+        if isinstance(recipe.data, GaussianConfig) and not recipe.data.fresh and 2**row.bits <= MAX_CLUSTERS
+    }
+    progress = tqdm(sets.items(), desc="k-means by scikit-learn", unit="set", leave=False)
+    references = [_kmeans(data, dim, seed, size, bound) for (data, dim, seed, size), bound in progress]
+    scalar = {round(2**row.bits): row.bound for row in rows if row.dim == 1}
+    for size, bound in sorted(scalar.items()):
+        exact = exact_distortion(torch.from_numpy(lloyd_max(size)))
+        references.append(_reference("Lloyd-Max", 1, size, bound, exact, math.nan))
+    return references
+
+
+def _kmeans(data: GaussianConfig, dim: int, seed: int, size: int, bound: float) -> Row:
+    from sklearn.cluster import KMeans  # slow to import, and only comparisons need it
+
+    source = GaussianVectors(data, dim=dim, seed=seed)
+    vectors = source.training_set()
+    fitted = KMeans(size, n_init=1, random_state=0).fit(vectors.numpy())
+    codec = build_codec(
+        CodecConfig(
+            latent_dim=dim,
+            encoder=IdentityEncoderConfig(),
+            decoder=IdentityDecoderConfig(),
+            quantizer=QuantizerConfig(num_quantizers=1, codebook_size=size),
+        )
+    ).eval()
+    assert isinstance(codec.quantizer, VectorQuantizer)
+    codec.quantizer.codebooks.table[0] = torch.from_numpy(fitted.cluster_centers_).float()
+    train = measure_distortion(codec, torch.split(vectors, BLOCK)).total
+    held_out = measure_held_out(codec, source.held_out())
+    return _reference(f"k-means of {len(vectors)} vectors (scikit-learn)", dim, size, bound, held_out, train)
+
+
+def _reference(name: str, dim: int, size: int, bound: float, measured: Distortion, train_distortion: float) -> Row:
+    usage, perplexity = float(measured.health.usage[0]), float(measured.health.perplexity[0])
+    return Row(name, dim, math.log2(size), measured.total, train_distortion, bound, usage, perplexity, math.nan)

@@ -1,0 +1,322 @@
+"""Pictures of codes: codebooks and their use, distortion beside theory, learning curves.
+
+All return a matplotlib figure that belongs to no window: `figure.savefig(path)` writes it. Colours are those of
+`codec.eval.plotting`, and viridis, which colour-blind readers can tell apart. matplotlib and scikit-learn are imported
+late: they are slow to import, and few runs draw.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from codec.eval.plotting import BLACK, BLUE, COLOURS, DASHES, GREY, MARKERS, RED, empty_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import Collection
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+Array = npt.NDArray[np.floating]
+
+LABEL_SHIFTS = (0, *(sign * shift for shift in range(12, 121, 12) for sign in (1, -1)))  # upwards (1/72 inch)
+USE_TICKS = (0.25, 0.5, 1, 2, 4)  # of the colours of codewords: use relative to uniform use
+USE_RANGE = (USE_TICKS[0], USE_TICKS[-1])
+MAX_VECTORS = 5000  # drawn of the data: more hide each other
+
+
+class RatePoint(NamedTuple):
+    """A quantizer in the rate-distortion plane."""
+
+    label: str
+    bits_per_dim: float
+    distortion: float
+    """Mean squared error per dimension."""
+
+
+class Measured(NamedTuple):
+    """A quantizer that was measured, beside theory."""
+
+    label: str
+    dim: int
+    bits: float
+    """Per vector."""
+    distortion: float
+    """Mean squared error per dimension."""
+    bound: float
+    """The least distortion that any quantizer of this dimension and rate could have."""
+
+
+def codebook_figure(codewords: Array, vectors: Array, counts: npt.NDArray[Any]) -> "Figure":
+    """Picture of codewords over the data, coloured by use; of more than two dimensions the two principal components.
+
+    The components are those of the codewords (PCA). One dimension is a histogram with a line a codeword.
+
+    Args:
+        codewords: `[N, d]`, N >= 2.
+        vectors: The data, `[M, d]`; at most 5000 are drawn (a histogram counts all).
+        counts: How often each codeword is used, `[N]`.
+    """
+    num_codewords, size = codewords.shape
+    relative = _relative_use(counts[None])[0]
+    figure = empty_figure(7, 6)
+    axis = figure.subplots()
+    if size == 1:
+        shown = _draw_lines(axis, codewords[:, 0], vectors[:, 0], relative)
+    else:
+        shown = _draw_scatter(axis, *_plane(axis, codewords, vectors[:: -(-len(vectors) // MAX_VECTORS)]), relative)
+    shown.set(cmap="viridis", clim=USE_RANGE, label="codeword")
+    axis.set_title(f"{num_codewords} codewords of size {size}, {np.sum(relative == 0)} unused")
+    bar = figure.colorbar(shown, ax=axis, label="use relative to uniform use", extend="both")
+    bar.set_ticks(USE_TICKS, labels=[f"{tick:g}" for tick in USE_TICKS])
+    bar.minorticks_off()
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def _plane(axis: "Axes", codewords: Array, vectors: Array) -> tuple[Array, Array]:
+    """Name the axes, and return codewords `[N, 2]` and data `[M, 2]` in their plane."""
+    if codewords.shape[1] == 2:
+        axis.set(xlabel="first dimension", ylabel="second dimension")
+        return codewords, vectors
+    from sklearn.decomposition import PCA  # slow to import
+
+    pca = PCA(n_components=2, svd_solver="full")
+    with np.errstate(invalid="ignore"):  # codewords that are all equal have no variance to share out
+        plane = pca.fit_transform(codewords)
+    first, second = 100 * np.nan_to_num(pca.explained_variance_ratio_)
+    axis.set_xlabel(f"first principal component ({first:.1f} % of the variance)")
+    axis.set_ylabel(f"second principal component ({second:.1f} % of the variance)")
+    return plane, pca.transform(vectors)
+
+
+def _draw_scatter(axis: "Axes", codewords: Array, vectors: Array, relative: Array) -> "Collection":
+    """Draw codewords `[N, 2]` over data `[M, 2]`, and return what the used ones are drawn with."""
+    size = min(60.0, max(10.0, 6000 / len(codewords)))
+    axis.scatter(vectors[:, 0], vectors[:, 1], s=5, color=GREY, linewidths=0, label="data")
+    x, y = codewords[relative > 0].T
+    shown = axis.scatter(x, y, s=size, c=relative[relative > 0], norm="log", edgecolors=BLACK, linewidths=0.4)
+    if not relative.all():
+        x, y = codewords[relative == 0].T
+        axis.scatter(x, y, s=1.5 * size, facecolors="none", edgecolors=RED, label="unused codeword")
+    axis.set_aspect("equal", adjustable="datalim")
+    return shown
+
+
+def _draw_lines(axis: "Axes", codewords: Array, vectors: Array, relative: Array) -> "Collection":
+    """Draw codewords `[N]` over data `[M]`, and return what the used ones are drawn with."""
+    density, *_ = axis.hist(vectors, bins=80, density=True, color=GREY, label="data")
+    height = 1.05 * max(density) * (1 if len(codewords) <= 64 else 0.15)  # many would hide the histogram
+    shown = axis.vlines(codewords[relative > 0], 0, height, norm="log")
+    shown.set_array(relative[relative > 0])
+    if not relative.all():
+        axis.vlines(codewords[relative == 0], 0, height, colors=RED, linestyles=":", label="unused codeword")
+    axis.set(xlabel="value", ylabel="density of the data")
+    return shown
+
+
+def usage_figure(counts: npt.NDArray[Any]) -> "Figure":
+    """Picture of how evenly codewords are used, sorted by use, a line a level; uniform use is a level line at 1.
+
+    Args:
+        counts: How often each codeword of a level is used, `[K, N]`.
+    """
+    num_codewords = counts.shape[1]
+    figure = empty_figure(8, 5)
+    axis = figure.subplots()
+    for level, relative in enumerate(_relative_use(counts)):
+        probability = relative[relative > 0] / num_codewords
+        perplexity = math.exp(-(probability * np.log(probability)).sum())
+        used = 100 * np.count_nonzero(relative) / num_codewords
+        axis.stairs(
+            np.sort(relative)[::-1],
+            np.linspace(0, 1, num_codewords + 1),
+            baseline=None,
+            color=COLOURS[level % len(COLOURS)],
+            linestyle=DASHES[level // len(COLOURS) % len(DASHES)],
+            linewidth=1.8,
+            label=f"level {level + 1}: {used:.1f} % used, perplexity {perplexity:.0f} of {num_codewords}",
+        )
+    axis.axhline(1, color=BLACK, linestyle="--", linewidth=1, label="uniform use")
+    axis.set(xlim=(0, 1), xlabel="rank of the codeword, most used first (share of the codebook)")
+    axis.set(ylabel="use relative to uniform use", title="Use of the codebook")
+    axis.set_ylim(0, 1.05 * axis.dataLim.ymax)
+    figure.legend(loc="outside lower center", ncols=2 if len(counts) > 3 else 1)
+    return figure
+
+
+def rate_distortion_figure(points: Sequence[RatePoint], bound: Callable[[float], float]) -> "Figure":
+    """Picture of quantizers above the bound of Shannon.
+
+    Args:
+        points: The quantizers, at least one.
+        bound: Least mean squared error per dimension at a rate (bit per dimension).
+    """
+    figure = empty_figure(9, 6)
+    axis = figure.subplots()
+    rates = np.linspace(0, 1.3 * max(point.bits_per_dim for point in points), 200)
+    least = np.array([bound(rate) for rate in rates.tolist()])
+    axis.plot(rates, least, color=BLACK, linewidth=1.5)
+    places = np.array([(point.bits_per_dim, point.distortion) for point in points])
+    axis.scatter(places[:, 0], places[:, 1], s=55, c=_colours(len(points)), edgecolors="white", zorder=3)
+    low, high = axis.dataLim.intervaly
+    _log_if_wide(axis, factor=4)
+    margin = (high - low) / 8
+    axis.set(
+        xlim=(0, rates[-1]),
+        ylim=(low / 1.5, 1.5 * high) if axis.get_yscale() == "log" else (low - margin, high + margin / 2),
+    )
+    axis.fill_between(rates, least, axis.get_ylim()[0], color=GREY, alpha=0.5, linewidth=0)
+    axis.text(0.02, 0.02, "not reachable (Shannon)", transform=axis.transAxes)
+    axis.set(xlabel="rate (bit per dimension)", ylabel="mean squared error per dimension", title="Rate and distortion")
+    figure.draw_without_rendering()  # lays out the axes: labels need places in pixels
+    _label_points(axis, points, axis.transData.transform([*places, *np.stack([rates, least], axis=1)]))
+    return figure
+
+
+def _label_points(axis: "Axes", points: Sequence[RatePoint], marks: Array) -> None:
+    """Write each label at the nearest place that is free of other labels and of `marks`, `[n, 2]` (pixels)."""
+    frame = axis.get_window_extent()
+    taken: list[Bbox] = []
+    for point, colour in sorted(zip(points, _colours(len(points)), strict=True), key=lambda pair: -pair[0].distortion):
+        place: dict[str, Any] = {"textcoords": "offset points", "xy": (point.bits_per_dim, point.distortion)}
+        text = axis.annotate(point.label, xytext=(0, 0), va="center", fontsize=9, **place)
+        for shift, side in product(LABEL_SHIFTS, (1, -1)):
+            text.set(horizontalalignment={1: "left", -1: "right"}[side], position=(side * (9 + abs(shift) / 2), shift))
+            box = text.get_window_extent().padded(3)
+            inside = all(frame.contains(*corner) for corner in box.corners())
+            if inside and not box.count_contains(marks) and not box.count_overlaps(taken):
+                break
+        else:  # no room
+            shift = 0
+            text.set(horizontalalignment="left", position=(9, shift))
+        taken.append(box)
+        if shift:
+            axis.annotate("", xytext=text.get_position(), arrowprops={"arrowstyle": "-", "color": colour}, **place)
+
+
+def learning_curves_figure(history: Sequence[Mapping[str, float | None]], bound: float) -> "Figure":
+    """Picture of a run: every loss above, the distortion of the validation data and its bound below, over steps.
+
+    Args:
+        history: The run's lines: `step`, and what was logged at it. A missing value or None is skipped.
+        bound: Least distortion that is possible (mean squared error per dimension).
+    """
+    figure = empty_figure(8, 7)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    names = sorted({name for line in history for name in line if name.startswith("loss/")})
+    names.sort(key="loss/total".__ne__)  # the total first: what is drawn later is thinner and hides nothing
+    for number, name in enumerate(names):
+        _draw_series(upper, history, name, len(names) - 1 - number)
+    upper.set(ylabel="loss", title="Learning curves")
+    _draw_series(lower, history, "valid/distortion", 0)
+    lower.axhline(bound, color=BLACK, linestyle="--", linewidth=1, label=f"bound {bound:.4g}")
+    lower.set(xlabel="optimizer step", ylabel="mean squared error\nper dimension")
+    _log_if_wide(upper, factor=10)
+    _log_if_wide(lower, factor=4)
+    for axis in (upper, lower) if upper.lines else (lower,):
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), handlelength=3)
+    return figure
+
+
+def _draw_series(axis: "Axes", history: Sequence[Mapping[str, float | None]], name: str, above: int) -> None:
+    """Draw the values of one name over steps, so wide that the lines that will be drawn above do not hide it."""
+    found = [(line["step"], value) for line in history if (value := line.get(name)) is not None]
+    if found:
+        look: dict[str, Any] = {"marker": "o", "markersize": 5 + 3 * above} if len(found) == 1 else {}
+        look |= {"color": COLOURS[len(axis.lines) % len(COLOURS)], "linestyle": DASHES[len(axis.lines) % len(DASHES)]}
+        axis.plot(*zip(*found, strict=True), label=name, linewidth=1.3 + 0.9 * above, **look)
+
+
+def comparison_figure(rows: Sequence[Measured]) -> "Figure":
+    """Picture of many quantizers beside theory.
+
+    Left, the largest group of rows of one dimension > 1 and rate, best first; right, the rows of dimension 1, over the
+    rate, by how far they are from the bound. A side that has no rows is left out.
+
+    Args:
+        rows: The quantizers, at least one. Rows of dimension > 1 outside the largest group are not drawn.
+    """
+    groups: dict[tuple[int, float], list[Measured]] = {}
+    for row in rows:
+        groups.setdefault((row.dim, row.bits), []).append(row)
+    vectors = [group for (dim, _), group in sorted(groups.items()) if dim > 1]
+    scalars = [row for row in rows if row.dim == 1]
+    panels = bool(vectors) + bool(scalars)
+    figure = empty_figure(7 * panels, 6)
+    axes = iter(figure.subplots(1, panels, squeeze=False)[0])
+    if vectors:
+        _draw_ranking(next(axes), max(vectors, key=len))
+    if scalars:
+        _draw_distances(next(axes), scalars)
+        figure.legend(loc="outside lower right", ncols=3)
+    return figure
+
+
+def _draw_ranking(axis: "Axes", rows: Sequence[Measured]) -> None:
+    """Draw quantizers of one dimension and rate, a row each, by distortion."""
+    ranked = sorted(rows, key=lambda row: row.distortion)
+    bound = ranked[0].bound
+    low, high = (
+        min(bound, ranked[0].distortion),
+        max(bound, ranked[-1].distortion),
+    )  # chance may put one below the bound
+    axis.hlines(range(len(ranked)), bound, [row.distortion for row in ranked], color=GREY, linewidth=1)
+    axis.plot([row.distortion for row in ranked], range(len(ranked)), "o", color=BLUE)
+    for place, row in enumerate(ranked):
+        axis.annotate(f"{row.distortion:.4f}", (row.distortion, place), (8, 0), textcoords="offset points", va="center")
+    axis.axvline(bound, color=BLACK, linestyle="--", linewidth=1)
+    span = max(high - low, 0.01 * bound)
+    middle = (bound - 0.01 * span, (len(rows) - 1) / 2)
+    axis.text(*middle, f"Shannon's bound {bound:.4f}", rotation=90, ha="right", va="center")
+    axis.set(xlim=(low - 0.1 * span, high + 0.2 * span), ylim=(len(rows) - 0.5, -0.5))
+    axis.set_yticks(range(len(rows)), labels=[row.label for row in ranked])
+    axis.set(xlabel="mean squared error per dimension")
+    axis.set_title(f"{ranked[0].dim} dimensions, {ranked[0].bits:g} bit per vector")
+
+
+def _draw_distances(axis: "Axes", rows: Sequence[Measured]) -> None:
+    """Draw quantizers of single numbers over their rate, side by side where they have the same."""
+    labels = list(dict.fromkeys(row.label for row in rows))
+    rates = sorted({row.bits for row in rows})
+    step = 0.6 / len(labels) * min(np.diff(rates), default=1.0)
+    for number, label in enumerate(labels):
+        mine = sorted((row for row in rows if row.label == label), key=lambda row: row.bits)
+        axis.plot(
+            [row.bits + step * (number - (len(labels) - 1) / 2) for row in mine],
+            [10 * math.log10(row.distortion / row.bound) for row in mine],
+            marker=MARKERS[number % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            markerfacecolor=None if number % 2 else "none",
+            linestyle=":",
+            linewidth=0.8,
+            label=label,
+        )
+    axis.axhline(0, color=BLACK, linestyle="--", linewidth=1)
+    axis.set_xticks(rates, labels=[f"{rate:g}" for rate in rates])
+    axis.set(xlabel="rate (bit)", ylabel="distortion above Shannon's bound (dB)", title="1 dimension")
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(-0.12 * high, low))
+    axis.text(0.99, -0.02 * high, "Shannon's bound", transform=axis.get_yaxis_transform(), ha="right", va="top")
+
+
+def _relative_use(counts: npt.NDArray[Any]) -> Array:
+    """Counts `[K, N]` over their mean in each level; a level with no counts has zeros."""
+    relative: Array = counts / np.maximum(counts.mean(axis=1, keepdims=True), np.finfo(float).tiny)
+    return relative
+
+
+def _colours(number: int) -> list[str]:
+    """Colours of points in the order they are given; black is for bounds."""
+    return [COLOURS[index % (len(COLOURS) - 1)] for index in range(number)]
+
+
+def _log_if_wide(axis: "Axes", factor: float) -> None:
+    """Make y logarithmic where what is drawn is all positive and differs by more than a factor."""
+    low, high = axis.dataLim.intervaly
+    if 0 < factor * low < high:
+        axis.set_yscale("log")

@@ -1,0 +1,1 @@
+"""What a run minimises: the objective, its terms, and the adversary."""
