@@ -146,8 +146,7 @@ class QuantizerConfig:
 
     kind: Literal["vector"] = "vector"
     structure: Literal["residual", "product", "split"] = "residual"
-    """A level quantizes what the levels before it left over, its own part of the vector, or what the levels before it
-    left over of one of two parts."""
+    """A level quantizes what those before it left over, its own part, or what they left over of one of two parts."""
     split_at: PositiveInt | None = None
     """Where a split vector is cut: elements before it are part 0, the rest is part 1."""
     part_of_level: tuple[Literal[0, 1], ...] = ()
@@ -169,14 +168,11 @@ class QuantizerConfig:
     quantizer_dropout: Share = 0.5
     """Share of training items that use only a random number of levels."""
     vbr_slope: Weight = 0.0
-    """Levels that a frame does without for each dB that it is quieter than what was before, see
-    `codec.model.allocation`; 0 gives all frames all levels."""
+    """Levels that a frame saves for each dB that it is quieter than what was before (`codec.model.allocation`)."""
 
     def __post_init__(self) -> None:
         if self.vbr_slope and (self.update != "ema" or self.structure == "product"):
-            raise ValueError(
-                "vbr_slope needs update ema and a residual structure, whose levels have a codeword of zeros"
-            )
+            raise ValueError("vbr_slope needs update ema and residual levels, which have a codeword of zeros")
         if self.update == "simvq" and self.dead_threshold > 0:
             raise ValueError("simvq moves all codewords at once and can't replace one: set dead_threshold to 0")
         if self.structure != "split" and (self.split_at is not None or self.part_of_level):

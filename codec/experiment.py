@@ -10,7 +10,8 @@ from lightning_fabric import Fabric
 from codec.audio.manifest import list_items
 from codec.config import IdentityEncoderConfig
 from codec.errors import ConfigError
-from codec.model.codec import Codec, build_codec
+from codec.model.builder import build_codec
+from codec.model.codec import Codec
 from codec.recipe import DataConfig, GaussianConfig, LossConfig, PublishedLossConfig, Recipe
 from codec.study.judge import DistortionJudge
 from codec.study.published import PublishedObjective

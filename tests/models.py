@@ -13,7 +13,7 @@ from codec.config import (
     QuantizerConfig,
     UpsampleDecoderConfig,
 )
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.entropy_tables import TOTAL, EntropyTables
 from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks
 from codec.model.quantizer.initialization import Initialization

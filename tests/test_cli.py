@@ -25,7 +25,7 @@ from codec.inference.batching import compress_batch
 from codec.inference.compression import compress
 from codec.inference.modes import MODES
 from codec.inference.pretrained import load_codec, save_codec
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.digest import model_identity
 
 Main = Callable[[list[str]], None]

@@ -26,7 +26,8 @@ from codec.config import (
     UpsampleDecoderConfig,
 )
 from codec.errors import AudioError, BitstreamError, ConfigError
-from codec.model.codec import Codec, build_codec
+from codec.model.builder import build_codec
+from codec.model.codec import Codec
 
 
 @pytest.fixture(params=PARTS)

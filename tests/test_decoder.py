@@ -8,7 +8,7 @@ import torch
 from models import noise
 
 from codec.config import shipped
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.signal_model import SignalModel
 from codec.recipe import load_recipe

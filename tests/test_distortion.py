@@ -5,7 +5,7 @@ import torch
 from models import noise, seeded
 
 from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.study.distortion import exact_distortion, first_codewords, measure_distortion, scalar_codewords
 from codec.study.rate_distortion import lloyd_max
 

@@ -6,7 +6,7 @@ from einops import rearrange
 from models import make_codebooks, noise, seeded, tiny_config
 
 from codec.config import QuantizerConfig
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.quantizer.estimators import ESTIMATORS, rotation_trick, straight_through
 from codec.model.quantizer.initialization import Initialization
 from codec.model.quantizer.residual import ResidualQuantizer

@@ -101,7 +101,7 @@ def test_a_file_without_a_score_is_left_out_of_the_mean(codec, files, monkeypatc
 
 
 def test_health_is_that_of_all_codes(codec, files):
-    result = evaluate(codec, files, num_quantizers=[1], metrics=[], progress=False)
+    result = evaluate(codec, files, num_quantizers=[1], metrics=[], beam=1, progress=False)
     codes = [codec.encode(load_audio(path, RATE).transpose(0, 1)) for path in files]
     counts = torch.zeros(4, 16)
     for item in (item for batch in codes for item in batch):
@@ -156,7 +156,7 @@ def test_wrong_input_is_refused(codec, files, tmp_path):
 
 
 def test_a_score_by_band_is_that_of_the_decoded_file(codec, files):
-    (row,) = evaluate(codec, files[:1], num_quantizers=[2], metrics=[], progress=False).rows
+    (row,) = evaluate(codec, files[:1], num_quantizers=[2], metrics=[], beam=1, progress=False).rows
     audio = load_audio(files[0], RATE)
     decoded = codec.decode(codec.encode(audio)[:, :2], audio.shape[-1])
     expected = measure_bands(decoded[0].detach(), audio[0], RATE)
@@ -173,7 +173,9 @@ def test_the_rate_is_that_of_the_file_on_disk(files, tmp_path, with_tables, beam
     result = evaluate(codec, files, num_quantizers=[1, 4], metrics=[], beam=beam, progress=False)
     for row in result.rows:
         target = tmp_path / "a.codec"
-        compress_file(codec, Path(row["path"]), target, num_quantizers=row["num_quantizers"], overwrite=True)
+        searched = {} if beam is None else {"beam": beam}
+        levels = row["num_quantizers"]
+        compress_file(codec, Path(row["path"]), target, num_quantizers=levels, overwrite=True, **searched)
         assert row["num_bytes"] == target.stat().st_size
         assert row["bitrate"] == pytest.approx(8 * target.stat().st_size / sf.info(row["path"]).duration)
 

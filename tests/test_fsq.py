@@ -20,7 +20,7 @@ from codec.config import (
 from codec.errors import ConfigError
 from codec.inference.compression import compress, decompress
 from codec.inference.pretrained import load_codec, save_codec
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.digest import model_identity
 from codec.model.quantizer.fsq import FiniteScalarQuantizer
 from codec.model.quantizer.initialization import Initialization

@@ -7,7 +7,7 @@ from models import noise, tiny_codec
 
 from codec.errors import ConfigError
 from codec.experiment import build_objective
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.recipe import LossConfig, PublishedLossConfig
 from codec.study.published import published_loss
 from codec.train.data.segments import Batch

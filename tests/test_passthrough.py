@@ -21,7 +21,7 @@ from codec.errors import ConfigError
 from codec.inference.compression import compress, decompress
 from codec.inference.pretrained import load_codec, save_codec
 from codec.inference.streaming import StreamDecoder, StreamEncoder
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.passthrough import IdentityDecoder, IdentityEncoder
 from codec.model.quantizer.initialization import Initialization
 from codec.model.quantizer.search import nearest
@@ -153,7 +153,7 @@ def test_a_stream_in_blocks_is_the_whole(hop, size, quantizer):
 def test_codes_survive_a_bitstream(hop, num_samples, num_channels):
     codec = identity_codec(hop)
     audio = noise(1, num_channels, num_samples)
-    bitstream = Bitstream.from_bytes(compress(codec, audio).to_bytes())
+    bitstream = Bitstream.from_bytes(compress(codec, audio, beam=1).to_bytes())
     header = bitstream.header
     assert (header.hop_length, header.delay, header.num_samples, header.codebook_size) == (hop, 0, num_samples, 16)
     codes = torch.from_numpy(bitstream.codes)
@@ -167,7 +167,7 @@ def test_a_codec_without_a_parameter_makes_bitstreams_too(hop):
     codec = identity_codec(hop, update="ema")
     assert not list(codec.parameters())
     audio = noise(1, 1, 1000)
-    bitstream = Bitstream.from_bytes(compress(codec, audio).to_bytes())
+    bitstream = Bitstream.from_bytes(compress(codec, audio, beam=1).to_bytes())
     assert torch.equal(torch.from_numpy(bitstream.codes), codec.encode(audio))
     assert torch.equal(decompress(codec, bitstream), codec.decode(codec.encode(audio), 1000))
 

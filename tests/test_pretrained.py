@@ -11,7 +11,7 @@ from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, Identity
 from codec.errors import ModelError
 from codec.inference.fingerprint import save_fingerprint, take_fingerprint
 from codec.inference.pretrained import find_model, load_codec, save_codec
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.digest import inference_tensors, model_identity
 
 GRADIENT = QuantizerConfig(update="gradient", num_quantizers=2, codebook_size=8, codebook_dim=None)

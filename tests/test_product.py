@@ -10,7 +10,7 @@ from models import KINDS, assert_same_state, make_codebooks, noise, seeded, stat
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
 from codec.inference.pretrained import load_codec, save_codec
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.quantizer.estimators import rotation_trick, straight_through
 from codec.model.quantizer.initialization import Initialization
 from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer

@@ -9,13 +9,13 @@ import pytest
 from codec.cli.options import parse_training
 from codec.config import CodecConfig, from_dict
 from codec.inference.pretrained import save_codec
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TINY = {
     "latent_dim": 8,
-    "encoder": {"strides": [320], "channels": [8], "num_blocks": [1]},
+    "encoder": {"channels": 8, "num_blocks": 1},
     "quantizer": {"num_quantizers": 2, "codebook_size": 16, "codebook_dim": 4},
     "decoder": {"channels": 8, "num_blocks": 1},
 }

@@ -4,7 +4,7 @@ import pytest
 
 from codec.audio.manifest import list_items
 from codec.config import shipped
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.recipe import DataConfig, GaussianConfig, load_recipe
 from codec.train.data.segments import SHIPPED_CLIPS, data_root
 from codec.train.validation import Validator

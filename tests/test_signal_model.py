@@ -8,7 +8,7 @@ from models import noise, tiny_config
 
 from codec.config import BandsConfig
 from codec.errors import ConfigError
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.encoder import start_map
 from codec.model.signal_model import (
     SHAPE_EXPONENT,

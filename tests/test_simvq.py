@@ -10,7 +10,7 @@ from models import assert_same_state, noise, seeded, state_of, tiny_codec, tiny_
 from codec.config import CodecConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
 from codec.inference.pretrained import load_codec, save_codec
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.digest import model_identity
 from codec.model.quantizer.codebooks import SimVQCodebooks
 from codec.model.quantizer.initialization import Initialization

@@ -13,7 +13,7 @@ from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConf
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.inference.pretrained import save_codec
 from codec.inference.streaming import StreamDecoder, StreamEncoder
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 
 FRAME_BLOCKS = [1, 2, 3, 7]
 SAMPLE_BLOCKS = {
@@ -197,7 +197,7 @@ def test_a_decoder_without_context_keeps_its_batch_size_too():
 def test_a_rate_that_the_model_does_not_have():
     StreamEncoder(tiny_codec(), sample_rate=16_000)
     with pytest.raises(
-        AudioError, match=r"has 44100 Hz, the model 16000 Hz: resample its blocks with codec\.resampling"
+        AudioError, match=r"has 44100 Hz, the model 16000 Hz: resample its blocks with codec\.audio\.resampling"
     ):
         StreamEncoder(tiny_codec(), sample_rate=44_100)
 

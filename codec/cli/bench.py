@@ -141,7 +141,7 @@ def _model(options: BenchOptions) -> tuple["Codec", str]:
     """
     from codec.config import IdentityEncoderConfig
     from codec.inference.pretrained import load_codec
-    from codec.model.codec import build_codec
+    from codec.model.builder import build_codec
 
     if options.model is not None:
         return load_codec(options.model), options.model

@@ -15,7 +15,8 @@ from torch import Tensor
 from codec.config import CodecConfig, from_dict, shipped, to_dict
 from codec.errors import ConfigError, ModelError
 from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint
-from codec.model.codec import Codec, build_codec
+from codec.model.builder import build_codec
+from codec.model.codec import Codec
 from codec.model.digest import inference_tensors
 from codec.model.entropy_tables import EntropyTables
 

@@ -17,12 +17,6 @@ from torch import Tensor, nn
 
 from codec.config import (
     CodecConfig,
-    ConvEncoderConfig,
-    FSQConfig,
-    IdentityDecoderConfig,
-    IdentityEncoderConfig,
-    QuantizerConfig,
-    UpsampleDecoderConfig,
 )
 from codec.dsp.precision import full_precision
 from codec.errors import AudioError, BitstreamError, ConfigError
@@ -32,19 +26,7 @@ from codec.model.encoder import Encoder, EnvelopeEncoder
 from codec.model.entropy_tables import EntropyTables
 from codec.model.layers import Cache
 from codec.model.passthrough import IdentityDecoder, IdentityEncoder
-from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
-from codec.model.quantizer.estimators import ESTIMATORS
-from codec.model.quantizer.fsq import FiniteScalarQuantizer
 from codec.model.quantizer.quantizer import Quantizer, QuantizerOutput
-from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer, SplitQuantizer
-from codec.model.signal_model import SignalModel
-
-CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCodebooks]] = {
-    "ema": EMACodebooks,
-    "gradient": GradientCodebooks,
-    "simvq": SimVQCodebooks,
-}
-STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 
 
 class CodecOutput(NamedTuple):
@@ -276,92 +258,3 @@ def check_finite(audio: Tensor) -> None:
     """Raise AudioError if a sample is NaN or Inf; one pass, for a live stream asks often."""
     if audio.numel() and not all(math.isfinite(bound) for bound in torch.aminmax(audio)):
         raise AudioError("audio has NaN or Inf samples")
-
-
-def build_codec(config: CodecConfig) -> Codec:
-    """Build an untrained model; the only code that knows both configuration and modules."""
-    quantizer = config.quantizer
-    allocation = None
-    if isinstance(quantizer, QuantizerConfig) and quantizer.vbr_slope:
-        allocation = LevelAllocation(_signal_model(config), slope=quantizer.vbr_slope)
-    return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config, allocation)
-
-
-def _build_encoder(config: CodecConfig) -> EnvelopeEncoder | Encoder | IdentityEncoder:
-    encoder = config.encoder
-    if isinstance(encoder, IdentityEncoderConfig):
-        return IdentityEncoder(config.hop_length)
-    if isinstance(encoder, ConvEncoderConfig):
-        return Encoder(
-            strides=encoder.strides,
-            channels=encoder.channels,
-            num_blocks=encoder.num_blocks,
-            kernel_size=encoder.kernel_size,
-            expansion=encoder.expansion,
-            latent_dim=config.latent_dim,
-        )
-    return EnvelopeEncoder(
-        _signal_model(config),
-        channels=encoder.channels,
-        num_blocks=encoder.num_blocks,
-        kernel_size=encoder.kernel_size,
-        expansion=encoder.expansion,
-        latent_dim=config.latent_dim,
-    )
-
-
-def _build_quantizer(config: CodecConfig) -> Quantizer:
-    quantizer = config.quantizer
-    if isinstance(quantizer, FSQConfig):
-        return FiniteScalarQuantizer(quantizer.levels, latent_dim=config.latent_dim)
-    codebook_dim = quantizer.codebook_dim or config.latent_dim
-    zero = {"has_zero": True} if quantizer.vbr_slope else {}  # of EMA codebooks, the configuration saw to it
-    codebooks = CODEBOOKS[quantizer.update](
-        quantizer.num_quantizers,
-        quantizer.codebook_size,
-        codebook_dim // quantizer.num_quantizers if quantizer.structure == "product" else codebook_dim,
-        decay=quantizer.decay,
-        dead_threshold=quantizer.dead_threshold,
-        normalize=quantizer.normalize,
-        **zero,
-    )
-    if quantizer.structure == "split":
-        assert quantizer.split_at is not None  # the configuration saw to it
-        return SplitQuantizer(
-            codebooks,
-            latent_dim=config.latent_dim,
-            codebook_dim=quantizer.codebook_dim,
-            estimator=ESTIMATORS[quantizer.estimator],
-            split_at=quantizer.split_at,
-            part_of_level=quantizer.part_of_level,
-        )
-    return STRUCTURES[quantizer.structure](
-        codebooks,
-        latent_dim=config.latent_dim,
-        codebook_dim=quantizer.codebook_dim,
-        estimator=ESTIMATORS[quantizer.estimator],
-    )
-
-
-def _build_decoder(config: CodecConfig) -> HarmonicNoiseDecoder | UpsampleDecoder | IdentityDecoder:
-    decoder = config.decoder
-    if isinstance(decoder, IdentityDecoderConfig):
-        return IdentityDecoder(config.hop_length)
-    if isinstance(decoder, UpsampleDecoderConfig):
-        return UpsampleDecoder(latent_dim=config.latent_dim, strides=decoder.strides, channels=decoder.channels)
-    return HarmonicNoiseDecoder(
-        _signal_model(config),
-        latent_dim=config.latent_dim,
-        channels=decoder.channels,
-        num_blocks=decoder.num_blocks,
-        kernel_size=decoder.kernel_size,
-        expansion=decoder.expansion,
-    )
-
-
-def _signal_model(config: CodecConfig) -> SignalModel:
-    bands = config.bands
-    try:
-        return SignalModel(config.sample_rate, config.hop_length, bands.cutoff, bands.num_bands, bands.num_low_bands)
-    except ValueError as error:
-        raise ConfigError(f"codec.bands: {error}") from error

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ConfigError
-from codec.model.codec import build_codec
+from codec.model.builder import build_codec
 from codec.model.quantizer.residual import VectorQuantizer
 from codec.recipe import GaussianConfig, Recipe
 from codec.study.distortion import Distortion, exact_distortion, measure_distortion, measure_held_out
