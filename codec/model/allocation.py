@@ -64,7 +64,7 @@ class LevelAllocation(nn.Module):
         """
         with full_precision(audio.device), torch.no_grad():
             audio = with_left_context(self, audio.to(self.low_basis.dtype), self.hop_length, cache)
-            hops = audio.reshape(len(audio), -1, self.hop_length)
+            hops = audio.reshape(audio.shape[0], -1, self.hop_length)
             frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
             power = (frames @ self.low_basis).square() + (frames @ self.quadrature).square()
             loudness = DB * (power.mean(dim=-1) / 2 + FLOOR).log()

@@ -39,8 +39,9 @@ class OnnxCodec(Codec):
     ) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache.
 
-        A search that the graph does not hold is PyTorch's, encoder included: another beam, or one over fewer levels,
-        whose codes are not the first of more. Blocks of ten seconds take as long in both.
+        A search that the graph does not hold is PyTorch's, encoder included: another beam, or fewer levels where the
+        codes of fewer are not the first of more (with a beam, and with a variable bitrate). Blocks of ten seconds take
+        as long in both.
 
         Raises:
             AudioError: Not float32 on the CPU, or no whole frames.
@@ -52,7 +53,8 @@ class OnnxCodec(Codec):
                 f"not {audio.dtype} {list(audio.shape)} on {audio.device}"
             )
         levels = self.quantizer.num_quantizers if num_quantizers is None else num_quantizers
-        if beam != self._beam or (beam > 1 and levels < self.quantizer.num_quantizers):
+        is_prefix = beam == 1 and self.allocation is None
+        if beam != self._beam or (levels < self.quantizer.num_quantizers and not is_prefix):
             return super().encode_frames(audio, num_quantizers, cache, beam=beam)
         return self._encode(audio, cache)[:, :levels]
 

@@ -27,7 +27,8 @@ class QuantizerOutput(NamedTuple):
     quantized: Tensor
     """`[B, D, F]`: forward what the codes of the active levels decode to, backward what the estimator says."""
     codes: Tensor
-    """int64 `[B, K, F]`, of every level, active or not: the codes that `encode` gives."""
+    """int64 `[B, K, F]`, the codes that `encode` gives: of every level that an item leaves out too, but 0 where frames
+    have levels of their own."""
     commitment_loss: Tensor
     """Mean squared distance of each level's input to its codeword, which is held fixed; scalar."""
     codebook_loss: Tensor
@@ -170,6 +171,9 @@ class Quantizer(nn.Module):
             if self.has_codebook_loss:
                 codebook_loss = self._mean(result.codebook.view(batch, num_frames), num_active, mask)
         codes = rearrange(result.codes, "k (b f) -> b k f", b=batch)
+        if num_active is not None and num_active.ndim == 2:
+            levels = torch.arange(self.num_quantizers, device=codes.device)[:, None]
+            codes = torch.where(levels < num_active[:, None], codes, 0)
         return QuantizerOutput(self.project_out(quantized), codes, commitment_loss, codebook_loss, result.statistics)
 
     def _mean(self, distance: Tensor, num_active: Tensor | None, mask: Tensor | None) -> Tensor:
