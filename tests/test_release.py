@@ -195,7 +195,7 @@ def test_figures_of_anything_else_are_refused(run, data, tmp_path, text, reason)
 
 def test_the_header_comment_of_a_recipe():
     comment = header_comment(find_recipe("speech_16khz"))
-    assert comment.startswith("Speech at 16 kHz")
+    assert comment.startswith("16 kHz speech, the model that ships")
     assert "codec-train speech_16khz" in comment and "#" not in comment and "[codec]" not in comment
 
 
