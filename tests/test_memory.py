@@ -19,8 +19,8 @@ def test_memory_of_files_of_growing_length():
     for row in rows:
         assert 50e6 < row.loaded_bytes <= row.peak_bytes < 5e9  # Python and torch alone take more than 50 MB
         assert row.encode_times_real_time > 0 < row.decode_times_real_time
-    # Until its blocks are the longest that there are, a longer file takes more: a block of ten seconds is 8000 frames of
-    # this model, and the search keeps eight paths of each. Measured: 92 to 104 MB, and 103 to 122 MB for 180 s.
+    # Until its blocks are the longest that there are, a longer file takes more: a block of ten seconds is 8000 frames
+    # of this model, and the search keeps eight paths of each. Measured: 92 to 104 MB, and 103 to 122 MB for 180 s.
     assert rows[1].peak_bytes - rows[1].loaded_bytes < 150e6
     assert rows[2].peak_bytes - rows[1].peak_bytes < 50e6
 

@@ -1,6 +1,6 @@
 """What the model that ships must do with speech: floors of quality, and laws of level and offset.
 
-The voices of data/clips are synthetic, unlike any that it was trained on; the digital silence between their words is what
+The voices of data/clips are synthetic, unlike any that it was trained on; digital silence between their words is what
 makes the mel distance large.
 """
 
