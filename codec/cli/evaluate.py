@@ -24,8 +24,10 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.output is not None:
         check_outputs([options.output], options.overwrite)
     from codec.eval.evaluate import evaluate as judge
+    from codec.eval.processes import check_jobs
     from codec.eval.report import format_evaluation
 
+    check_jobs(options.jobs)
     paths = _eval_paths(options)
     original = load_original(options)
     codec = in_mode(original, options.mode)

@@ -20,6 +20,12 @@ from codec.onnx.engine import OnnxCodec
 _judge: FileJudge | None = None  # of a worker process, which gets it once, not with every file
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise ConfigError unless `jobs` is a number of processes."""
+    if jobs < 0:
+        raise ConfigError(f"jobs is {jobs}, but must be at least 0")
+
+
 def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[FileResult]:
     """Judge files, in their order.
 
@@ -33,8 +39,7 @@ def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[
             negative.
         CodecError: As for `FileJudge`.
     """
-    if jobs < 0:
-        raise ConfigError(f"jobs is {jobs}, but must be at least 0")
+    check_jobs(jobs)
     jobs = min(jobs or num_processors(), len(paths))
     if jobs <= 1:
         yield from map(judge, paths)
