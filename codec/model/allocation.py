@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from codec.dsp.precision import full_precision
-from codec.model.analysis import without_mean
+from codec.model.analysis import transform_low_band, without_mean
 from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import FLOOR, SignalModel
 
@@ -64,10 +64,8 @@ class LevelAllocation(nn.Module):
         """
         with full_precision(audio.device), torch.no_grad():
             audio = with_left_context(self, audio.to(self.low_basis.dtype), self.hop_length, cache)
-            hops = audio.reshape(audio.shape[0], -1, self.hop_length)
-            frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
-            power = (frames @ self.low_basis).square() + (frames @ self.quadrature).square()
-            loudness = DB * (power.mean(dim=-1) / 2 + FLOOR).log()
+            _, power = transform_low_band(audio, self.low_basis, self.quadrature)
+            loudness = DB * (power.mean(dim=-1) + FLOOR).log()
             below = self.loudest(loudness[:, None], cache)[:, 0] - MARGIN - loudness
             most = num_quantizers[:, None]
             levels = (most - self.slope * below.clamp_min(0)).round().long()

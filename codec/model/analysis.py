@@ -55,10 +55,7 @@ class SignalAnalysis(nn.Module):
         """Map audio `[B, 1, F * hop_length]` to features `[B, num_low + num_levels, F]`, float32."""
         with full_precision(audio.device):
             audio = with_left_context(self, audio.to(self.low_basis.dtype), self.model.hop_length, cache)
-            hops = audio.reshape(audio.shape[0], -1, self.model.hop_length)
-            frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
-            coefficients = frames @ self.low_basis
-            power = (coefficients.square() + (frames @ self.quadrature).square()) / 2
+            coefficients, power = transform_low_band(audio, self.low_basis, self.quadrature)
             low_levels = (power @ self.low_bands + FLOOR).log()
             high_levels = (self._high_power(audio) + FLOOR).log()
             coefficients = coefficients / low_amplitudes(low_levels, self.low_interpolation)
@@ -73,6 +70,20 @@ class SignalAnalysis(nn.Module):
         real, imag = (windows @ self.window_bins).chunk(2, dim=-1)
         power = (real.square() + imag.square()) @ self.high_bands
         return power.reshape(audio.shape[0], -1, SUBFRAMES * self.model.num_bands)
+
+
+def transform_low_band(audio: Tensor, basis: Tensor, quadrature: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients of the lapped transform and their power, which does not depend on phase, both `[B, F, num_low]`.
+
+    Args:
+        audio: With the hop before it, `[B, 1, (F + 1) * hop_length]`.
+        basis: Of the transform in cosines, `[2 * hop_length, num_low]`.
+        quadrature: Of its twin in sines, likewise.
+    """
+    hops = audio.reshape(audio.shape[0], -1, basis.shape[0] // 2)
+    frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
+    coefficients = frames @ basis
+    return coefficients, (coefficients.square() + (frames @ quadrature).square()) / 2
 
 
 def without_mean(basis: Tensor) -> Tensor:
