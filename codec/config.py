@@ -194,15 +194,15 @@ class QuantizerConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FSQConfig:
-    """Finite scalar quantizer: a few projected values, each rounded to a few levels; one code a vector."""
+    """Finite scalar quantizer: a few projected values, each rounded to a few steps; one code a vector."""
 
     kind: Literal["fsq"] = "fsq"
-    levels: tuple[Annotated[int, Field(ge=2)], ...] = (4, 4, 4, 4, 4)
-    """Steps of each value; their product is the codebook size."""
+    steps: tuple[Annotated[int, Field(ge=2)], ...] = (4, 4, 4, 4, 4)
+    """Number of steps of each value; their product is the codebook size."""
 
     def __post_init__(self) -> None:
         if not 2 <= self.codebook_size <= 65536:
-            raise ValueError(f"levels make {self.codebook_size} codes: 2 to 65536 are possible")
+            raise ValueError(f"steps make {self.codebook_size} codes: 2 to 65536 are possible")
 
     @property
     def num_quantizers(self) -> int:
@@ -212,7 +212,7 @@ class FSQConfig:
     @property
     def codebook_size(self) -> int:
         """Codes N."""
-        return math.prod(self.levels)
+        return math.prod(self.steps)
 
     @property
     def quantizer_dropout(self) -> float:

@@ -125,7 +125,7 @@ class OptimizerConfig:
     warmup_steps: Count = 200
     max_grad_norm: PositiveFloat = 1.0
     ema_decay: Decay = 0.998
-    """Of the averaged weights that validation and the saved model use."""
+    """Of the EMA weights that validation and the saved model use."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -9,11 +9,11 @@ from codec.recipe import Recipe
 from codec.train.engine import build_fabric
 from codec.train.losses.adversarial import (
     adversarial_loss,
-    at_level_one,
+    at_unit_rms,
     discriminator_loss,
     feature_matching_loss,
 )
-from codec.train.losses.discriminators import Opinion
+from codec.train.losses.discriminators import DiscriminatorOutput
 from codec.train.optimizer import learning_rate
 
 
@@ -27,7 +27,7 @@ def clips(tmp_path_factory):
 
 
 def opinion(scores, *features):
-    return Opinion(torch.tensor(scores), [torch.tensor(each) for each in features])
+    return DiscriminatorOutput(torch.tensor(scores), [torch.tensor(each) for each in features])
 
 
 def test_least_squares_by_hand():
@@ -44,12 +44,12 @@ def test_feature_matching_by_hand():
 
 def test_the_level_of_an_item_does_not_matter():
     target = torch.randn(1, 1, 1000)
-    loud = at_level_one(target * 0.9, target)
-    quiet = at_level_one(target * 0.009, target * 0.01)
+    loud = at_unit_rms(target * 0.9, target)
+    quiet = at_unit_rms(target * 0.009, target * 0.01)
     assert float(loud[1].square().mean()) == pytest.approx(1, rel=1e-4)
     for one, other in zip(loud, quiet, strict=True):
         assert torch.allclose(one, other, rtol=1e-2, atol=1e-2)
-    silent = at_level_one(torch.zeros(1, 1, 10), torch.zeros(1, 1, 10))
+    silent = at_unit_rms(torch.zeros(1, 1, 10), torch.zeros(1, 1, 10))
     assert all(each.isfinite().all() for each in silent)
 
 

@@ -118,7 +118,7 @@ def test_the_codeword_of_zeros_stays_zero_and_is_never_dead():
     for level in range(3):
         codebooks.initialize(level, vectors, initialization=Initialization(iterations=3), generator=seeded(level))
     codebooks.counts[:, 0] = 0.0
-    assert codebooks.dead()[:, 0].tolist() == [True, False, False]
+    assert codebooks.dead_codewords()[:, 0].tolist() == [True, False, False]
     assert codebooks.table[0, 0].any()
     assert not codebooks.table[1:, 0].any() and codebooks.table[1:, 1:].any(dim=-1).all()
     codebooks.table[:, 0] = 1.0

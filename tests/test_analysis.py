@@ -6,7 +6,7 @@ import pytest
 import torch
 from models import noise
 
-from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, SignalAnalysis
+from codec.model.analysis import LOG_POWER_MEAN, LOG_POWER_SCALE, SignalAnalysis
 from codec.model.signal_model import SignalModel
 
 MODEL = SignalModel(16_000, 320, 1000.0, 20, 5)
@@ -21,7 +21,7 @@ def analysis():
 
 def split(features):
     """Coefficients `[B, 40, F]` and levels `[B, 85, F]`, natural logarithms."""
-    return features[:, :40], features[:, 40:] * LEVEL_SCALE + LEVEL_MEAN
+    return features[:, :40], features[:, 40:] * LOG_POWER_SCALE + LOG_POWER_MEAN
 
 
 def tone(hertz, num_frames=200):

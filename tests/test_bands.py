@@ -27,7 +27,7 @@ def test_one_band_that_is_too_quiet_or_loud(band, gain_db):
     gains = [gain_db if number == band else 0 for number in range(9)]
     result = measure_bands(chord(gains), chord(), RATE)
     assert result.energy == pytest.approx(gains, abs=1e-6)
-    assert result.level_error == pytest.approx(np.abs(gains), abs=1e-6)
+    assert result.power_error == pytest.approx(np.abs(gains), abs=1e-6)
     expected = -20 * math.log10(abs(1 - 10 ** (gain_db / 20)))
     assert result.snr[band] == pytest.approx(expected, abs=1e-6)
     level_db = 10 * math.log10(0.1**2 / 2)
@@ -42,7 +42,7 @@ def test_a_codec_that_is_silent_above_2_khz():
     assert result.energy[:5] == pytest.approx([0] * 5, abs=1e-6) and max(result.energy[5:]) < -80
     assert result.snr[5:] == pytest.approx([0] * 4, abs=1e-6)
     level_db = 10 * math.log10(0.1**2 / 2)
-    assert result.level_error[5:] == pytest.approx([level_db - FLOOR_DB] * 4, abs=1e-6)
+    assert result.power_error[5:] == pytest.approx([level_db - FLOOR_DB] * 4, abs=1e-6)
 
 
 @pytest.mark.parametrize(("below_db", "expected"), [(39, 6.0), (41, 0.0)])
@@ -52,7 +52,7 @@ def test_frames_far_below_the_loudest_do_not_count(below_db, expected):
     target, audio = tone(1250), tone(1250)
     target[RATE // 2 :] *= quiet
     audio[RATE // 2 :] *= quiet * 10 ** (12 / 20)
-    assert measure_bands(audio, target, RATE).level_error[3] == pytest.approx(expected, abs=0.15)
+    assert measure_bands(audio, target, RATE).power_error[3] == pytest.approx(expected, abs=0.15)
 
 
 def test_a_band_that_is_not_in_the_original_has_no_value():
@@ -81,11 +81,11 @@ def test_a_constant_is_in_the_lowest_band_only():
 
 
 def test_the_level_is_the_mean_square():
-    """Silence for noise: the level error is the noise's level above the floor, by the share of each band."""
+    """Silence for noise: the power error is the noise's level above the floor, by the share of each band."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(8 * RATE)
     result = measure_bands(np.zeros(8 * RATE), noise, RATE)
     widths = np.diff(band_edges(RATE)) / 8000
-    assert result.level_error == pytest.approx(10 * np.log10(0.01 * widths) - FLOOR_DB, abs=1.5)
+    assert result.power_error == pytest.approx(10 * np.log10(0.01 * widths) - FLOOR_DB, abs=1.5)
 
 
 @pytest.mark.parametrize(
@@ -132,4 +132,4 @@ def test_a_frequency_on_an_edge_is_of_the_band_above():
     result = measure_bands(np.zeros(RATE), tone(1000), RATE)
     level_db = 10 * math.log10(0.1**2 / 2)
     expected = [level_db + 10 * math.log10(share) - FLOOR_DB for share in (1 / 6, 5 / 6)]
-    assert result.level_error[2:4] == pytest.approx(expected, abs=0.01)
+    assert result.power_error[2:4] == pytest.approx(expected, abs=0.01)

@@ -116,11 +116,11 @@ def test_of_equal_paths_the_first_wins(groups):
 @pytest.mark.parametrize("num_kept", [1, 5, 64])
 def test_an_extension_is_a_stable_sort_of_all(num_vectors, size, num_kept):
     """Small integers of one dimension: many are equal, the best of a column too, and all errors are exact."""
-    rest = torch.randint(-60, 61, (num_vectors, 3, 1), generator=seeded(0)).float()
+    residual = torch.randint(-60, 61, (num_vectors, 3, 1), generator=seeded(0)).float()
     codebook = torch.randint(-60, 61, (size, 1), generator=seeded(1)).float()
-    scores = (rest - codebook.T).square().flatten(1)
+    scores = (residual - codebook.T).square().flatten(1)
     order = scores.sort(dim=1, stable=True).indices[:, :num_kept]
-    found = extend(rest, rest.flatten(0, 1), codebook, codebook.square().sum(-1), num_kept)
+    found = extend(residual, residual.flatten(0, 1), codebook, codebook.square().sum(-1), num_kept)
     assert torch.equal(found.paths * size + found.indices, order)
 
 
@@ -185,7 +185,7 @@ def test_the_search_is_over_the_levels_asked_for():
 @pytest.mark.parametrize(
     "config",
     [
-        FSQConfig(levels=(5, 4, 3)),
+        FSQConfig(steps=(5, 4, 3)),
         QuantizerConfig(structure="product", num_quantizers=4, codebook_size=16),
         QuantizerConfig(num_quantizers=1, codebook_size=64),
     ],
@@ -258,8 +258,8 @@ def test_a_stream_goes_on_with_its_beam():
     state = encoder.state()
     restored = StreamEncoder.restore(codec, state)
     assert restored.beam == 8
-    rest = audio[..., 10 * HOP + 3 :]
-    assert torch.equal(restored.push(rest), encoder.push(rest))
+    residual = audio[..., 10 * HOP + 3 :]
+    assert torch.equal(restored.push(residual), encoder.push(residual))
     for wrong in (0, 65):
         with pytest.raises(ConfigError, match=rf"'beam' is {wrong}, not in 1 \.\. 64"):
             StreamEncoder.restore(codec, state | {"beam": torch.tensor(wrong)})

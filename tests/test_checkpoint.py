@@ -28,8 +28,8 @@ class Run:
 
     def __init__(self, decoder="harmonic_noise", seed=0, **changes):
         self.model = copy.deepcopy(new_codec(decoder, seed=seed, **changes)).requires_grad_(True)
-        self.averaged = copy.deepcopy(new_codec(decoder, seed=seed + 100, **changes))
-        self.averaged.load_state_dict(self.model.state_dict() | dict(self.averaged.named_parameters()))
+        self.ema = copy.deepcopy(new_codec(decoder, seed=seed + 100, **changes))
+        self.ema.load_state_dict(self.model.state_dict() | dict(self.ema.named_parameters()))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.1)
         self.step = 0
 
@@ -40,17 +40,17 @@ class Run:
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
-            for mine, theirs in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
+            for mine, theirs in zip(self.ema.parameters(), self.model.parameters(), strict=True):
                 mine.lerp_(theirs, 0.5)
-            for codec in (self.model, self.averaged):
+            for codec in (self.model, self.ema):
                 codec.quantizer.codebooks.counts += 1
 
     def save(self, run_dir, best=False):
-        parts = {"averaged": self.averaged, "trained": {"model": Trained(self.model, self.optimizer)}}
+        parts = {"ema": self.ema, "trained": {"model": Trained(self.model, self.optimizer)}}
         return save_checkpoint(run_dir, step=self.step, counters={"score": 0.5, "seen": None}, best=best, **parts)
 
     def load(self, run_dir):
-        parts = {"averaged": self.averaged, "trained": {"model": Trained(self.model, self.optimizer)}}
+        parts = {"ema": self.ema, "trained": {"model": Trained(self.model, self.optimizer)}}
         return load_checkpoint(run_dir, counters=["score", "seen"], **parts)
 
     def state(self):
@@ -59,7 +59,7 @@ class Run:
             for number, state in self.optimizer.state_dict()["state"].items()
             for key, value in state.items()
         }
-        models = {"model": self.model, "averaged": self.averaged}
+        models = {"model": self.model, "ema": self.ema}
         return moments | {
             f"{role}.{name}": tensor.clone()
             for role, model in models.items()
@@ -112,7 +112,7 @@ def test_a_checkpoint_loads_as_the_averaged_model(tmp_path):
     for name in (folder, tmp_path):
         loaded = load_codec(name)
         for key, parameter in loaded.named_parameters():
-            assert torch.equal(parameter, dict(run.averaged.named_parameters())[key]), key
+            assert torch.equal(parameter, dict(run.ema.named_parameters())[key]), key
         assert torch.equal(loaded.quantizer.codebooks.table, run.model.quantizer.codebooks.table)
 
 

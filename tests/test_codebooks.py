@@ -206,7 +206,7 @@ def test_a_revived_codeword_is_a_valid_vector_with_an_average_count(kind):
     assert revived[0].tolist() == 4 * [False] + 12 * [True]
     rows = [vectors[:50].tolist().index(codeword) for codeword in codebooks.table[0, 4:].tolist()]
     assert len(set(rows)) == 12
-    assert not codebooks.dead()[0, 4:].any()
+    assert not codebooks.dead_codewords()[0, 4:].any()
     torch.testing.assert_close(codebooks.counts[0, 4:], codebooks.counts[0, 4].expand(12))
     if kind == "ema":  # else the next update would pull the codeword back to where it came from
         torch.testing.assert_close(codebooks.sums[0, 4:], codebooks.table[0, 4:] * codebooks.counts[0, 4:, None])
@@ -242,7 +242,7 @@ def test_the_threshold_is_relative_to_uniform_use(scale):
     """Mean use is 2, so that half of uniform use is 1."""
     codebooks = make_codebooks(num_quantizers=2, codebook_size=4, dead_threshold=0.5)
     codebooks.counts.copy_(scale * torch.tensor([[0.0, 0.9, 1.1, 6.0], [2.0, 2.0, 2.0, 2.0]]))
-    assert codebooks.dead().tolist() == [[True, True, False, False], 4 * [False]]
+    assert codebooks.dead_codewords().tolist() == [[True, True, False, False], 4 * [False]]
 
 
 def test_the_same_codewords_are_dead_whatever_the_batch_size():
@@ -252,7 +252,7 @@ def test_the_same_codewords_are_dead_whatever_the_batch_size():
         for step in range(60):
             codebooks.update(statistics_of(codebooks, noise(100, 3, seed=step).repeat(repeats, 1)), partial(seeded, 0))
         codebooks.dead_threshold = 0.9
-        dead.append(codebooks.dead())
+        dead.append(codebooks.dead_codewords())
     assert torch.equal(*dead)
     assert (codebooks.counts[dead[1]] > 1.0).any()
 

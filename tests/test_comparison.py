@@ -18,9 +18,7 @@ def runs(tmp_path_factory):
     """Two short runs of 16 dimensions and one of a single dimension."""
     folder = tmp_path_factory.mktemp("runs")
     train(short_recipe("gaussian_vq_ema", "--codec.quantizer.decay", "0.98", "--train.epochs", "5"), folder / "a/ema")
-    train(
-        short_recipe("bottlenecks/fsq", "--codec.quantizer.levels", "8", "8", "--train.epochs", "2"), folder / "b/fsq"
-    )
+    train(short_recipe("bottlenecks/fsq", "--codec.quantizer.steps", "8", "8", "--train.epochs", "2"), folder / "b/fsq")
     words = ["--codec.latent-dim", "1", "--codec.quantizer.codebook-size", "4", "--train.epochs", "1"]
     train(short_recipe("bottlenecks/scalar_ema", *words), folder / "scalar")
     return folder

@@ -69,7 +69,7 @@ def test_the_optimal_quantizer_is_recognised():
         vector_codec(1, normalize=True),
         vector_codec(1, codebook_dim=1),
         vector_codec(1, structure="product"),
-        vector_codec(1, FSQConfig(levels=(4,))),
+        vector_codec(1, FSQConfig(steps=(4,))),
     ],
 )
 def test_other_codecs_have_no_closed_form(codec):
@@ -79,5 +79,5 @@ def test_other_codecs_have_no_closed_form(codec):
 def test_first_codewords_are_what_codes_decode_to():
     codec = vector_codec(3, num_quantizers=2)
     assert torch.equal(first_codewords(codec), codec.quantizer.codebooks.table[0])
-    grid = first_codewords(vector_codec(2, FSQConfig(levels=(2, 2))))
+    grid = first_codewords(vector_codec(2, FSQConfig(steps=(2, 2))))
     assert sorted(grid.tolist()) == [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]

@@ -45,7 +45,7 @@ def test_frozen_parts_keep_still_and_the_decoder_learns(clips, tmp_path, model):
     before = copy_of(trainer.learner.codec)
     trainer.fit()
     decoder = {name for name in before if name.startswith("decoder.")}
-    assert moved(trainer.learner.codec, before) == moved(trainer.learner.averaged, before) == decoder
+    assert moved(trainer.learner.codec, before) == moved(trainer.learner.ema, before) == decoder
     assert not any("loss/commitment" in line or "loss/codebook" in line for line in history(tmp_path))
     assert "perplexity/level_1" in history(tmp_path)[0]
 
@@ -82,7 +82,7 @@ def test_a_frozen_run_resumes_bit_for_bit(clips, tmp_path, model):
     resumed = resume(part.recipe, tmp_path / "part")
     resumed.fit()
     assert not moved(resumed.learner.codec, copy_of(whole.learner.codec))
-    assert not moved(resumed.learner.averaged, copy_of(whole.learner.averaged))
+    assert not moved(resumed.learner.ema, copy_of(whole.learner.ema))
 
 
 def test_there_must_be_something_to_keep(clips, tmp_path):

@@ -31,7 +31,7 @@ RUNS = {  # name: words, and the distortion that it reached when this was writte
     "bottlenecks/simvq": (FAST, 0.7132),
     "bottlenecks/straight_through": (FAST + WIDE, 0.6940),
     "bottlenecks/rotation": (FAST + WIDE, 0.7021),
-    "bottlenecks/fsq": ([*FAST, "--codec.quantizer.levels", "4", "4", "4"], 0.8387),
+    "bottlenecks/fsq": ([*FAST, "--codec.quantizer.steps", "4", "4", "4"], 0.8387),
 }
 
 
@@ -174,7 +174,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_bit_for_bit(name, tmp_path, monke
     resumed.fit()
     for key, tensor in expected.learner.codec.state_dict().items():
         assert torch.equal(resumed.learner.codec.state_dict()[key], tensor), key
-        assert torch.equal(resumed.learner.averaged.state_dict()[key], expected.learner.averaged.state_dict()[key]), key
+        assert torch.equal(resumed.learner.ema.state_dict()[key], expected.learner.ema.state_dict()[key]), key
     results = [results_of(folder) for folder in (whole, part)]
     for result in results:
         del result["seconds"]

@@ -243,11 +243,11 @@ def test_every_level_starts_from_what_the_scaled_levels_before_it_leave_over(kin
     quantizer = make_quantizer(kind, latent_dim=6, num_quantizers=3)
     latents = noise(3, 6, 40)
     quantizer.initialize(latents, initialization=Initialization("data", scale=0.5), generator=seeded(0))
-    rest = rearrange(latents, "b d f -> (b f) d")
+    residual = rearrange(latents, "b d f -> (b f) d")
     table = quantizer.codebooks.table.detach()
     for level in range(3):
-        assert len(set(rows_of(table[level], 0.5 * rest))) == 16
-        rest = rest - table[level, nearest(rest, table[level])]
+        assert len(set(rows_of(table[level], 0.5 * residual))) == 16
+        residual = residual - table[level, nearest(residual, table[level])]
     assert torch.equal(quantizer.codebooks.counts, torch.ones(3, 16))
 
 
@@ -286,7 +286,7 @@ def test_codewords_start_with_the_count_that_a_step_gives_them(method, kind, use
     assert torch.equal(found.table, expected.table)
     torch.testing.assert_close(found.counts, uses * expected.counts)
     torch.testing.assert_close(found.counts.mean(-1), torch.full((4,), uses))
-    assert torch.equal(found.dead(), expected.dead())
+    assert torch.equal(found.dead_codewords(), expected.dead_codewords())
     if kind == "ema":
         torch.testing.assert_close(found.sums, found.counts[..., None] * found.table)
 

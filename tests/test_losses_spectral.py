@@ -10,7 +10,7 @@ from codec.errors import ConfigError, ModelError
 from codec.train.losses.spectral import (
     LOUDNESS,
     SILENCE_POWER,
-    LevelComparison,
+    BandComparison,
     MelDistance,
     to_one_loudness,
     waveform_loss,
@@ -245,7 +245,7 @@ def test_no_gradient_reaches_the_target(mel):
 def test_noisier_is_worse(mel):
     target, disturbance = noise(1, 1, 4000), noise(1, 1, 4000, seed=1)
     noisy = [target + share * disturbance for share in (0.1, 0.3, 1)]
-    for loss in (mel, waveform_loss, lambda a, t: level_error(a, t, RATE)):
+    for loss in (mel, waveform_loss, lambda a, t: power_error(a, t, RATE)):
         values = [loss(audio, target) for audio in noisy]
         assert values[0] < values[1] < values[2]
 
@@ -263,11 +263,11 @@ def test_resolutions_are_checked(fft_sizes, num_mels, words):
         MelDistance(RATE, fft_sizes, num_mels)
 
 
-# --- level error ---
+# --- power error ---
 
 
-def level_error(audio, target, sample_rate):
-    return LevelComparison(sample_rate)(audio, target).error_db
+def power_error(audio, target, sample_rate):
+    return BandComparison(sample_rate)(audio, target).error_db
 
 
 def test_energy_of_one_band_that_is_six_decibels_down():
@@ -276,11 +276,11 @@ def test_energy_of_one_band_that_is_six_decibels_down():
     frequency = torch.fft.rfftfreq(2 * RATE, 1 / RATE)
     spectrum[..., (frequency >= 2000) & (frequency < 3000)] /= 2
     audio = torch.fft.irfft(spectrum).requires_grad_()
-    energy = LevelComparison(RATE)(audio, target).energy
+    energy = BandComparison(RATE)(audio, target).energy
     assert energy.item() == pytest.approx(math.log(4) / 9, rel=0.05)
     energy.backward()
     assert audio.grad.isfinite().all() and audio.grad.any()
-    assert LevelComparison(RATE)(target, target).energy == 0
+    assert BandComparison(RATE)(target, target).energy == 0
 
 
 @pytest.mark.parametrize("scale", [0.1, 1e-3])
@@ -292,18 +292,18 @@ def test_level_error_of_one_band_that_is_six_decibels_down(scale):
     spectrum[..., (frequency >= 2000) & (frequency < 3000)] /= 2
     audio = torch.fft.irfft(spectrum, 64_000)
     # At the edges of the band the window of 64 ms sees a little of both sides.
-    assert level_error(audio, target, RATE).item() == pytest.approx(20 * math.log10(2) / 9, rel=0.05)
+    assert power_error(audio, target, RATE).item() == pytest.approx(20 * math.log10(2) / 9, rel=0.05)
 
 
 def test_level_error_of_equal_silent_and_halved_audio():
     target = noise(2, 1, 8000)
-    assert level_error(target, target, RATE) == 0
-    assert level_error(target / 2, target, RATE).item() == pytest.approx(20 * math.log10(2), rel=1e-2)
-    assert level_error(torch.zeros_like(target), torch.zeros_like(target), RATE) == 0
-    assert level_error(torch.zeros_like(target), target, RATE) > 20
-    assert not level_error(target.clone().requires_grad_(), target, RATE).requires_grad
+    assert power_error(target, target, RATE) == 0
+    assert power_error(target / 2, target, RATE).item() == pytest.approx(20 * math.log10(2), rel=1e-2)
+    assert power_error(torch.zeros_like(target), torch.zeros_like(target), RATE) == 0
+    assert power_error(torch.zeros_like(target), target, RATE) > 20
+    assert not power_error(target.clone().requires_grad_(), target, RATE).requires_grad
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16_000, 24_000, 48_000])
 def test_level_error_fits_every_rate(sample_rate):
-    assert level_error(noise(1, 1, 9000), noise(1, 1, 9000, seed=1), sample_rate).isfinite()
+    assert power_error(noise(1, 1, 9000), noise(1, 1, 9000, seed=1), sample_rate).isfinite()

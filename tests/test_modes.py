@@ -82,7 +82,7 @@ def test_a_stream_in_bfloat16_is_the_whole_in_bfloat16(mode):
 OTHERS = {
     "conv_encoder": {"encoder": CONV_ENCODER},
     "identity_decoder": {"latent_dim": HOP, "encoder": CONV_ENCODER, "decoder": IdentityDecoderConfig()},
-    "fsq": {"quantizer": FSQConfig(levels=(5, 4, 3))},
+    "fsq": {"quantizer": FSQConfig(steps=(5, 4, 3))},
     "identity": {"latent_dim": HOP, "encoder": IdentityEncoderConfig()},
 }
 

@@ -40,8 +40,8 @@ def test_a_term_of_weight_zero_is_not_computed():
 def test_every_term_by_name():
     codec, audio = tiny_codec(), noise(2, 1, 4000)
     terms = build_objective(LossConfig(reconstruction=1.0), codec, CPU)(codec(audio), batch_of(audio))
-    assert list(terms) == ["reconstruction", "waveform", "mel", "commitment", "level_error_db"]  # EMA: no codebook loss
-    assert terms["level_error_db"].weight == 0  # logged only
+    assert list(terms) == ["reconstruction", "waveform", "mel", "commitment", "power_error_db"]  # EMA: no codebook loss
+    assert terms["power_error_db"].weight == 0  # logged only
 
 
 def test_reconstruction_is_the_mean_squared_error_of_what_is_real():

@@ -147,7 +147,7 @@ def test_equal_codes():
 
 
 def test_the_edge_of_a_cell_is_a_tie():
-    codec = tiny_codec(quantizer=FSQConfig(levels=(4, 3)))
+    codec = tiny_codec(quantizer=FSQConfig(steps=(4, 3)))
     codec.quantizer.project_in.weight.zero_()  # value zero: between the second and the third of four cells
     audio = noise(1, 1, 5 * HOP)
     codes = codec.encode_frames(audio)

@@ -36,7 +36,7 @@ MODELS = {
     "simvq": ("harmonic_noise", vectors(update="simvq", dead_threshold=0)),
     "product": ("harmonic_noise", vectors(structure="product")),
     "product_normalize": ("harmonic_noise", vectors(structure="product", normalize=True)),
-    "fsq": ("harmonic_noise", {"quantizer": FSQConfig(levels=(5, 4, 3))}),
+    "fsq": ("harmonic_noise", {"quantizer": FSQConfig(steps=(5, 4, 3))}),
 }
 ENGINES = {}
 

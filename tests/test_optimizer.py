@@ -68,22 +68,22 @@ def test_optimizer_takes_its_numbers_from_the_config():
 
 def test_average_is_the_recursion():
     """a <- d a + (1 - d) w with d = min(decay, (1 + n) / (10 + n))."""
-    model, averaged = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
-    nn.init.constant_(averaged.weight, 5.0)
-    expected = averaged.weight.detach().clone().double()
+    model, ema = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    nn.init.constant_(ema.weight, 5.0)
+    expected = ema.weight.detach().clone().double()
     for update in range(30):
         weight = torch.arange(3.0) + update
         with torch.no_grad():
             model.weight.copy_(weight)
             model.running_mean.fill_(update)
             model.num_batches_tracked.fill_(update)
-        average_weights([*averaged.parameters()], [*model.parameters()], torch.tensor(average_share(0.7, update)))
-        catch_up(averaged, model, decay=0.7)
+        average_weights([*ema.parameters()], [*model.parameters()], torch.tensor(average_share(0.7, update)))
+        catch_up(ema, model, decay=0.7)
         decay = min(0.7, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * weight
-        assert averaged.weight.detach().double() == pytest.approx(expected, rel=1e-5)
-        assert torch.equal(averaged.running_mean, model.running_mean)
-        assert averaged.num_batches_tracked == update
+        assert ema.weight.detach().double() == pytest.approx(expected, rel=1e-5)
+        assert torch.equal(ema.running_mean, model.running_mean)
+        assert ema.num_batches_tracked == update
         assert torch.equal(model.weight, weight)
 
 
@@ -107,10 +107,10 @@ def test_forget_moments_of_rows():
 
 
 def test_without_an_average_the_weights_are_those_of_the_model():
-    model, averaged = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    model, ema = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     nn.init.constant_(model.weight, 5.0)
-    catch_up(averaged, model, decay=0)
-    assert torch.equal(averaged.weight, model.weight)
+    catch_up(ema, model, decay=0)
+    assert torch.equal(ema.weight, model.weight)
 
 
 def test_a_skipped_step_leaves_weights_moments_and_count():

@@ -129,7 +129,7 @@ def test_items_of_other_lengths_count_their_own_frames(hop):
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("quantizer", ["vector", "fsq"])
 def test_a_stream_in_blocks_is_the_whole(hop, size, quantizer):
-    fsq = tiny_codec(latent_dim=hop, quantizer=FSQConfig(levels=(5,)), **IDENTITY)
+    fsq = tiny_codec(latent_dim=hop, quantizer=FSQConfig(steps=(5,)), **IDENTITY)
     codec = fsq if quantizer == "fsq" else identity_codec(hop)
     audio = noise(2, 1, {1: 200, 7: 500, 1000: 2100}[size] + hop // 2)
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec, audio.shape[-1])

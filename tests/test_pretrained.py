@@ -230,11 +230,11 @@ def test_a_missing_configuration_is_named(folder):
 def test_weights_of_another_grid_are_refused(tmp_path):
     """FSQ codes depend on the steps of each value, which no shape tells."""
     parts = {"latent_dim": 20, "encoder": IdentityEncoderConfig(), "decoder": IdentityDecoderConfig()}
-    grids = [CodecConfig(quantizer=FSQConfig(levels=levels), **parts) for levels in ((8, 2), (2, 8))]
+    grids = [CodecConfig(quantizer=FSQConfig(steps=steps), **parts) for steps in ((8, 2), (2, 8))]
     save_codec(build_codec(grids[0]), tmp_path / "a")
     save_codec(build_codec(grids[1]), tmp_path / "b")
     (tmp_path / "a" / "model.safetensors").replace(tmp_path / "b" / "model.safetensors")
-    with pytest.raises(ModelError, match=r"quantizer\.levels is \[8, 2\] in the file, \[2, 8\] in the model") as error:
+    with pytest.raises(ModelError, match=r"quantizer\.steps is \[8, 2\] in the file, \[2, 8\] in the model") as error:
         load_codec(tmp_path / "b")
     message_of(error)
 

@@ -267,7 +267,7 @@ def test_a_dead_codeword_comes_back_as_a_vector_of_its_part(kind):
         quantizer.codebooks.table[1, 5] = 1e3
     quantizer.restart_statistics()
     quantizer.codebooks.counts[1, 5] = 0.0
-    assert quantizer.dead().nonzero().tolist() == [[1, 5]]
+    assert quantizer.dead_codewords().nonzero().tolist() == [[1, 5]]
     revived = quantizer.update(quantizer(latents).statistics, partial(seeded, 0))
     assert revived.nonzero().tolist() == [[1, 5]]
     rows = rearrange(part(latents, 1), "b d f -> (b f) d")

@@ -7,7 +7,7 @@ import pytest
 
 from codec.errors import ConfigError
 from codec.study.rate_distortion import (
-    MAX_LEVELS,
+    MAX_CODEWORDS,
     ar1_covariance,
     lloyd_max,
     scalar_distortion,
@@ -249,11 +249,11 @@ def test_no_scalar_codebook_is_below_the_shannon_bound_of_its_entropy(num_codewo
 
 
 @pytest.mark.parametrize(
-    ("num_levels", "distortion"),
+    ("num_codewords", "distortion"),
     [(1, 1.0), (2, 0.363380), (4, 0.117482), (8, 0.034548), (16, 0.009501), (32, 0.002505)],
 )
-def test_lloyd_max_reaches_the_published_distortions(num_levels, distortion):
-    assert scalar_distortion(lloyd_max(num_levels)) == pytest.approx(distortion, abs=5e-7)
+def test_lloyd_max_reaches_the_published_distortions(num_codewords, distortion):
+    assert scalar_distortion(lloyd_max(num_codewords)) == pytest.approx(distortion, abs=5e-7)
 
 
 def test_lloyd_max_gives_the_published_codewords():
@@ -264,9 +264,9 @@ def test_lloyd_max_gives_the_published_codewords():
     assert lloyd_max(4) == pytest.approx([-1.510, -0.4528, 0.4528, 1.510], abs=5e-4)
 
 
-@pytest.mark.parametrize("num_levels", [2, 3, 8, 33, 128])
-def test_each_codeword_is_the_centroid_of_its_nearest_points(num_levels):
-    codewords = lloyd_max(num_levels)
+@pytest.mark.parametrize("num_codewords", [2, 3, 8, 33, 128])
+def test_each_codeword_is_the_centroid_of_its_nearest_points(num_codewords):
+    codewords = lloyd_max(num_codewords)
     edges = (codewords[:-1] + codewords[1:]) / 2  # half way: what is between two of them is nearest to its codeword
     for low, word, high in zip([-10, *edges], codewords, [*edges, 10], strict=True):
         x = np.linspace(low, high, 20_001)
@@ -274,11 +274,11 @@ def test_each_codeword_is_the_centroid_of_its_nearest_points(num_levels):
         assert (x * weights).sum() / weights.sum() == pytest.approx(word, abs=1e-10)
 
 
-@pytest.mark.parametrize("num_levels", [2, 7, 32, 256, 1024])
-def test_moving_any_codeword_is_worse(num_levels):
-    codewords = lloyd_max(num_levels)
+@pytest.mark.parametrize("num_codewords", [2, 7, 32, 256, 1024])
+def test_moving_any_codeword_is_worse(num_codewords):
+    codewords = lloyd_max(num_codewords)
     best = scalar_distortion(codewords)
-    for index in {0, 1, num_levels // 3, num_levels // 2, num_levels - 1}:
+    for index in {0, 1, num_codewords // 3, num_codewords // 2, num_codewords - 1}:
         for step in (-0.05, 0.05):  # of a cell
             moved = codewords.copy()
             moved[index] += step * np.gradient(codewords)[index]
@@ -287,10 +287,10 @@ def test_moving_any_codeword_is_worse(num_levels):
         assert scalar_distortion(scale * codewords) > best + 1e-12
 
 
-@pytest.mark.parametrize("num_levels", [1, 2, 5, 100, 1024, 20_000])
-def test_lloyd_max_is_ascending_and_symmetric(num_levels):
-    codewords = lloyd_max(num_levels)
-    assert codewords.shape == (num_levels,) and codewords.dtype == np.float64
+@pytest.mark.parametrize("num_codewords", [1, 2, 5, 100, 1024, 20_000])
+def test_lloyd_max_is_ascending_and_symmetric(num_codewords):
+    codewords = lloyd_max(num_codewords)
+    assert codewords.shape == (num_codewords,) and codewords.dtype == np.float64
     assert (np.diff(codewords) > 0).all()
     np.testing.assert_array_equal(codewords, -codewords[::-1])
 
@@ -335,8 +335,8 @@ def test_lloyd_max_stays_over_the_shannon_bound_and_nears_the_high_rate_law():
         (lambda: scalar_distortion(np.zeros(0)), r"shape \(0,\)"),
         (lambda: scalar_distortion(np.array([0, -math.inf])), "Inf"),
         (lambda: scalar_distortion(np.array([0, 1e200])), "beyond"),
-        (lambda: lloyd_max(0), "num_levels = 0"),
-        (lambda: lloyd_max(MAX_LEVELS + 1), f"num_levels = {MAX_LEVELS + 1}"),
+        (lambda: lloyd_max(0), "num_codewords = 0"),
+        (lambda: lloyd_max(MAX_CODEWORDS + 1), f"num_codewords = {MAX_CODEWORDS + 1}"),
     ],
 )
 def test_a_mistake_is_one_line(call, message):

@@ -11,7 +11,7 @@ EDGES_HZ = [0.0, 250.0, 500.0, 4000.0]
 
 
 def mean(levels, *, gain_db=0.0, energy=(0.0, 0.0, 0.0), left_out=(0, 0, 0), **scores):
-    bands = {"snr": [10.0, 5.25, math.nan], "energy": list(energy), "level_error": [1.0, 2.0, math.nan]}
+    bands = {"snr": [10.0, 5.25, math.nan], "energy": list(energy), "power_error": [1.0, 2.0, math.nan]}
     return {
         "gain_db": gain_db,
         "num_quantizers": levels,
@@ -41,13 +41,13 @@ def test_means_and_bands_are_aligned_tables():
         "              Hz  0-250  250-500  500-4000",
         "        SNR (dB)   10.0      5.2         -",
         "     energy (dB)    0.0      0.0       0.0",
-        "level error (dB)    1.0      2.0         -",
+        "power error (dB)    1.0      2.0         -",
         "",
         "16 levels, 11.20 kbit/s (nominal 12), by band",
         "              Hz  0-250  250-500  500-4000",
         "        SNR (dB)   10.0      5.2         -",
         "     energy (dB)   -3.5      0.0       1.0",
-        "level error (dB)    1.0      2.0         -",
+        "power error (dB)    1.0      2.0         -",
         "  files left out      0        0         2",
         "Too quiet: 0-250 Hz by 3.5 dB",
     ]

@@ -24,7 +24,13 @@ MODEL = SignalModel(16_000, 320, 1000.0, 20, 5)
 
 
 def test_sizes_at_16_khz():
-    assert (MODEL.subframe, MODEL.num_low, MODEL.first_high, MODEL.num_high, MODEL.num_levels) == (80, 40, 10, 70, 85)
+    assert (MODEL.subframe, MODEL.num_low, MODEL.first_high, MODEL.num_high, MODEL.num_log_powers) == (
+        80,
+        40,
+        10,
+        70,
+        85,
+    )
     frequencies = MODEL.high_frequencies()
     assert (frequencies[0], frequencies[-1]) == (1050, 7950)
     weights = MODEL.high_interpolation(frequencies)
@@ -97,8 +103,8 @@ def test_the_shape_of_the_envelope_is_divided_out_in_part():
 
 @pytest.mark.parametrize("model", [MODEL, SignalModel(16_000, 20, 1600.0, 2, 2)])
 def test_cepstra_are_orthonormal_smooth_first_and_in_the_end_complete(model):
-    full = cepstral_basis(model, model.num_levels)
-    assert full.shape == (model.num_levels, model.num_levels)
+    full = cepstral_basis(model, model.num_log_powers)
+    assert full.shape == (model.num_log_powers, model.num_log_powers)
     torch.testing.assert_close(full @ full.T, torch.eye(len(full)), rtol=0, atol=1e-5)
     assert full[0].std() < 0.5 * full[0].mean()  # the level as a whole
     few = cepstral_basis(model, 4)

@@ -223,7 +223,7 @@ def test_an_update_counts_uses_and_moves_nothing(structure):
     before, latents = state_of(quantizer.codebooks), noise(3, 6, 40)
     statistics = quantizer(latents).statistics
     assert not quantizer.update(statistics, partial(seeded, 0)).any()
-    assert not quantizer.dead().any()
+    assert not quantizer.dead_codewords().any()
     torch.testing.assert_close(quantizer.codebooks.counts, 0.9 * before["counts"] + 0.1 * statistics.counts)
     for key in ("fixed", "map"):
         assert torch.equal(quantizer.codebooks.state_dict()[key], before[key])

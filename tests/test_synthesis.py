@@ -9,7 +9,7 @@ import torch
 from models import noise
 
 from codec.config import shipped
-from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, SignalAnalysis, without_mean
+from codec.model.analysis import LOG_POWER_MEAN, LOG_POWER_SCALE, SignalAnalysis, without_mean
 from codec.model.signal_model import CEILING, SignalModel
 from codec.model.synthesis import NOISE_FRAMES, Delay, HarmonicNoiseSynthesis, Noise, OverlapAdd
 
@@ -40,9 +40,9 @@ def controls_of(analysis, audio, logit=NOISE):
     return torch.cat([features, torch.full((len(audio), 80, features.shape[-1]), logit)], dim=1)
 
 
-def high_levels(analysis, audio):
+def high_powers(analysis, audio):
     """Levels above the cutoff `[4, 20, F]`, natural logarithms."""
-    return (analysis(audio)[0, 45:] * LEVEL_SCALE + LEVEL_MEAN).view(4, 20, -1)
+    return (analysis(audio)[0, 45:] * LOG_POWER_SCALE + LOG_POWER_MEAN).view(4, 20, -1)
 
 
 def in_time(synthesis, controls):
@@ -71,7 +71,7 @@ def test_levels_above_the_cutoff_come_back(analysis, synthesis, signals, name, l
     """
     audio = signals[name]
     made = in_time(synthesis, controls_of(analysis, audio, logit))
-    expected, found = (high_levels(analysis, each)[..., 3:].exp().mean(dim=(0, 2)).log() * DB for each in (audio, made))
+    expected, found = (high_powers(analysis, each)[..., 3:].exp().mean(dim=(0, 2)).log() * DB for each in (audio, made))
     error = found[: len(expected)] - expected
     assert lowest < error.min() and error.max() < highest
 
@@ -80,7 +80,7 @@ def test_levels_of_single_subframes_come_back(analysis, synthesis, signals):
     """Of noise, whose levels scatter on their own: the error of one is 1.4 dB."""
     audio = signals["noise"]
     made = in_time(synthesis, controls_of(analysis, audio))
-    expected, found = high_levels(analysis, audio)[..., 3:-3], high_levels(analysis, made)[..., 3:]
+    expected, found = high_powers(analysis, audio)[..., 3:-3], high_powers(analysis, made)[..., 3:]
     assert ((found[..., : expected.shape[-1]] - expected) * DB).square().mean().sqrt() < 1.7
 
 
@@ -121,7 +121,7 @@ def test_the_power_of_carriers_is_one(analysis, synthesis, signals):
     """Noise exactly, in every band and subframe. Harmonics where there is a low band: 0.9 on average, 0.1 to 1.4."""
     controls = controls_of(analysis, signals["noise"])
     coefficients, levels, _, _ = torch.split(controls.transpose(1, 2), synthesis.sizes, dim=-1)
-    low = synthesis._low_band(coefficients, synthesis._levels(levels), None)
+    low = synthesis._low_band(coefficients, synthesis._log_powers(levels), None)
     harmonics, carrier = synthesis._carriers(low, controls, None)
     power = carrier.square() @ synthesis.high_averages
     torch.testing.assert_close(power, torch.ones_like(power))

@@ -91,7 +91,7 @@ def record_updates(monkeypatch, trainer):
 def everything(trainer):
     """All that the next step depends on, by name."""
     learner = trainer.learner
-    optimizers, models = {"optimizer": learner.optimizer}, {"codec": learner.codec, "averaged": learner.averaged}
+    optimizers, models = {"optimizer": learner.optimizer}, {"codec": learner.codec, "ema": learner.ema}
     if learner.adversary is not None:
         optimizers["discriminators_optimizer"] = learner.adversary.optimizer
         models["discriminators"] = learner.adversary.discriminators
@@ -131,8 +131,8 @@ def test_every_parameter_changes_in_a_step(clips, tmp_path, update, bypass_steps
         unchanged = torch.equal(parameter, before[f"codec.{name}"])
         assert unchanged == (bypass_steps == 1 and "codebooks" in name), name
         if "codebooks" not in name:  # decay 0.1, the first of the warm-up of the average
-            average = 0.1 * before[f"averaged.{name}"] + 0.9 * parameter
-            assert torch.allclose(trainer.learner.averaged.state_dict()[name], average, atol=1e-7), name
+            average = 0.1 * before[f"ema.{name}"] + 0.9 * parameter
+            assert torch.allclose(trainer.learner.ema.state_dict()[name], average, atol=1e-7), name
 
 
 def test_total_is_the_weighted_sum_of_the_terms(clips, tmp_path):
@@ -262,7 +262,7 @@ def test_a_bad_step_does_not_hide_that_the_codebooks_were_initialized(clips, tmp
     trainer = start(recipe, tmp_path)
     poison(monkeypatch, trainer, {2})
     trainer.fit()
-    assert torch.equal(trainer_table(trainer), trainer.learner.averaged.quantizer.codebooks.table)
+    assert torch.equal(trainer_table(trainer), trainer.learner.ema.quantizer.codebooks.table)
     assert trainer.progress.initialized
 
 
@@ -279,12 +279,12 @@ def test_revived_codewords_have_no_past(clips, tmp_path, monkeypatch):
     trainer.fit()
     revived = updates[-1][1]
     assert revived.any() and not revived.all()
-    table, averaged = (
+    table, ema = (
         trainer.learner.codec.quantizer.codebooks.table,
-        trainer.learner.averaged.quantizer.codebooks.table,
+        trainer.learner.ema.quantizer.codebooks.table,
     )
-    assert torch.equal(table[revived], averaged[revived])
-    assert not torch.equal(table[~revived], averaged[~revived])
+    assert torch.equal(table[revived], ema[revived])
+    assert not torch.equal(table[~revived], ema[~revived])
     state = trainer.learner.optimizer.state[table]
     assert not state["exp_avg"][revived].any() and not state["exp_avg_sq"][revived].any()
     assert state["exp_avg_sq"][~revived].any()
@@ -392,7 +392,7 @@ def test_an_interrupted_run_loads_as_a_model(clips, tmp_path, monkeypatch):
     assert read_index(tmp_path) == {"last": "step-00000004"}
     codec = load_codec(tmp_path)
     for name, parameter in codec.named_parameters():
-        assert torch.equal(parameter, trainer.learner.averaged.state_dict()[name]), name
+        assert torch.equal(parameter, trainer.learner.ema.state_dict()[name]), name
 
 
 def test_resuming_a_finished_run_changes_nothing(clips, tmp_path):
@@ -423,7 +423,7 @@ def test_start_from_takes_weights_and_codebooks_and_skips_the_bypass(clips, tmp_
     updates = record_updates(monkeypatch, trainer)
     trainer.start_from(str(tmp_path / "model"))
     for name, tensor in source.learner.codec.state_dict().items():
-        for codec in (trainer.learner.codec, trainer.learner.averaged):
+        for codec in (trainer.learner.codec, trainer.learner.ema):
             expected = {"counts": torch.ones_like(tensor), "sums": trainer_table(source)}.get(
                 name.split(".")[-1], tensor
             )

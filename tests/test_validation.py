@@ -87,7 +87,7 @@ def test_scores_go_to_every_tracker(clips, only_mel):
         for mean, rate in zip(expected.means, ("3.2kbps", "12.8kbps"), strict=True):
             assert values[f"valid/mel_{rate}"] == mean["mel"] and values[f"valid/snr_{rate}"] == mean["snr"]
             for band, name in enumerate(describe_bands(expected.edges_hz)):
-                for field in ("energy", "level_error"):
+                for field in ("energy", "power_error"):
                     assert values[f"valid/{field}_{name}Hz_{rate}"] == mean["bands"][field][band]
         assert [values[f"valid_usage/level_{level}"] for level in (1, 2, 3, 4)] == expected.health.usage.tolist()
         assert values["valid/entropy_bitrate"] == pytest.approx(float(expected.health.entropy.sum()) * 800)

@@ -223,7 +223,7 @@ class ReleaseOptions:
     """Where the data is encoded; auto is cuda where there is one."""
 
 
-def parse(options: Any, words: Sequence[str], prog: str, **how: Any) -> Any:
+def parse(options: Any, argv: Sequence[str], prog: str, **how: Any) -> Any:
     """Read a command line into `options`, a dataclass; prints the help and exits where it is asked for.
 
     Raises:
@@ -233,7 +233,7 @@ def parse(options: Any, words: Sequence[str], prog: str, **how: Any) -> Any:
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            return tyro.cli(options, args=words, prog=prog, config=config, **how)
+            return tyro.cli(options, args=argv, prog=prog, config=config, **how)
     except SystemExit as stop:
         if not stop.code:
             print(output.getvalue(), end="")
@@ -241,14 +241,14 @@ def parse(options: Any, words: Sequence[str], prog: str, **how: Any) -> Any:
         raise ConfigError(_reason(errors.getvalue(), stop)) from stop
 
 
-def parse_training(words: Sequence[str]) -> tuple[TrainOptions, list[str]]:
-    """Read the command line of codec-train: its own options, and the words that override values of the recipe.
+def parse_training(argv: Sequence[str]) -> tuple[TrainOptions, list[str]]:
+    """Read the command line of codec-train: its own options, and the arguments that override values of the recipe.
 
     Raises:
         ConfigError: As for `parse`; or the recipe is missing.
     """
-    asked = [word for word in words if word not in HELP]
-    wants_help = len(asked) < len(words) or not words
+    asked = [word for word in argv if word not in HELP]
+    wants_help = len(asked) < len(argv) or not argv
     if wants_help and (not asked or asked[0].startswith("-")):
         parse(TrainOptions, HELP[:1], "codec-train", description=_describe_training())
     if asked[0].startswith("-"):
@@ -259,36 +259,36 @@ def parse_training(words: Sequence[str]) -> tuple[TrainOptions, list[str]]:
     return options, overrides
 
 
-def parse_release(words: Sequence[str]) -> tuple[ReleaseOptions, list[str]]:
-    """Read the command line of codec-release: its own options, and the words that override where the data is.
+def parse_release(argv: Sequence[str]) -> tuple[ReleaseOptions, list[str]]:
+    """Read the command line of codec-release: its own options, and the arguments that override where the data is.
 
     Raises:
         ConfigError: As for `parse`; or a word would change what the model was trained by.
     """
-    options, overrides = parse(ReleaseOptions, words, "codec-release", return_unknown_args=True)
+    options, overrides = parse(ReleaseOptions, argv, "codec-release", return_unknown_args=True)
     for key in override_keys(overrides):
         if not key.startswith("data."):
             raise ConfigError(f"no option --{key}: of the recipe only --data options can be given")
     return options, overrides
 
 
-def override(recipe: Recipe, words: Sequence[str]) -> Recipe:
+def override(recipe: Recipe, argv: Sequence[str]) -> Recipe:
     """The recipe with values like `--train.steps 10` replaced.
 
     Raises:
         ConfigError: Unknown key (naming the nearest), wrong type, or a value out of range.
     """
     known = set(keys(Recipe))
-    for key in override_keys(words):
+    for key in override_keys(argv):
         if key not in known:
             raise ConfigError(unknown_key(key, Recipe) if "." in key else f"no option --{key}: see codec-train --help")
-    changed: Recipe = parse(Recipe, words, f"codec-train {recipe.name}", default=recipe)
+    changed: Recipe = parse(Recipe, argv, f"codec-train {recipe.name}", default=recipe)
     return changed
 
 
-def override_keys(words: Sequence[str]) -> list[str]:
-    """Dotted keys among words like `--train.max-minutes=3` and `--codec.quantizer.no-normalize`."""
-    names = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+def override_keys(argv: Sequence[str]) -> list[str]:
+    """Dotted keys among arguments like `--train.max-minutes=3` and `--codec.quantizer.no-normalize`."""
+    names = [word[2:].partition("=")[0].replace("-", "_") for word in argv if word.startswith("--")]
     return [re.sub(r"\.no_(?=\w+$)", ".", name) for name in names]
 
 

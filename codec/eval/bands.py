@@ -18,7 +18,7 @@ from codec.eval.pairs import Samples, float64
 EDGES_HZ = (0, 250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 FRAME_S = 0.02
 RANGE_DB = 40.0
-"""A frame counts for the level error if its band is no further below the loudest frame of that band in the clip."""
+"""A frame counts for the power error if its band is no further below the loudest frame of that band in the clip."""
 FLOOR_DB = -100.0
 """Of a band in a frame, mean square against full scale 1: about the threshold of hearing where full scale plays at
 100 dB SPL. What is below counts as being there."""
@@ -31,7 +31,7 @@ class Bands(NamedTuple):
     """Energy of the original over that of the error (dB); higher is better, 0 is what silence gets."""
     energy: list[float]
     """Energy of the decoded audio over that of the original (dB); 0 is right, below is too quiet."""
-    level_error: list[float]
+    power_error: list[float]
     """Mean absolute difference of levels, frame by frame (dB); 0 is equal, lower is better."""
 
 
@@ -79,9 +79,9 @@ def measure_bands(audio: Samples, target: Samples, sample_rate: int) -> Bands:
     levels, decoded_levels = _decibel(original), _decibel(decoded)
     counts = (levels > FLOOR_DB) & (levels >= levels.amax(dim=1, keepdim=True) - RANGE_DB)
     num_counted = counts.sum(dim=1)
-    level_error = ((decoded_levels - levels).abs() * counts).sum(dim=1) / num_counted.clamp_min(1)
+    power_error = ((decoded_levels - levels).abs() * counts).sum(dim=1) / num_counted.clamp_min(1)
     total = _decibel(original.sum(dim=1))
-    values = (total - _decibel(error.sum(dim=1)), _decibel(decoded.sum(dim=1)) - total, level_error)
+    values = (total - _decibel(error.sum(dim=1)), _decibel(decoded.sum(dim=1)) - total, power_error)
     return Bands(*(_mean_of_channels(value.masked_fill(num_counted == 0, math.nan)) for value in values))
 
 

@@ -10,7 +10,7 @@ from codec.eval.evaluate import Evaluation
 
 LOUDNESS_LIMIT_DB = 3.0
 """An energy of a band that is further off is told in words."""
-BAND_ROWS = {"snr": "SNR (dB)", "energy": "energy (dB)", "level_error": "level error (dB)"}
+BAND_ROWS = {"snr": "SNR (dB)", "energy": "energy (dB)", "power_error": "power error (dB)"}
 
 
 def format_evaluation(evaluation: Evaluation) -> str:

@@ -1,6 +1,6 @@
-"""The first step of the encoder: audio [B, 1, T] -> features [B, num_low + num_levels, F] of the signal model.
+"""The first step of the encoder: audio [B, 1, T] -> features [B, num_low + num_log_powers, F] of the signal model.
 
-The level of the signal is in the features once, as a logarithm, and the low band is divided by its envelope: a quiet
+The power of the signal is in the features once, as a logarithm, and the low band is divided by its envelope: a quiet
 recording is coded as well as a loud one.
 """
 
@@ -11,14 +11,14 @@ from codec.dsp.precision import full_precision
 from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import FLOOR, SUBFRAMES, SignalModel, averages, low_amplitudes
 
-LEVEL_MEAN = -11.5
-"""Of levels, -50 dB: about that of speech, so that features are about zero on the average."""
-LEVEL_SCALE = 3.2
-"""Of levels, 14 dB: features of the envelope and of the low band are then about equally large."""
+LOG_POWER_MEAN = -11.5
+"""Of log powers, -50 dB: about that of speech, so that features are about zero on the average."""
+LOG_POWER_SCALE = 3.2
+"""Of log powers, 14 dB: features of the envelope and of the low band are then about equally large."""
 
 
 class SignalAnalysis(nn.Module):
-    """The low band without its envelope, and the levels of all bands; in float32, and nothing of it is learned.
+    """The low band without its envelope, and the log powers of all bands; in float32, and nothing of it is learned.
 
     A frame looks at the two hops that its lapped transform covers. A constant offset of the signal has no influence:
     the basis is free of it.
@@ -52,15 +52,15 @@ class SignalAnalysis(nn.Module):
         self.register_buffer(name, matrix.contiguous(), persistent=False)
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map audio `[B, 1, F * hop_length]` to features `[B, num_low + num_levels, F]`, float32."""
+        """Map audio `[B, 1, F * hop_length]` to features `[B, num_low + num_log_powers, F]`, float32."""
         with full_precision(audio.device):
             audio = with_left_context(self, audio.to(self.low_basis.dtype), self.model.hop_length, cache)
             coefficients, power = transform_low_band(audio, self.low_basis, self.quadrature)
-            low_levels = (power @ self.low_bands + FLOOR).log()
-            high_levels = (self._high_power(audio) + FLOOR).log()
-            coefficients = coefficients / low_amplitudes(low_levels, self.low_interpolation)
-            levels = torch.cat([low_levels, high_levels], dim=-1)
-            return torch.cat([coefficients, (levels - LEVEL_MEAN) / LEVEL_SCALE], dim=-1).transpose(1, 2)
+            low_log_powers = (power @ self.low_bands + FLOOR).log()
+            high_log_powers = (self._high_power(audio) + FLOOR).log()
+            coefficients = coefficients / low_amplitudes(low_log_powers, self.low_interpolation)
+            log_powers = torch.cat([low_log_powers, high_log_powers], dim=-1)
+            return torch.cat([coefficients, (log_powers - LOG_POWER_MEAN) / LOG_POWER_SCALE], dim=-1).transpose(1, 2)
 
     def _high_power(self, audio: Tensor) -> Tensor:
         """Power densities `[B, F, SUBFRAMES * num_bands]` above the cutoff, of windows of a hop every subframe."""

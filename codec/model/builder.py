@@ -65,7 +65,7 @@ def _build_encoder(config: CodecConfig) -> EnvelopeEncoder | Encoder | IdentityE
 def _build_quantizer(config: CodecConfig) -> Quantizer:
     quantizer = config.quantizer
     if isinstance(quantizer, FSQConfig):
-        return FiniteScalarQuantizer(quantizer.levels, latent_dim=config.latent_dim)
+        return FiniteScalarQuantizer(quantizer.steps, latent_dim=config.latent_dim)
     codebook_dim = quantizer.codebook_dim or config.latent_dim
     zero = {"has_zero": True} if quantizer.vbr_slope else {}  # of EMA codebooks, the configuration saw to it
     codebooks = CODEBOOKS[quantizer.update](

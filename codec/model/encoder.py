@@ -44,7 +44,7 @@ class EnvelopeEncoder(nn.Module):
         self.hop_length = model.hop_length
         self.latent_dim = latent_dim
         self.analysis = SignalAnalysis(model)
-        num_features = model.num_low + model.num_levels
+        num_features = model.num_low + model.num_log_powers
         self.project_in = Pointwise(num_features, channels, bias=True)
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(channels, kernel_size=kernel_size, expansion=expansion) for _ in range(num_blocks)
@@ -66,13 +66,13 @@ class EnvelopeEncoder(nn.Module):
 
 
 def start_map(model: SignalModel, latent_dim: int) -> Tensor:
-    """Orthonormal rows `[D, num_low + num_levels]`: coefficients of the low band, then cepstra of the levels.
+    """Orthonormal rows `[D, num_low + num_log_powers]`: coefficients of the low band, then cepstra of the log powers.
 
     With fewer latents than both need, the envelope has a third of them at least.
     """
-    num_low = min(model.num_low, latent_dim - min(model.num_levels, -(-latent_dim // 3)))
+    num_low = min(model.num_low, latent_dim - min(model.num_log_powers, -(-latent_dim // 3)))
     cepstra = cepstral_basis(model, latent_dim - num_low)
-    rows = torch.zeros(latent_dim, model.num_low + model.num_levels)
+    rows = torch.zeros(latent_dim, model.num_low + model.num_log_powers)
     rows[:num_low, :num_low] = torch.eye(num_low)
     rows[num_low : num_low + len(cepstra), model.num_low :] = cepstra
     return rows

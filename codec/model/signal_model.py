@@ -1,12 +1,12 @@
 """The signal model of the toolkit's own codec: what is kept of a waveform, and in which numbers.
 
 Below a cutoff (1 kHz) the waveform itself, as coefficients of a lapped transform. Above it only the envelope: the
-level of mel-spaced bands, four times a frame. What fills the envelope there is made by the decoder from *carriers*,
+log power of mel-spaced bands, four times a frame. What fills the envelope there is made by the decoder from *carriers*,
 signals that cost no bits: harmonics of the low band, and noise. Listeners follow the envelope; with the original below
 1 kHz and carriers above it, PESQ-WB is 3.7 and STOI 0.98.
 
-All levels are natural logarithms of power density: white noise of variance s has the level log(s) in every band, and an
-orthonormal transform keeps it so. `SignalModel` holds the numbers that encoder and decoder must agree on.
+Log powers are natural logarithms of power density: white noise of variance s has log power log(s) in every band, and
+an orthonormal transform keeps it so. `SignalModel` holds the numbers that encoder and decoder must agree on.
 """
 
 import math
@@ -23,7 +23,7 @@ SUBFRAMES = 4
 FLOOR = 1e-11
 """Power density that is added before a logarithm: -110 dBFS, below the steps of 16-bit audio."""
 CEILING = 4.0
-"""Largest level that is synthesised, above any of audio in [-1, 1]: exp() stays finite for any prediction."""
+"""Largest log power that is synthesised, above any of audio in [-1, 1]: exp() stays finite for any prediction."""
 INDEPENDENT = 0.1
 """Length of what a pattern of unit length must have beyond those before it to be one of its own."""
 SHAPE_EXPONENT = 0.6
@@ -88,8 +88,8 @@ class SignalModel:
         return self.subframe - self.first_high
 
     @property
-    def num_levels(self) -> int:
-        """Levels of a frame: of the low bands, then of each subframe's bands."""
+    def num_log_powers(self) -> int:
+        """Log powers of a frame: of the low bands, then of each subframe's bands."""
         return self.num_low_bands + SUBFRAMES * self.num_bands
 
     def low_basis(self) -> Tensor:
@@ -101,13 +101,13 @@ class SignalModel:
         return lapped_transform(self.subframe, self.subframe)[self.first_high :]
 
     def low_interpolation(self) -> Tensor:
-        """From levels of the low bands to those of coefficients, `[num_low_bands, num_low]`."""
+        """From log powers of the low bands to those of coefficients, `[num_low_bands, num_low]`."""
         width = self.num_low / self.num_low_bands
         centres = (torch.arange(self.num_low_bands, dtype=torch.float64) + 0.5) * width
         return interpolation(centres, torch.arange(self.num_low) + 0.5).float()
 
     def high_interpolation(self, frequency: Tensor) -> Tensor:
-        """From levels of the bands above the cutoff to those at frequencies (Hz, `[n]`), `[num_bands, n]`.
+        """From log powers of the bands above the cutoff to those at frequencies (Hz, `[n]`), `[num_bands, n]`.
 
         The bands' centres are evenly spaced on the mel scale.
         """
@@ -140,28 +140,28 @@ def averages(weights: Tensor) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def low_amplitudes(levels: Tensor, interpolation: Tensor) -> Tensor:
+def low_amplitudes(log_powers: Tensor, interpolation: Tensor) -> Tensor:
     """What the low band's coefficients are divided by, and multiplied with again.
 
-    The level of the frame as a whole is divided out completely, so that a quieter recording gives the same
+    The power of the frame as a whole is divided out completely, so that a quieter recording gives the same
     coefficients; the shape of the envelope to the power `SHAPE_EXPONENT`.
 
     Args:
-        levels: Of the low bands, `[..., num_low_bands]`.
+        log_powers: Of the low bands, `[..., num_low_bands]`.
         interpolation: `SignalModel.low_interpolation`.
 
     Returns:
         `[..., num_low]`.
     """
-    overall = levels.logsumexp(dim=-1, keepdim=True) - math.log(levels.shape[-1])
-    shape = (levels - overall) @ interpolation
+    overall = log_powers.logsumexp(dim=-1, keepdim=True) - math.log(log_powers.shape[-1])
+    shape = (log_powers - overall) @ interpolation
     return (0.5 * (overall + SHAPE_EXPONENT * shape)).exp()
 
 
 def cepstral_basis(model: SignalModel, num_coefficients: int) -> Tensor:
-    """Orthonormal rows `[num_coefficients, num_levels]` that hold the smooth part of the levels of a frame.
+    """Orthonormal rows `[num_coefficients, num_log_powers]` that hold the smooth part of the log powers of a frame.
 
-    The two-dimensional cosine transform of the levels over bands and subframes, those of the low bands being thought
+    The two-dimensional cosine transform of the log powers over bands and subframes, those of the low bands taken as
     constant over the frame; smooth patterns first: what a cepstrum is to a spectrum, with the change within a frame.
     """
     num_bands = model.num_low_bands + model.num_bands
@@ -170,11 +170,11 @@ def cepstral_basis(model: SignalModel, num_coefficients: int) -> Tensor:
     order = sorted((band + 6 * time, time, band) for band in range(num_bands) for time in range(SUBFRAMES))
     rows = torch.stack([torch.outer(over_time[time], over_bands[band]) for _, time, band in order])
     low = rows[:, :, : model.num_low_bands].mean(dim=1)
-    levels = torch.cat([low, rows[:, :, model.num_low_bands :].flatten(1)], dim=1)
+    log_powers = torch.cat([low, rows[:, :, model.num_low_bands :].flatten(1)], dim=1)
     # The low bands have no pattern over time, so the rows are no longer orthonormal: made so again, in this order, and
     # those left out that are nearly a sum of the ones before.
-    basis = levels.new_zeros(0, levels.shape[1])
-    for pattern in levels:
+    basis = log_powers.new_zeros(0, log_powers.shape[1])
+    for pattern in log_powers:
         rest = pattern - basis.T @ (basis @ pattern)
         if rest.norm() > INDEPENDENT and len(basis) < num_coefficients:
             basis = torch.cat([basis, (rest / rest.norm())[None]])

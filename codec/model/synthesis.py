@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from codec.dsp.precision import full_precision
 from codec.dsp.spectral import overlap_add
-from codec.model.analysis import LEVEL_MEAN, LEVEL_SCALE, without_mean
+from codec.model.analysis import LOG_POWER_MEAN, LOG_POWER_SCALE, without_mean
 from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import CEILING, SUBFRAMES, SignalModel, averages, low_amplitudes
 
@@ -58,7 +58,7 @@ class OverlapAdd(nn.Module):
 class Noise(nn.Module):
     """Coefficients of white noise: random signs, a function of the frame's number modulo `NOISE_FRAMES`.
 
-    Signs and not normal numbers: every subframe then has exactly its level. The state is the number of the next frame.
+    Signs and not normal numbers: every subframe then has exactly its power. The state is the number of the next frame.
     """
 
     signs: Tensor
@@ -126,29 +126,31 @@ class HarmonicNoiseSynthesis(nn.Module):
         """Map controls `[B, size, F]` to audio `[B, 1, F * hop_length]`, float32."""
         with full_precision(controls.device):
             controls = controls.to(self.low_basis.dtype)
-            coefficients, low_levels, high_levels, logits = torch.split(controls.transpose(1, 2), self.sizes, dim=-1)
-            low = self._low_band(coefficients, self._levels(low_levels), cache)
-            envelope = torch.cat([self._by_subframe(self._levels(high_levels)), self._by_subframe(logits)], dim=1)
-            levels, logits = self.envelope_delay(envelope, cache).transpose(1, 2).chunk(2, dim=-1)
+            coefficients, low_envelope, high_envelope, logits = torch.split(
+                controls.transpose(1, 2), self.sizes, dim=-1
+            )
+            low = self._low_band(coefficients, self._log_powers(low_envelope), cache)
+            envelope = torch.cat([self._by_subframe(self._log_powers(high_envelope)), self._by_subframe(logits)], dim=1)
+            log_powers, logits = self.envelope_delay(envelope, cache).transpose(1, 2).chunk(2, dim=-1)
             harmonics, noise = self._carriers(low, controls, cache)
             # A share of exactly 0 or 1 would have a square root without a gradient.
             share = (0.002 + 0.996 * logits.sigmoid()) @ self.high_interpolation
-            amplitude = (0.5 * levels @ self.high_interpolation).exp()
+            amplitude = (0.5 * log_powers @ self.high_interpolation).exp()
             high = amplitude * (share.sqrt() * harmonics + (1 - share).sqrt() * noise)
             above: Tensor = self.high_overlap((high @ self.high_basis).transpose(1, 2), cache)
             below: Tensor = self.low_delay(low, cache)
             return below + above
 
-    def _levels(self, features: Tensor) -> Tensor:
-        return (features * LEVEL_SCALE + LEVEL_MEAN).clamp(max=CEILING)
+    def _log_powers(self, features: Tensor) -> Tensor:
+        return (features * LOG_POWER_SCALE + LOG_POWER_MEAN).clamp(max=CEILING)
 
     def _by_subframe(self, values: Tensor) -> Tensor:
         """Values of frames `[B, F, SUBFRAMES * n]` in a row `[B, n, F * SUBFRAMES]`."""
         return values.reshape(values.shape[0], -1, self.model.num_bands).transpose(1, 2)
 
-    def _low_band(self, coefficients: Tensor, levels: Tensor, cache: Cache | None) -> Tensor:
+    def _low_band(self, coefficients: Tensor, log_powers: Tensor, cache: Cache | None) -> Tensor:
         """Audio `[B, 1, F * hop_length]` below the cutoff, a hop late."""
-        coefficients = coefficients * low_amplitudes(levels, self.low_interpolation)
+        coefficients = coefficients * low_amplitudes(log_powers, self.low_interpolation)
         audio: Tensor = self.low_overlap((coefficients @ self.low_basis).transpose(1, 2), cache)
         return audio
 

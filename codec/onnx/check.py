@@ -92,33 +92,33 @@ def tie_margin(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, *, be
             continue
         level = int(differ[:, frame].int().argmax())
         before = _sum(quantizer, first[:level, frame]) if level else torch.zeros_like(vectors[frame])
-        rest = vectors[frame] - before
+        residual = vectors[frame] - before
         one, other = (_sum(quantizer, each[: level + 1, frame]) - before for each in (first, second))
-        margin = max(margin, _excess(rest, one, other, by_direction))
+        margin = max(margin, _excess(residual, one, other, by_direction))
     return margin
 
 
 def _closest_decision(quantizer: VectorQuantizer, vector: Tensor, num_levels: int, beam: int) -> float:
     """How unequal the last path that a beam keeps and the first that it drops are, where they are least so."""
-    rest, margin = vector[None], float("inf")
+    residual, margin = vector[None], float("inf")
     for level, codebook in enumerate(quantizer.codebooks.table[:num_levels].double()):
-        extended = (rest[:, None] - quantizer._place(level, codebook)).flatten(0, 1)
+        extended = (residual[:, None] - quantizer._place(level, codebook)).flatten(0, 1)
         errors, order = extended.square().sum(dim=-1).sort(stable=True)
         num_kept = 1 if level + 1 == num_levels else min(beam, len(order))
         if num_kept < len(order):
-            energy = rest.square().sum(dim=-1).max() + codebook.square().sum(dim=-1).max()
+            energy = residual.square().sum(dim=-1).max() + codebook.square().sum(dim=-1).max()
             margin = min(margin, float((errors[num_kept] - errors[num_kept - 1]) / energy))
-        rest = extended[order[:num_kept]]
+        residual = extended[order[:num_kept]]
     return margin
 
 
-def _excess(rest: Tensor, one: Tensor, other: Tensor, by_direction: bool) -> float:
+def _excess(residual: Tensor, one: Tensor, other: Tensor, by_direction: bool) -> float:
     """How unequally near two codewords are to what the levels before them left."""
     if by_direction:
-        cosines = [float(torch.cosine_similarity(rest, word, dim=0)) for word in (one, other)]
+        cosines = [float(torch.cosine_similarity(residual, word, dim=0)) for word in (one, other)]
         return abs(cosines[0] - cosines[1])
-    distances = [float((rest - word).square().sum()) for word in (one, other)]
-    energy = rest.square().sum() + torch.stack([one, other]).square().sum(dim=-1).max()
+    distances = [float((residual - word).square().sum()) for word in (one, other)]
+    energy = residual.square().sum() + torch.stack([one, other]).square().sum(dim=-1).max()
     return abs(distances[0] - distances[1]) / float(energy)
 
 

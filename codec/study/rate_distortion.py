@@ -17,7 +17,7 @@ from codec.errors import ConfigError
 
 Floats = NDArray[np.float64]
 
-MAX_LEVELS = 65_536  # of lloyd_max; at about a second, and rounding far below the width of a cell
+MAX_CODEWORDS = 65_536  # of lloyd_max; at about a second, and rounding far below the width of a cell
 MAX_CODEWORD = 1e100  # its square is still a float64
 NEWTON_STEPS = 5  # the last of them moves codewords by rounding only, for any number of levels
 
@@ -117,7 +117,7 @@ def scalar_distortion(codewords: Floats) -> float:
     return 1 + innermost**2 - 2 * math.fsum(gains)
 
 
-def lloyd_max(num_levels: int) -> Floats:
+def lloyd_max(num_codewords: int) -> Floats:
     """Find the optimal codewords of a standard normal variable.
 
     They solve c_i = E[x | cell i], each cell ending half way to the next codeword (Max, equations 3 and 4; Lloyd,
@@ -128,25 +128,25 @@ def lloyd_max(num_levels: int) -> Floats:
     p^(1/3) (Panter & Dite, 1951): normal, of variance 3.
 
     Args:
-        num_levels: Number of codewords N, 1 to MAX_LEVELS; time grows linearly, 1024 take some 20 ms.
+        num_codewords: Number of codewords N, 1 to MAX_CODEWORDS; time grows linearly, 1024 take some 20 ms.
 
     Returns:
         Codewords [N], ascending and symmetric about 0.
 
     Raises:
-        ConfigError: num_levels is out of range.
+        ConfigError: num_codewords is out of range.
     """
-    if not 1 <= num_levels <= MAX_LEVELS:
-        raise ConfigError(f"num_levels = {num_levels}: choose 1 to {MAX_LEVELS}")
+    if not 1 <= num_codewords <= MAX_CODEWORDS:
+        raise ConfigError(f"num_codewords = {num_codewords}: choose 1 to {MAX_CODEWORDS}")
     grid = np.linspace(-12, 12, 4097)
-    quantiles = (np.arange(num_levels) + 0.5) / num_levels
+    quantiles = (np.arange(num_codewords) + 0.5) / num_codewords
     codewords: Floats = np.interp(quantiles, _tail(-grid / math.sqrt(3)), grid)
     for _ in range(NEWTON_STEPS):
         edges = _edges(codewords)
         density, masses = _density(edges), _masses(edges)
         means = (density[:-1] - density[1:]) / masses  # E[x | cell], from the integral of x p(x) = -p(x)
         # d mean_i / d c_(i-1) and d mean_i / d c_(i+1); d mean_i / d c_i is the sum of the two. An edge moves by half.
-        below, above = np.zeros(num_levels), np.zeros(num_levels)
+        below, above = np.zeros(num_codewords), np.zeros(num_codewords)
         below[1:] = density[1:-1] * (means[1:] - edges[1:-1]) / (2 * masses[1:])
         above[:-1] = density[1:-1] * (edges[1:-1] - means[:-1]) / (2 * masses[:-1])
         codewords = codewords - _solve_tridiagonal(-below, 1 - below - above, -above, codewords - means)

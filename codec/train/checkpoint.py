@@ -1,7 +1,7 @@
 """Checkpoints: a model folder with the state of its training beside it. A crash at any moment loses none of them.
 
 RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
-RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the averaged weights: loads as a model)
+RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the EMA weights: loads as a model)
                                        training.safetensors, state.json (raw weights, optimizer, counters: resumes)
 """
 
@@ -37,7 +37,7 @@ def save_checkpoint(
     run_dir: Path,
     *,
     step: int,
-    averaged: Codec,
+    ema: Codec,
     trained: Mapping[str, Trained],
     counters: dict[str, Any],
     best: bool,
@@ -47,7 +47,7 @@ def save_checkpoint(
     Args:
         run_dir: The run.
         step: Steps done.
-        averaged: The averaged codec, by itself a model.
+        ema: The EMA codec, by itself a model.
         trained: What learns, by name; the codec is "model".
         counters: What a resumed run must know besides.
         best: Whether no checkpoint before it was as good.
@@ -59,8 +59,8 @@ def save_checkpoint(
     partial = folder.with_name(folder.name + ".partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
-        save_codec(averaged, partial)
-        save_file(_training_tensors(averaged, trained), partial / TRAINING_FILE)
+        save_codec(ema, partial)
+        save_file(_training_tensors(ema, trained), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
         sync_folder(partial)
         shutil.rmtree(folder, ignore_errors=True)  # from a run that went on beyond the checkpoint it is resumed from
@@ -77,7 +77,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    run_dir: Path, *, averaged: Codec, trained: Mapping[str, Trained], counters: Iterable[str]
+    run_dir: Path, *, ema: Codec, trained: Mapping[str, Trained], counters: Iterable[str]
 ) -> dict[str, Any]:
     """Restore the last checkpoint of a run in place and return its step and counters, those asked for among them.
 
@@ -95,7 +95,7 @@ def load_checkpoint(
         learned = trained["model"].optimizer is not None and values["step"] > values.get("skipped_steps", 0)
         if learned and not any(key.startswith("model_optimizer.") for key in tensors):
             raise ValueError("it is of an earlier version of codec-train; --init-from goes on from its weights")
-        _restore(tensors, averaged, trained)
+        _restore(tensors, ema, trained)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
     return state
@@ -111,8 +111,8 @@ def read_index(run_dir: Path) -> dict[str, str]:
         raise ModelError(f"{path} is damaged: {error}") from error
 
 
-def _training_tensors(averaged: Codec, trained: Mapping[str, Trained]) -> dict[str, Tensor]:
-    tensors = {f"averaged.{key}": tensor for key, tensor in averaged.named_parameters()}
+def _training_tensors(ema: Codec, trained: Mapping[str, Trained]) -> dict[str, Tensor]:
+    tensors = {f"ema.{key}": tensor for key, tensor in ema.named_parameters()}
     for name, (module, optimizer) in trained.items():
         tensors |= {f"{name}.{key}": tensor for key, tensor in module.state_dict().items()}
         for key, parameter in module.named_parameters():
@@ -122,7 +122,7 @@ def _training_tensors(averaged: Codec, trained: Mapping[str, Trained]) -> dict[s
 
 
 @torch.no_grad()
-def _restore(tensors: dict[str, Tensor], averaged: Codec, trained: Mapping[str, Trained]) -> None:
+def _restore(tensors: dict[str, Tensor], ema: Codec, trained: Mapping[str, Trained]) -> None:
     def part(prefix: str) -> dict[str, Tensor]:
         return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
 
@@ -142,4 +142,4 @@ def _restore(tensors: dict[str, Tensor], averaged: Codec, trained: Mapping[str, 
                     else torch.empty_like(parameter).copy_(tensor)
                     for moment, tensor in state.items()
                 }
-    averaged.load_state_dict(trained["model"].module.state_dict() | part("averaged."))
+    ema.load_state_dict(trained["model"].module.state_dict() | part("ema."))

@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
     lr: Tensor
     """Learning rate of the codec, scalar."""
     average_share: Tensor
-    """How far the averaged weights move towards those of the model, scalar."""
+    """How far the EMA weights move towards those of the model, scalar."""
 
 
 class Plan(NamedTuple):
@@ -65,7 +65,7 @@ class Taken(NamedTuple):
 
 
 class Learner:
-    """The codec, its averaged twin and the discriminators, with their optimizers.
+    """The codec, its EMA twin and the discriminators, with their optimizers.
 
     Args:
         codec: What is trained, on its device.
@@ -89,7 +89,7 @@ class Learner:
         learns_codebooks: bool = True,
     ) -> None:
         self.codec = codec
-        self.averaged = copy.deepcopy(codec).requires_grad_(False).eval()
+        self.ema = copy.deepcopy(codec).requires_grad_(False).eval()
         self.objective = objective
         self.adversary = adversary
         self.reporter = reporter
@@ -97,10 +97,10 @@ class Learner:
         self.config = config
         self.learns_codebooks = learns_codebooks
         # Lists, because to look for them takes as long as a small step.
-        pairs = zip(codec.parameters(), self.averaged.parameters(), strict=True)
+        pairs = zip(codec.parameters(), self.ema.parameters(), strict=True)
         learned = [(weight, average) for weight, average in pairs if weight.requires_grad]
         self.weights: list[Tensor] = [weight for weight, _ in learned]
-        self.averaged_weights: list[Tensor] = [average for _, average in learned]
+        self.ema_weights: list[Tensor] = [average for _, average in learned]
         self.optimizer = build_optimizer(codec, config)
         self.model: Any = codec
         self.wrapped_optimizer: Any = None
@@ -168,7 +168,7 @@ class Learner:
             statistics = statistics._replace(counts=counts, sums=sums)
             seen = self.codec.quantizer.follow(statistics) if self.learns_codebooks else None
         if self.config.ema_decay > 0:
-            average_weights(self.averaged_weights, self.weights, inputs.average_share.masked_fill(bad, 0))
+            average_weights(self.ema_weights, self.weights, inputs.average_share.masked_fill(bad, 0))
         self.skipped_steps.add_(bad)
         self.bad_steps_in_a_row.add_(1).mul_(bad)
         return statistics, seen
@@ -187,14 +187,14 @@ class Learner:
         table = quantizer.codebooks.get_parameter("table")
         assert self.optimizer is not None
         forget_moments(self.optimizer, table, revived)
-        self.averaged.get_parameter("quantizer.codebooks.table")[revived] = table.detach()[revived]
+        self.ema.get_parameter("quantizer.codebooks.table")[revived] = table.detach()[revived]
 
     def adopt_codebooks(self) -> None:
-        """Give the averaged codec the codebooks that were just set: else their average would start at random ones."""
+        """Give the EMA codec the codebooks that were just set: else their average would start at random ones."""
         codebooks = {key: value for key, value in self.codec.state_dict().items() if "quantizer.codebooks" in key}
-        self.averaged.load_state_dict(codebooks, strict=False)
+        self.ema.load_state_dict(codebooks, strict=False)
 
     def up_to_date(self) -> Codec:
-        """The averaged codec, with all that has no average as the codec has it."""
-        catch_up(self.averaged, self.codec, decay=self.config.ema_decay)
-        return self.averaged
+        """The EMA codec, with all that has no average as the codec has it."""
+        catch_up(self.ema, self.codec, decay=self.config.ema_decay)
+        return self.ema

@@ -69,7 +69,7 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
 
 
 def average_share(decay: float, num_updates: int) -> float:
-    """How far the averaged weights move in update number `num_updates`, 1 - decay in the long run.
+    """How far the EMA weights move in update number `num_updates`, 1 - decay in the long run.
 
     The first updates weigh more, (1 + n) / (10 + n) being the decay until it reaches `decay`, so that the random start
     is forgotten.
@@ -78,19 +78,19 @@ def average_share(decay: float, num_updates: int) -> float:
 
 
 @torch.no_grad()
-def average_weights(averaged: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
-    """Move averaged parameters a share (scalar) of the way to the model's; `catch_up` does the rest of the model."""
-    if averaged:
-        torch._foreach_lerp_(averaged, weights, [share] * len(averaged))
+def average_weights(ema: list[Tensor], weights: list[Tensor], share: Tensor) -> None:
+    """Move EMA parameters a share (scalar) of the way to the model's; `catch_up` does the rest of the model."""
+    if ema:
+        torch._foreach_lerp_(ema, weights, [share] * len(ema))
 
 
 @torch.no_grad()
-def catch_up(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Copy what has no average into the averaged model, before it is used: buffers, and all where the decay is zero."""
-    for mine, theirs in zip(averaged.buffers(), model.buffers(), strict=True):
+def catch_up(ema: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Copy what has no average into the EMA model, before it is used: buffers, and all where the decay is zero."""
+    for mine, theirs in zip(ema.buffers(), model.buffers(), strict=True):
         mine.copy_(theirs)
     if decay == 0:
-        for mine, theirs in zip(averaged.parameters(), model.parameters(), strict=True):
+        for mine, theirs in zip(ema.parameters(), model.parameters(), strict=True):
             mine.copy_(theirs)
 
 

@@ -138,7 +138,7 @@ class Reporter:
     def _health(self, quantizer: Quantizer, counts: Tensor) -> dict[str, float]:
         """Codebook health of one step by level."""
         health = codebook_health(counts.cpu())
-        by_name = health._asdict() | {"dead_rate": quantizer.dead().double().mean(dim=-1)}
+        by_name = health._asdict() | {"dead_rate": quantizer.dead_codewords().double().mean(dim=-1)}
         values = {
             f"{name}/level_{level}": value
             for name, levels in by_name.items()

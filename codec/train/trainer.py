@@ -32,7 +32,7 @@ from codec.train.rundir import open_trackers
 from codec.train.stopwatch import Stopwatch
 from codec.train.tracking import Tracker
 from codec.train.validation import Judge
-from codec.train.warm_start import take_over
+from codec.train.warm_start import load_initial_weights
 
 
 class Trainer:
@@ -46,7 +46,7 @@ class Trainer:
         learner: What learns.
         take: How it takes a step: `Learner.step`, or what replays it.
         reporter: Tells how it goes.
-        judge: Measures the averaged codec, if there is held-out data.
+        judge: Measures the EMA codec, if there is held-out data.
         began: What `train.max_minutes` counts from, by `time.monotonic`.
 
     Raises:
@@ -83,16 +83,16 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def start_from(self, model: str) -> None:
-        """Begin with another model of this architecture, see `take_over`; the step count stays zero."""
+        """Begin with another model of this architecture, see `load_initial_weights`; the step count stays zero."""
         codec = self.learner.codec
-        self.known_levels = take_over(model, (codec, self.learner.averaged))
+        self.known_levels = load_initial_weights(model, (codec, self.learner.ema))
         self.progress.initialized = self.known_levels == codec.quantizer.num_quantizers
 
     def resume(self) -> None:
         """Continue the run in `run_dir` from its last checkpoint."""
         state = load_checkpoint(
             self.run_dir,
-            averaged=self.learner.averaged,
+            ema=self.learner.ema,
             trained=self.learner.trained(),
             counters=(*Progress().to_json(), "loss_sums", "num_summed"),
         )
@@ -121,7 +121,7 @@ class Trainer:
             if self.judge is not None and is_first:
                 bar.set_postfix_str("measuring the result")
                 self.judge.conclude(
-                    self.learner.averaged, self.run_dir, trackers, self.progress.step, self.stopwatch.seconds
+                    self.learner.ema, self.run_dir, trackers, self.progress.step, self.stopwatch.seconds
                 )
         finally:
             bar.close()
@@ -242,13 +242,13 @@ class Trainer:
         )
 
     def _validate(self, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
-        """Judge the averaged model, then save it; rank 0 does both."""
+        """Judge the EMA model, then save it; rank 0 does both."""
         best, progress = False, self.progress
-        averaged = self.learner.up_to_date()
+        ema = self.learner.up_to_date()
         if self.judge is not None and progress.initialized and self.fabric.is_global_zero:
             bar.set_postfix_str("validating")
             with self.stopwatch.paused():
-                score = self.judge.validate(averaged, trackers, progress.step)
+                score = self.judge.validate(ema, trackers, progress.step)
             best = score is not None and score < progress.best_score
             progress.best_score = progress.best_score if score is None else min(score, progress.best_score)
         self._save(best=best)
@@ -262,7 +262,7 @@ class Trainer:
                 save_checkpoint(
                     self.run_dir,
                     step=self.progress.step,
-                    averaged=self.learner.up_to_date(),
+                    ema=self.learner.up_to_date(),
                     trained=self.learner.trained(),
                     counters=self.progress.to_json() | sums,
                     best=best,

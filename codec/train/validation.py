@@ -21,7 +21,7 @@ from codec.train.tracking import Tracker
 
 
 class Judge(Protocol):
-    """Judges the averaged model of a run."""
+    """Judges the EMA model of a run."""
 
     def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float | None:
         """Report to the trackers; a score, lower is better, chooses the best checkpoint, None chooses none."""
@@ -88,9 +88,9 @@ class Validator:
 
 
 def _by_band(bands: dict[str, list[float]], edges_hz: Sequence[float]) -> dict[str, float]:
-    """Energy and level error (dB) under names such as energy_250-500Hz."""
+    """Energy and power error (dB) under names such as energy_250-500Hz."""
     return {
         f"{field}_{name}Hz": value
-        for field in ("energy", "level_error")
+        for field in ("energy", "power_error")
         for name, value in zip(describe_bands(edges_hz), bands[field], strict=True)
     }

@@ -11,7 +11,7 @@ from codec.model.digest import inference_tensors
 CODEBOOKS = "quantizer.codebooks."
 
 
-def take_over(model: str, codecs: Sequence[Codec]) -> int:
+def load_initial_weights(model: str, codecs: Sequence[Codec]) -> int:
     """Set weights and codebooks to those of another model, which may have fewer levels.
 
     Args:

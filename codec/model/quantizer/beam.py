@@ -1,8 +1,8 @@
-"""Beam search: choose the codes of all levels of a vector together, as far as a few paths reach.
+"""Beam search: choose the codes of all levels of a vector together instead of one by one.
 
-The nearest codeword of a level may leave a rest that later levels code badly. A beam keeps the paths, one code a level
-so far, whose sums lie nearest to the whole vector; every level extends each by every codeword and keeps the best again,
-and the best of the last level wins. Decoders see no difference.
+The nearest codeword of a level can leave a residual that later levels code badly. A beam of B keeps B candidate paths
+(one code a level so far): every level extends each path by every codeword and keeps the B with the least squared error.
+The best path after the last level gives the codes. Decoding is the same for any beam.
 """
 
 from collections.abc import Sequence
@@ -38,27 +38,27 @@ def slice_length(num_paths: int, num_codewords: int, device: torch.device) -> in
     return max(1, num_scores // (num_paths * num_codewords))
 
 
-def extend(rest: Tensor, parts: Tensor, codebook: Tensor, energy: Tensor, num_kept: int) -> Extension:
+def extend(residual: Tensor, parts: Tensor, codebook: Tensor, energy: Tensor, num_kept: int) -> Extension:
     """Extend every path by every codeword and keep the best; call it within `full_precision`.
 
     Of equal ones the first is kept: the lowest path, then the lowest index.
 
     Args:
-        rest: What each path leaves over of its vector, float32 `[M, B, d]`.
+        residual: What each path leaves over of its vector, float32 `[M, B, d]`.
         parts: What this level sees of it, `[M * B, d']`.
         codebook: `[N, d']`.
         energy: Squared norms of the codewords, `[N]`.
         num_kept: At most B * N.
     """
-    num_paths, size = rest.shape[1], len(codebook)
+    num_paths, size = residual.shape[1], len(codebook)
     groups = 16 if len(parts) >= 256 and size >= 256 and size % 16 == 0 else 1
     if groups > 1:
         codebook = rearrange(codebook, "(n g) d -> (g n) d", g=groups)
         energy = rearrange(energy, "(n g) -> (g n)", g=groups)
     size = size // groups
-    # Half of |rest - c|^2 is |rest|^2 / 2 - (rest . c - |c|^2 / 2); what follows is its negative.
+    # Half of |residual - c|^2 is |residual|^2 / 2 - (residual . c - |c|^2 / 2); what follows is its negative.
     scores = torch.addmm(energy, parts, codebook.T, beta=-0.5).view(-1, num_paths, groups, size)
-    halves = rest.square().sum(dim=-1, keepdim=True) / 2
+    halves = residual.square().sum(dim=-1, keepdim=True) / 2
     # The best ones lie in the columns with the highest maxima. A maximum takes many numbers at a time, and sorting
     # takes far longer: see `codec.model.quantizer.search._groups`, by which codeword n is number n % groups of its
     # column.

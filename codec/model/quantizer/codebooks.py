@@ -63,7 +63,7 @@ class Codebooks(nn.Module):
         """Set the elements of codewords to zero where `mask` `[K, d]` is; those that only vectors move stay zero."""
         raise NotImplementedError
 
-    def dead(self) -> Tensor:
+    def dead_codewords(self) -> Tensor:
         """Codewords used less than `dead_threshold` times as often as under uniform use, bool `[K, N]`."""
         return self.counts < self.dead_threshold * self.counts.mean(dim=-1, keepdim=True)
 
@@ -119,7 +119,7 @@ class Codebooks(nn.Module):
         revived = torch.zeros_like(self.counts, dtype=torch.bool)
         if self.dead_threshold == 0:
             return revived
-        dead = self.dead() & seen[:, None]
+        dead = self.dead_codewords() & seen[:, None]
         levels = dead.any(dim=-1).nonzero().flatten().tolist()
         draws = generator() if levels else None
         for level in levels:
@@ -185,9 +185,9 @@ class EMACodebooks(Codebooks):
             self.table[1:, 0] = 0.0
             self.sums[1:, 0] = 0.0
 
-    def dead(self) -> Tensor:
+    def dead_codewords(self) -> Tensor:
         """Codewords used less than `dead_threshold` times as often as under uniform use; never the one of zeros."""
-        dead = super().dead()
+        dead = super().dead_codewords()
         if self.has_zero:
             dead[1:, 0] = False
         return dead

@@ -231,7 +231,7 @@ class Quantizer(nn.Module):
     def restart_statistics(self) -> None:
         """Forget how codewords were used, as when they come from elsewhere."""
 
-    def dead(self) -> Tensor:
+    def dead_codewords(self) -> Tensor:
         """Codewords that are hardly used by now, bool `[K, N]`."""
         return torch.zeros(self.num_quantizers, self.codebook_size, dtype=torch.bool)
 

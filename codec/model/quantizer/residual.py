@@ -23,7 +23,7 @@ from codec.model.quantizer.search import count_and_sum, energies, match, nearest
 
 
 class VectorQuantizer(Quantizer):
-    """Codes a vector level by level; a subclass says which part of the rest a level sees.
+    """Codes a vector level by level; a subclass says which part of the residual a level sees.
 
     Args:
         codebooks: The K tables and how they learn.
@@ -47,8 +47,8 @@ class VectorQuantizer(Quantizer):
         self.codebooks = codebooks
         self.has_codebook_loss = codebooks.has_codebook_loss
 
-    def _part(self, level: int, rest: Tensor) -> Tensor:
-        """What a level sees of `rest` `[M, d]`."""
+    def _part(self, level: int, residual: Tensor) -> Tensor:
+        """What a level sees of `residual` `[M, d]`."""
         raise NotImplementedError
 
     def _place(self, level: int, codewords: Tensor) -> Tensor:
@@ -70,17 +70,17 @@ class VectorQuantizer(Quantizer):
     ) -> None:
         """Set every level from live latents `[B, D, F]`, each from what it will see; see `Quantizer.initialize`."""
         with full_precision(latents.device):
-            rest = self._vectors(latents)
+            residual = self._vectors(latents)
         if mask is not None:
-            rest = rest[mask.flatten()]
+            residual = residual[mask.flatten()]
         for level in range(self.num_quantizers):
-            part = self._part(level, rest)
+            part = self._part(level, residual)
             if level >= first_level:
                 self.codebooks.initialize(level, part, initialization=initialization, generator=generator)
                 self._confine()
             codebook = self.codebooks.table[level]
             indices = nearest(part, codebook, normalize=self.codebooks.normalize)
-            rest = rest - self._place(level, codebook[indices])
+            residual = residual - self._place(level, codebook[indices])
 
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
         """Let the codebooks take in one optimizer step; returns the revived codewords, bool `[K, N]`."""
@@ -98,9 +98,9 @@ class VectorQuantizer(Quantizer):
         """Forget how codewords were used, as when they come from elsewhere."""
         self.codebooks.restart_statistics()
 
-    def dead(self) -> Tensor:
+    def dead_codewords(self) -> Tensor:
         """Codewords that are hardly used by now, bool `[K, N]`."""
-        return self.codebooks.dead()
+        return self.codebooks.dead_codewords()
 
     def _no_codebook_loss(self) -> Tensor:
         table = self.codebooks.table
@@ -108,12 +108,12 @@ class VectorQuantizer(Quantizer):
 
     def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
         table = self.codebooks.table.detach()[:num_quantizers]
-        rest, codes = vectors.detach(), []
+        residual, codes = vectors.detach(), []
         for level, (codebook, energy) in enumerate(zip(table, energies(table), strict=True)):
-            indices = match(self._part(level, rest), codebook, energy, normalize=self.codebooks.normalize)
+            indices = match(self._part(level, residual), codebook, energy, normalize=self.codebooks.normalize)
             if num_active is not None:
                 indices = torch.where(num_active > level, indices, 0)
-            rest = rest - self._place(level, codebook.index_select(0, indices))
+            residual = residual - self._place(level, codebook.index_select(0, indices))
             codes.append(indices)
         return torch.stack(codes)
 
@@ -138,15 +138,15 @@ class VectorQuantizer(Quantizer):
     def _search_slice(
         self, vectors: Tensor, num_active: Tensor | None, table: Tensor, norms: Tensor, beam: int
     ) -> Tensor:
-        rest, extensions = vectors[:, None], []
+        residual, extensions = vectors[:, None], []
         for level, (codebook, energy) in enumerate(zip(table, norms, strict=True)):
-            num_kept = 1 if level + 1 == len(table) else min(beam, rest.shape[1] * self.codebook_size)
-            parts = self._part(level, rest.flatten(0, 1))
-            extension = extend(rest, parts, codebook, energy, num_kept)
+            num_kept = 1 if level + 1 == len(table) else min(beam, residual.shape[1] * self.codebook_size)
+            parts = self._part(level, residual.flatten(0, 1))
+            extension = extend(residual, parts, codebook, energy, num_kept)
             if num_active is not None and level:
                 extension = keep_unless(num_active > level, extension)
-            before = rest.gather(1, extension.paths[:, :, None].expand(-1, -1, rest.shape[-1]))
-            rest = before - self._place(level, functional.embedding(extension.indices, codebook))
+            before = residual.gather(1, extension.paths[:, :, None].expand(-1, -1, residual.shape[-1]))
+            residual = before - self._place(level, functional.embedding(extension.indices, codebook))
             extensions.append(extension)
         return trace_back(extensions)
 
@@ -167,13 +167,13 @@ class VectorQuantizer(Quantizer):
         table = self.codebooks.table
         fixed = table.detach()
         active = None if num_active is None else torch.arange(len(table), device=table.device)[:, None] < num_active
-        rest, quantized, found = vectors, None, []
+        residual, quantized, found = vectors, None, []
         for level, (codebook, energy) in enumerate(zip(fixed, energies(fixed), strict=True)):
-            part = self._part(level, rest)
+            part = self._part(level, residual)
             indices = match(part.detach(), codebook, energy, normalize=self.codebooks.normalize)
             codewords = codebook.index_select(0, indices)
             placed = self._place(level, codewords)
-            rest = rest - placed
+            residual = residual - placed
             used = placed if active is None else active[level, :, None] * placed
             quantized = used if quantized is None else quantized + used
             found.append((indices, part, codewords))
@@ -209,8 +209,8 @@ def _sum_levels(distance: Tensor, active: Tensor | None) -> Tensor:
 class ResidualQuantizer(VectorQuantizer):
     """Every level quantizes all that the levels before it left over; its codewords are as long as the vectors."""
 
-    def _part(self, level: int, rest: Tensor) -> Tensor:
-        return rest
+    def _part(self, level: int, residual: Tensor) -> Tensor:
+        return residual
 
     def _place(self, level: int, codewords: Tensor) -> Tensor:
         return codewords
@@ -219,9 +219,9 @@ class ResidualQuantizer(VectorQuantizer):
 class ProductQuantizer(VectorQuantizer):
     """Level k quantizes the k-th of K equal parts of the vector; parts of levels left out decode to zero."""
 
-    def _part(self, level: int, rest: Tensor) -> Tensor:
+    def _part(self, level: int, residual: Tensor) -> Tensor:
         size = self.codebooks.table.shape[-1]
-        return rest[:, level * size : (level + 1) * size]
+        return residual[:, level * size : (level + 1) * size]
 
     def _place(self, level: int, codewords: Tensor) -> Tensor:
         size = codewords.shape[-1]
@@ -244,7 +244,7 @@ class SplitQuantizer(VectorQuantizer):
         latent_dim: Channels D of the latents.
         codebook_dim: Size of the vectors of code space, see `Quantizer`.
         estimator: How the gradient passes.
-        split_at: Elements before it are part 0, the rest is part 1.
+        split_at: Elements before it are part 0, those after it part 1.
         part_of_level: Part 0 or 1 of each level.
     """
 
@@ -274,8 +274,8 @@ class SplitQuantizer(VectorQuantizer):
     def _confine(self) -> None:
         self.codebooks.confine(self.mask)
 
-    def _part(self, level: int, rest: Tensor) -> Tensor:
-        return rest * self.mask[level]
+    def _part(self, level: int, residual: Tensor) -> Tensor:
+        return residual * self.mask[level]
 
     def _place(self, level: int, codewords: Tensor) -> Tensor:
         return codewords

@@ -53,9 +53,9 @@ def match(vectors: Tensor, codebook: Tensor, energy: Tensor, *, normalize: bool)
     if groups == 1:
         return scores.argmax(dim=-1)
     grouped = rearrange(scores, "m (g n) -> m g n", g=groups)
-    rest: Tensor = grouped.amax(dim=1).argmax(dim=-1)
-    group = grouped[torch.arange(len(rest)), :, rest].argmax(dim=-1)
-    return rest * groups + group
+    column: Tensor = grouped.amax(dim=1).argmax(dim=-1)
+    group = grouped[torch.arange(len(column)), :, column].argmax(dim=-1)
+    return column * groups + group
 
 
 def _groups(num_vectors: int, num_codewords: int, device: torch.device) -> int:

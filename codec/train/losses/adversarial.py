@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from codec.model.quantizer.collective import mean_over_ranks
 from codec.recipe import DiscriminatorsConfig, LossConfig
-from codec.train.losses.discriminators import Discriminators, Opinion
+from codec.train.losses.discriminators import DiscriminatorOutput, Discriminators
 from codec.train.losses.objective import Term
 from codec.train.optimizer import DeviceAdamW
 
@@ -70,7 +70,7 @@ class Adversary:
             target: Original, `[B, 1, T]`.
         """
         weights, terms = self.term_weights, {}
-        audio, target = at_level_one(audio, target)
+        audio, target = at_unit_rms(audio, target)
         decoded = self._judge(audio)
         if weights.adversarial:
             terms["adversarial"] = Term(weights.adversarial, adversarial_loss(decoded))
@@ -80,7 +80,7 @@ class Adversary:
             terms["feature_matching"] = Term(weights.feature_matching, feature_matching_loss(decoded, original))
         return terms
 
-    def _judge(self, audio: Tensor) -> list[Opinion]:
+    def _judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         """Opinions of audio; only what it was made by gets a gradient."""
         self.discriminators.requires_grad_(False)
         try:
@@ -92,7 +92,7 @@ class Adversary:
 
     def learn(self, audio: Tensor, target: Tensor) -> Learned:
         """Gradients of the discriminators, clipped, for `apply`. Arguments as of `terms`."""
-        loss = discriminator_loss(self.model(torch.cat(at_level_one(audio.detach(), target))))
+        loss = discriminator_loss(self.model(torch.cat(at_unit_rms(audio.detach(), target))))
         self.fabric.backward(loss)
         norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
         clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)
@@ -104,19 +104,19 @@ class Adversary:
         self.wrapped_optimizer.step()
 
 
-def at_level_one(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def at_unit_rms(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Both divided by the level of the original, the root of its mean square; float32 `[B, 1, T]`."""
     target = target.float()
     level = (target.square().mean(dim=-1, keepdim=True) + SILENCE_POWER).sqrt()
     return audio.float() / level, target / level
 
 
-def adversarial_loss(decoded: Sequence[Opinion]) -> Tensor:
+def adversarial_loss(decoded: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean squared distance of the scores of decoded audio from those of originals, mean over discriminators."""
     return torch.stack([(opinion.scores.float() - 1).square().mean() for opinion in decoded]).mean()
 
 
-def feature_matching_loss(decoded: Sequence[Opinion], original: Sequence[Opinion]) -> Tensor:
+def feature_matching_loss(decoded: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput]) -> Tensor:
     """Mean absolute difference of features over their mean size in the originals of all processes; mean over layers.
 
     A hundred layers make a hundred times as many small operations: those that PyTorch has for lists are one each.

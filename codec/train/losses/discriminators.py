@@ -24,7 +24,7 @@ COMPRESSION = 0.5  # exponent of the magnitudes of a spectrum: high frequencies 
 NOISE_FLOOR = 1e-4  # power of a bin, relative to the mean one of a signal of level 1, below which this turns linear
 
 
-class Opinion(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What one discriminator makes of audio."""
 
     scores: Tensor
@@ -51,7 +51,7 @@ class PeriodDiscriminator(nn.Module):
         )
         self.score = _convolution(widths[-1], 1, (3, 1))
 
-    def forward(self, audio: Tensor) -> Opinion:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """Judge audio `[B, 1, T]`; zeros complete the last period."""
         missing = -audio.shape[-1] % self.period
         folded = rearrange(functional.pad(audio, (0, missing)), "b c (t p) -> b c t p", p=self.period)
@@ -88,7 +88,7 @@ class SpectralDiscriminator(nn.Module):
         )
         self.score = _convolution(channels, 1, (3, 3))
 
-    def forward(self, audio: Tensor) -> Opinion:
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """Judge audio `[B, 1, T]`."""
         spectrum = self._spectrum(audio)
         features: list[Tensor] = []
@@ -98,7 +98,7 @@ class SpectralDiscriminator(nn.Module):
             features += (found := _features(spectrum[..., low:high], layers))
             ends.append(found[-1])
         scores: Tensor = self.score(torch.cat(ends, dim=-1))
-        return Opinion(scores.flatten(1), features)
+        return DiscriminatorOutput(scores.flatten(1), features)
 
     def _spectrum(self, audio: Tensor) -> Tensor:
         """Real and imaginary parts of compressed spectra, `[B, 2, F, bins]`."""
@@ -134,7 +134,7 @@ class Discriminators(nn.Module):
         """Scores `[B, n]` of audio `[B, 1, T]`, whose level should be about one; all that their own training needs."""
         return [opinion.scores for opinion in self.judge(audio)]
 
-    def judge(self, audio: Tensor) -> list[Opinion]:
+    def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
         """Scores and features of audio `[B, 1, T]`."""
         return [part(audio) for part in self.parts]
 
@@ -157,7 +157,7 @@ def _features(x: Tensor, layers: nn.ModuleList) -> list[Tensor]:
     return features
 
 
-def _judge(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> Opinion:
+def _judge(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> DiscriminatorOutput:
     features = _features(x, layers)
     scores: Tensor = score(features[-1])
-    return Opinion(scores.flatten(1), features)
+    return DiscriminatorOutput(scores.flatten(1), features)

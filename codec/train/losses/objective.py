@@ -10,7 +10,7 @@ from codec.model.codec import Codec, CodecOutput
 from codec.recipe import LossConfig
 from codec.train.data.segments import Batch
 from codec.train.losses.loudness import LoudnessError
-from codec.train.losses.spectral import LevelComparison, MelDistance, squared_error, to_one_loudness, waveform_loss
+from codec.train.losses.spectral import BandComparison, MelDistance, squared_error, to_one_loudness, waveform_loss
 
 
 class Term(NamedTuple):
@@ -42,7 +42,7 @@ class WeightedObjective:
         self.has_codebook_loss = codec.quantizer.has_codebook_loss
         self.sample_rate = codec.sample_rate
         self.mel = MelDistance(codec.sample_rate).to(device) if weights.mel else None
-        self.levels = LevelComparison(codec.sample_rate).to(device) if weights.mel else None
+        self.levels = BandComparison(codec.sample_rate).to(device) if weights.mel else None
         self.loudness = LoudnessError(codec.sample_rate).to(device) if weights.loudness else None
 
     def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
@@ -66,7 +66,7 @@ class WeightedObjective:
             terms["energy"] = Term(weights.energy, levels.energy)
         terms = {name: term for name, term in terms.items() if term.weight}
         if levels is not None:
-            terms["level_error_db"] = Term(0.0, levels.error_db)
+            terms["power_error_db"] = Term(0.0, levels.error_db)
         return terms
 
 

@@ -23,8 +23,8 @@ SILENCE_POWER = 3e-8  # a target quieter than -75 dBFS is judged as if it had th
 ERROR_FLOOR = 1e-3  # beyond a signal-to-noise ratio of 30 dB there is little left to gain
 FFT_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 NUM_MELS = (5, 8, 12, 20, 40, 80, 128)
-LEVEL_FLOOR = 1e-6  # power of a band, -40 dB below that of the item
-LEVEL_EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
+BAND_FLOOR = 1e-6  # power of a band, -40 dB below that of the item
+BAND_EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
 
 
 def squared_error(audio: Tensor, target: Tensor) -> Tensor:
@@ -186,8 +186,8 @@ class BandLevels(NamedTuple):
     figures hid, bands that come out too quiet or too loud."""
 
 
-class LevelComparison(nn.Module):
-    """Compares the levels of the bands between `LEVEL_EDGES_HZ`.
+class BandComparison(nn.Module):
+    """Compares the levels of the bands between `BAND_EDGES_HZ`.
 
     Args:
         sample_rate: Of the audio (Hz).
@@ -200,7 +200,7 @@ class LevelComparison(nn.Module):
         super().__init__()
         self.fft_size = 4 * round(0.016 * sample_rate)
         frequency = torch.arange(self.fft_size // 2 + 1) * (sample_rate / self.fft_size)
-        edges = torch.tensor(LEVEL_EDGES_HZ)
+        edges = torch.tensor(BAND_EDGES_HZ)
         inside = (frequency >= edges[:-1, None]) & (frequency < edges[1:, None])
         window = torch.hann_window(self.fft_size)
         self.register_buffer("window", window / window.norm(), persistent=False)
@@ -216,4 +216,4 @@ class LevelComparison(nn.Module):
 
     def _powers(self, audio: Tensor) -> Tensor:
         spectrum = stft(audio.squeeze(1), self.fft_size, self.fft_size // 2, self.window)
-        return torch.matmul(self.bands, spectrum.real.square() + spectrum.imag.square()) + LEVEL_FLOOR
+        return torch.matmul(self.bands, spectrum.real.square() + spectrum.imag.square()) + BAND_FLOOR
