@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from einops import rearrange
+from messages import one_line
 from models import HOP, assert_beam_codes_equal, make_quantizer, noise, seeded, tiny_codec
 
 from codec.audio.file import save_audio
@@ -196,7 +197,7 @@ def test_where_nothing_is_to_be_searched_the_beam_changes_nothing(config, monkey
     monkeypatch.setattr(vector_quantizers, "extend", None)
     audio = noise(2, 1, 500)
     assert torch.equal(codec.encode(audio, beam=8), codec.encode(audio))
-    with pytest.raises(ConfigError, match="beam 0"):
+    with pytest.raises(ConfigError, match=one_line("beam", 0)):
         codec.encode(audio, beam=0)
 
 
@@ -246,9 +247,8 @@ def test_beams_that_are_refused(beam, tmp_path):
         lambda: compress_batch(codec, [Recording(audio[0], 16_000, 500)], beam=beam),
     ]
     for each in calls:
-        with pytest.raises(ConfigError, match=rf"^beam {beam} is not in 1 \.\. 64 paths") as error:
+        with pytest.raises(ConfigError, match=one_line("beam", beam, 1, MAX_BEAM)):
             each()
-        assert "\n" not in str(error.value)
 
 
 def test_a_stream_goes_on_with_its_beam():
@@ -261,7 +261,7 @@ def test_a_stream_goes_on_with_its_beam():
     residual = audio[..., 10 * HOP + 3 :]
     assert torch.equal(restored.push(residual), encoder.push(residual))
     for wrong in (0, 65):
-        with pytest.raises(ConfigError, match=rf"'beam' is {wrong}, not in 1 \.\. 64"):
+        with pytest.raises(ConfigError, match=one_line("beam", wrong, 1, MAX_BEAM)):
             StreamEncoder.restore(codec, state | {"beam": torch.tensor(wrong)})
 
 

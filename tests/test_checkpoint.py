@@ -3,10 +3,12 @@ import errno
 import functools
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
+from messages import one_line
 from models import tiny_codec
 from safetensors import SafetensorError
 from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
@@ -75,11 +77,6 @@ def assert_same(state, other):
 
 def folders(run_dir):
     return sorted(path.name for path in (run_dir / "checkpoints").iterdir())
-
-
-def one_line(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # ---- What a checkpoint holds
@@ -235,8 +232,7 @@ def disk_call(disk, run, run_dir):
     try:
         run.save(run_dir)
     except ModelError as error:
-        assert "\n" not in str(error) and str(error).startswith("can't write the checkpoint")
-        assert "No space left on device" in str(error)
+        assert re.search(one_line("write", "checkpoint", run_dir, "No space left on device"), str(error))
     except OSError:
         assert disk.calls[disk.fail_at] == "rmtree"
     return disk.calls[disk.fail_at]
@@ -247,9 +243,8 @@ def test_an_error_of_safetensors_is_one_line(tmp_path, monkeypatch):
         raise SafetensorError("Error while serializing:\nI/O error")
 
     monkeypatch.setattr(checkpoint_module, "save_file", fail)
-    with pytest.raises(ModelError, match="serializing: I/O error") as error:
+    with pytest.raises(ModelError, match=one_line("serializing", "I/O error")):
         Run().save(tmp_path)
-    one_line(error)
 
 
 def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
@@ -293,39 +288,36 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
         path.mkdir()
     elif damage != "missing":
         path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": os.urandom(1000)}[damage])
-    with pytest.raises(ModelError, match=r"can't resume from .*step-00000001") as error:
+    with pytest.raises(ModelError, match=one_line("resume", path.parent)):
         Run().load(tmp_path)
-    one_line(error)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "3", "null", '{"step": 1, "score": 2}'])
 def test_a_state_without_its_counters_is_damaged(tmp_path, content):
     (Run().save(tmp_path) / "state.json").write_text(content)
-    with pytest.raises(ModelError, match="can't resume from") as error:
+    with pytest.raises(ModelError, match=one_line("resume", tmp_path)):
         Run().load(tmp_path)
-    one_line(error)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", "\x00\x00", '{"best": "step-1"}', '{"last": "step-00000009"}'])
 def test_a_damaged_index_is_one_line(tmp_path, content):
     Run().save(tmp_path)
     (tmp_path / "checkpoints/index.json").write_text(content)
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(ModelError, match=one_line(tmp_path)):
         Run().load(tmp_path)
-    assert str(tmp_path) in one_line(error)
 
 
 def test_nothing_to_resume(tmp_path):
-    with pytest.raises(ModelError, match=r"nothing to resume in .*: it has no checkpoint"):
+    with pytest.raises(ModelError, match=one_line("resume", tmp_path, "no checkpoint")):
         Run().load(tmp_path)
 
 
 @pytest.mark.parametrize(("decoder", "latent_dim"), [("harmonic_noise", 10), ("upsample", 12)])
 def test_another_architecture_is_refused(tmp_path, decoder, latent_dim):
     Run().save(tmp_path)
-    with pytest.raises(ModelError, match="can't resume from") as error:
+    with pytest.raises(ModelError, match=one_line("resume", tmp_path)) as error:
         Run(decoder, latent_dim=latent_dim).load(tmp_path)
-    assert len(one_line(error)) < 600
+    assert len(str(error.value)) < 600
 
 
 # ---- Within a run
@@ -335,7 +327,7 @@ def test_a_trainer_refuses_the_run_of_another_architecture(tmp_path):
     clips = write_clips(tmp_path / "clips")
     start(tiny_recipe(clips, train__steps=3), tmp_path / "run").fit()
     other = make_trainer(tiny_recipe(clips, codec__latent_dim=10), tmp_path / "run")
-    with pytest.raises(ModelError, match="can't resume from"):
+    with pytest.raises(ModelError, match=one_line("resume", tmp_path / "run")):
         other.resume()
 
 
@@ -350,9 +342,8 @@ def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
         save(tensors, path)
 
     monkeypatch.setattr(checkpoint_module, "save_file", fill_up)
-    with pytest.raises(ModelError, match="No space left on device") as error:
+    with pytest.raises(ModelError, match=one_line("No space left on device")):
         trainer.fit()
-    one_line(error)
     monkeypatch.undo()
     resumed = resume(recipe, tmp_path / "run")
     assert resumed.progress.step == 2

@@ -1,0 +1,12 @@
+"""What tests say about an error's message: its facts, not its sentence."""
+
+import re
+
+
+def one_line(*facts):
+    """Return a pattern for `pytest.raises(match=...)`: a message of one line with these facts, in this order.
+
+    A fact is a number, name, key, path or a word of the remedy. It matches as a whole: 4 is not in "40" or "0.4".
+    """
+    whole = (rf"(?<![\w-])(?<!\d\.){re.escape(str(fact))}(?!\w)(?!\.\d)" for fact in facts)
+    return r"\A[^\n]*" + r"[^\n]*".join(whole) + r"[^\n]*\Z"
