@@ -1,7 +1,7 @@
-"""Where bfloat16 is fast, and float32 islands: parts whose result must not depend on autocast or TF32.
+"""Full float32 precision where autocast or TF32 would change results, and whether a device is fast in bfloat16.
 
-Nearest-codeword distances, STFTs and losses lose their meaning in bfloat16 (one flipped index changes every
-later level of its frame), so each of them runs inside `full_precision`, whatever the caller has switched on.
+Nearest-codeword search, STFTs and losses must not run in bfloat16: one flipped index changes every later level of its
+frame. Each of them runs inside `full_precision`, whatever the caller has switched on.
 """
 
 from typing import Any
@@ -14,22 +14,21 @@ _CPU = (_backends.mkldnn.matmul, _backends.mkldnn.conv)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies matrices of bfloat16 in hardware; elsewhere they are slower than float32."""
+    """Whether the device multiplies bfloat16 matrices in hardware; without that, bfloat16 is slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 class full_precision:
-    """Run a block without autocast and with matrix products in true float32 on the device's type.
+    """Context manager: matrix products and convolutions in true float32, and no autocast.
 
-    It turns off TF32 on CUDA, which convolutions use unless told not to, and its counterpart on the CPU, bfloat16
-    products of float32 matrices. These settings belong to the process, not a thread; they are put back when the
-    block ends. Tensors in half precision stay so: convert them inside the block. Within such a block another one costs
-    next to nothing: to set it all again would take as long as a small matrix product.
+    On CUDA it turns off TF32, which convolutions use by default; on the CPU it turns off bfloat16 products of float32
+    matrices. These settings belong to the process, not to a thread, and are restored at the end. A nested use does
+    nothing and costs next to nothing. Tensors in half precision are not converted: convert them inside the block.
 
     Args:
-        device: The device of the tensors that the block works on.
+        device: The device of the tensors in the block.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -37,7 +36,7 @@ class full_precision:
         self.settings = _CUDA if device.type == "cuda" else _CPU
 
     def __enter__(self) -> None:
-        # Not `allow_tf32`, the older name of the same: it raises once anyone has used this one.
+        # `allow_tf32` is the older name of this setting and raises once the newer one has been used.
         self.before = [setting.fp32_precision for setting in self.settings]
         self.autocast: torch.autocast | None = None
         if self.before == ["ieee", "ieee"] and not torch.is_autocast_enabled(self.device_type):

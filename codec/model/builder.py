@@ -1,4 +1,4 @@
-"""From a configuration to an untrained model: the only code that knows both configuration and modules."""
+"""Builds an untrained model from its configuration: the only code that knows both."""
 
 from codec.config import (
     CodecConfig,
@@ -67,7 +67,6 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
     if isinstance(quantizer, FSQConfig):
         return FiniteScalarQuantizer(quantizer.steps, latent_dim=config.latent_dim)
     codebook_dim = quantizer.codebook_dim or config.latent_dim
-    zero = {"has_zero": True} if quantizer.vbr_slope else {}  # of EMA codebooks, the configuration saw to it
     codebooks = CODEBOOKS[quantizer.update](
         quantizer.num_quantizers,
         quantizer.codebook_size,
@@ -75,10 +74,10 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         decay=quantizer.decay,
         dead_threshold=quantizer.dead_threshold,
         normalize=quantizer.normalize,
-        **zero,
+        has_zero=quantizer.vbr_slope > 0,
     )
     if quantizer.structure == "split":
-        assert quantizer.split_at is not None  # the configuration saw to it
+        assert quantizer.split_at is not None  # checked by QuantizerConfig
         return SplitQuantizer(
             codebooks,
             latent_dim=config.latent_dim,
