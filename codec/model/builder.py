@@ -14,6 +14,7 @@ from codec.model.allocation import LevelAllocation
 from codec.model.codec import Codec
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.encoder import Encoder, EnvelopeEncoder
+from codec.model.entropy_tables import EntropyTables
 from codec.model.passthrough import IdentityDecoder, IdentityEncoder
 from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.quantizer.estimators import ESTIMATORS
@@ -30,13 +31,14 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 
 
-def build_codec(config: CodecConfig) -> Codec:
-    """Build an untrained model."""
+def build_codec(config: CodecConfig, entropy: EntropyTables | None = None) -> Codec:
+    """Build an untrained model, with the entropy tables of one that is going to be loaded."""
     quantizer = config.quantizer
     allocation = None
     if isinstance(quantizer, QuantizerConfig) and quantizer.vbr_slope:
         allocation = LevelAllocation(_signal_model(config), slope=quantizer.vbr_slope)
-    return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config, allocation)
+    parts = _build_encoder(config), _build_quantizer(config), _build_decoder(config)
+    return Codec(*parts, config, allocation, entropy=entropy)
 
 
 def _build_encoder(config: CodecConfig) -> EnvelopeEncoder | Encoder | IdentityEncoder:
