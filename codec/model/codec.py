@@ -47,13 +47,9 @@ class Codec(nn.Module):
         allocation: How many levels each frame gets; without it all of them.
         config: What the parts were built from. Its sample rate and lookahead are used here, and all of it is saved
             beside the weights.
+        entropy: Tables that its codes are entropy-coded with in files; without them codes are packed.
+        identity: What files call the model, if that is known: see `codec.model.digest.with_identity`.
     """
-
-    identity: bytes | None = None
-    """What files call the model, set by who promises that its tensors stay as they are; else it is computed from them
-    wherever it is needed, see `codec.model.digest.model_identity`."""
-    entropy: EntropyTables | None = None
-    """What its codes are entropy-coded with in files; without any they are packed."""
 
     def __init__(
         self,
@@ -62,6 +58,9 @@ class Codec(nn.Module):
         decoder: HarmonicNoiseDecoder | UpsampleDecoder | IdentityDecoder,
         config: CodecConfig,
         allocation: LevelAllocation | None = None,
+        *,
+        entropy: EntropyTables | None = None,
+        identity: bytes | None = None,
     ) -> None:
         super().__init__()
         if encoder.hop_length != decoder.hop_length:
@@ -71,6 +70,8 @@ class Codec(nn.Module):
         self.decoder = decoder
         self.allocation = allocation
         self.config = config
+        self.entropy = entropy
+        self.identity = identity
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
         self.delay = decoder.delay + config.lookahead
