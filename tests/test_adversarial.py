@@ -1,7 +1,7 @@
 import pytest
 import torch
 from messages import one_line
-from tiny_runs import adversarial_changes, history, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, history, start, tiny_recipe
 
 from codec.config import from_dict
 from codec.errors import ConfigError
@@ -20,11 +20,6 @@ from codec.train.optimizer import learning_rate
 
 def adversarial_recipe(root, **changes):
     return tiny_recipe(root, **adversarial_changes(), **changes)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def opinion(scores, *features):

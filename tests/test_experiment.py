@@ -3,15 +3,10 @@
 import pytest
 import torch
 from messages import one_line
-from tiny_runs import adversarial_changes, history, resume, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, history, resume, start, tiny_recipe
 
 from codec.errors import ConfigError
 from codec.inference.pretrained import save_codec
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module", params=["ema", "gradient"])

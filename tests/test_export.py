@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from messages import one_line
 from models import HOP, noise, tiny_codec
 
 import codec.onnx.export
@@ -108,7 +109,7 @@ class TestFolder:
         export_codec(quick, target)
         (target / "codec.json").write_text("mine")
         before = contents(tmp_path)
-        with pytest.raises(ConfigError, match="is already there: give --overwrite or another folder with -o"):
+        with pytest.raises(ConfigError, match=one_line(target, "already there")):
             export_codec(quick, target)
         assert contents(tmp_path) == before
         export_codec(quick, target, overwrite=True)
@@ -123,18 +124,18 @@ class TestFolder:
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_a_folder_of_other_things_stays(self, tmp_path, quick, overwrite):
         (tmp_path / "thesis.tex").write_text("all of it")
-        with pytest.raises(ConfigError, match=r"holds thesis\.tex, which is no part of an export"):
+        with pytest.raises(ConfigError, match=one_line("thesis.tex")):
             export_codec(quick, tmp_path, overwrite=overwrite)
         assert contents(tmp_path) == {"thesis.tex": b"all of it"}
 
     def test_a_file_in_its_place(self, tmp_path, quick):
         (tmp_path / "onnx").write_text("")
-        with pytest.raises(ConfigError, match="onnx is a file"):
+        with pytest.raises(ConfigError, match=one_line(tmp_path / "onnx", "file")):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
 
     def test_a_folder_that_cannot_be_made(self, tmp_path, quick):
         (tmp_path / "file").write_text("")
-        with pytest.raises(ModelError, match=r"can't write .*file/onnx: Not a directory"):
+        with pytest.raises(ModelError, match=one_line("write", tmp_path / "file/onnx", "Not a directory")):
             export_codec(quick, tmp_path / "file" / "onnx")
         assert contents(tmp_path) == {"file": b""}
 
@@ -148,7 +149,7 @@ class TestFolder:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(codec.onnx.export.shutil, "copyfile", fail)
-        with pytest.raises(ModelError, match=r"can't write .*onnx: No space left on device"):
+        with pytest.raises(ModelError, match=one_line("write", tmp_path / "onnx", "No space left on device")):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
         assert contents(tmp_path) == before
         assert [path.name for path in tmp_path.iterdir()] == (["onnx"] if there else [])
@@ -161,11 +162,11 @@ class TestFolder:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(Path, "replace", fail)
-        with pytest.raises(ModelError, match=r"can't write .*onnx: Input/output error"):
+        with pytest.raises(ModelError, match=one_line("write", tmp_path / "onnx", "Input/output error")):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
         assert contents(tmp_path) == before
 
-    def test_a_folder_that_is_there_stays_the_folder_that_it_is(self, tmp_path, quick, monkeypatch):
+    def test_an_existing_folder_or_link_is_kept_in_place(self, tmp_path, quick, monkeypatch):
         """The working directory of a shell, or where a link leads."""
         (tmp_path / "here").mkdir()
         (tmp_path / "link").symlink_to("here")
@@ -178,7 +179,7 @@ class TestFolder:
         assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "link"]
 
     def test_graphs_of_another_model_are_not_written(self, tmp_path, quick):
-        with pytest.raises(ModelError, match="of the engine differ"):
+        with pytest.raises(ModelError, match=one_line("engine", "differ")):
             export_codec(tiny_codec(seed=1), tmp_path / "onnx")
         assert list(tmp_path.iterdir()) == []
 

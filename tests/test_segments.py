@@ -5,7 +5,7 @@ import pytest
 import soundfile as sf
 import torch
 from messages import one_line
-from tiny_runs import RATE, buzz, write_clips
+from tiny_runs import RATE, buzz
 from torch.utils.data import DataLoader
 
 from codec.audio.file import load_audio
@@ -16,11 +16,6 @@ from codec.recipe import DataConfig
 from codec.train.data.segments import Batch, Segments, batches, data_root
 
 SEGMENT = 1600
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def segments(folder, **changes):
@@ -36,13 +31,6 @@ def drawn_from(items, number, seed=0):
     for index in range(number):
         drawn[index]
     return [paths.count(item.path) for item in items]
-
-
-def write_manifest(folder, rows, name="MANIFEST.tsv"):
-    """Write rows of cells, the first one the header."""
-    folder.mkdir(exist_ok=True)
-    (folder / name).write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
-    return folder
 
 
 # ---- Segments
@@ -180,7 +168,8 @@ def test_a_file_with_nan_is_named(tmp_path, value, num_workers):
 
 
 def test_durations_are_read_where_the_manifest_has_none(clips, tmp_path):
-    write_manifest(tmp_path, [("path",), *((str(path),) for path in sorted(clips.iterdir()))])
+    rows = ["path", *map(str, sorted(clips.iterdir()))]
+    (tmp_path / "MANIFEST.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     items = list_items(tmp_path, "MANIFEST.tsv", split="train")
     drawn = Segments(items, sample_rate=RATE, segment_samples=SEGMENT, gain_db=(0.0, 0.0), seed=(0,))
     seconds = np.array([0.3, 0.2, 0.09, 0.08, 0.07, 0.06])

@@ -40,11 +40,6 @@ UPDATES = ["ema", "gradient"]
 RESUMED = [*UPDATES, "adversarial"]
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
-
-
 @pytest.fixture(autouse=True)
 def only_mel(monkeypatch):
     """STOI and PESQ are tested elsewhere, and take longer than all of this."""

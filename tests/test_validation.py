@@ -4,7 +4,7 @@ import soundfile as sf
 import torch
 from messages import one_line
 from models import tiny_codec
-from tiny_runs import tiny_recipe, write_clips
+from tiny_runs import tiny_recipe
 
 import codec.train.validation as validation_module
 from codec.errors import ConfigError
@@ -30,11 +30,6 @@ class Recorder:
 
     def close(self):
         pass
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture
