@@ -11,6 +11,8 @@ from codec.model.analysis import SignalAnalysis
 from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, start_as_identity
 from codec.model.signal_model import SignalModel, cepstral_basis
 
+MAX_PEAK = 4.0
+"""Louder audio is refused: it is most likely integer samples that were not scaled to [-1, 1]."""
 START = 0.05
 """Initial scale of the output of a network that is added to a fixed transform."""
 
@@ -41,6 +43,7 @@ class EnvelopeEncoder(nn.Module):
         latent_dim: int,
     ) -> None:
         super().__init__()
+        self.max_peak = MAX_PEAK
         self.hop_length = model.hop_length
         self.latent_dim = latent_dim
         self.analysis = SignalAnalysis(model)
@@ -101,6 +104,7 @@ class Encoder(nn.Module):
         latent_dim: int,
     ) -> None:
         super().__init__()
+        self.max_peak = MAX_PEAK
         self.hop_length = math.prod(strides)
         self.latent_dim = latent_dim
         layers: list[nn.Module] = []

@@ -1,5 +1,7 @@
 """Encoder and decoder that change nothing, to study a quantizer on its own: vectors are cut from the signal."""
 
+import math
+
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -7,10 +9,11 @@ from codec.model.layers import Cache
 
 
 class IdentityEncoder(nn.Module):
-    """Reshapes audio to latents: the samples of a frame are its channels."""
+    """Reshapes audio to latents: the samples of a frame are its channels. They may be any numbers, not only audio."""
 
     def __init__(self, hop_length: int) -> None:
         super().__init__()
+        self.max_peak = math.inf
         self.hop_length = hop_length
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
