@@ -12,7 +12,9 @@ import pytest
 
 import codec.bitstream
 from codec.cli import options as cli
-from codec.config import CodecConfig, from_dict, keys
+from codec.cli.command_line import override, parse, parse_with_recipe
+from codec.cli.train import parse_training
+from codec.config import CodecConfig, from_dict, leaves
 from codec.inference.pretrained import save_codec
 from codec.model.builder import build_codec
 from codec.recipe import Recipe, find_recipe, load_recipe
@@ -120,12 +122,12 @@ def test_readme_fits_on_two_screens() -> None:
 def test_command_parses(line: str) -> None:
     name, *argv = (word for word in shlex.split(line) if word != "--help")
     if name == "codec-train":
-        options, overrides = cli.parse_training(argv)
-        cli.override(load_recipe(options.recipe), overrides)
+        options, changes = parse_training(argv)
+        override(load_recipe(options.recipe), changes)
     elif name == "codec-release":
-        cli.parse_release(argv)
+        parse_with_recipe(cli.ReleaseOptions, argv, name)
     else:
-        cli.parse(COMMANDS[name], argv, name)
+        parse(COMMANDS[name], argv, name)
 
 
 def test_every_command_is_described() -> None:
@@ -140,8 +142,9 @@ def test_options_in_the_text_exist(page: str) -> None:
         field.name for each in (*COMMANDS.values(), cli.TrainOptions, cli.ReleaseOptions) for field in fields(each)
     }
     spans = [span for span in re.findall(r"`([^`\n]+)`", prose(GUIDES[page])) if span.startswith(("--", "codec-"))]
-    for key in cli.override_keys([word for span in spans for word in span.split()]):
-        assert key in known | set(keys(Recipe)) | {"help"}, f"{page}: --{key}"
+    for option in (option for span in spans for option in re.findall(r"(?:^| )--([\w.-]+)", span)):
+        key = option.replace("-", "_")
+        assert key in known | {dotted for dotted, _ in leaves(Recipe)} | {"help"}, f"{page}: --{option}"
 
 
 @pytest.mark.parametrize("page", GUIDES)
