@@ -83,5 +83,5 @@ def test_a_frozen_run_resumes_bit_for_bit(clips, tmp_path, model):
 
 def test_freezing_needs_a_model_to_start_from(clips, tmp_path):
     trainer = start(tiny_recipe(clips, train__freeze=["encoder"]), tmp_path)
-    with pytest.raises(ConfigError, match=one_line("train.freeze", "--init-from")):
+    with pytest.raises(ConfigError, match=one_line("train.freeze", "init_from")):
         trainer.fit()

@@ -33,7 +33,7 @@ def test_a_directory_takes_one_run(tmp_path, recipe):
     check_new(run_dir)  # nothing was saved yet: it may start again
     save_something(run_dir)
     assert holds_run(run_dir)
-    with pytest.raises(ConfigError, match=one_line(run_dir, "already", "--resume", "--out")):
+    with pytest.raises(ConfigError, match=one_line(run_dir, "already", "resume=True", "run_dir")):
         check_new(run_dir)
 
 

@@ -2,7 +2,7 @@
 
 from codec.errors import CodecError
 
-OPTIONS = {"codec": "--model"}
+OPTIONS = {"codec": "--model", "run_dir": "--out"}
 """Options that have another name than the argument of the library."""
 
 
