@@ -124,9 +124,11 @@ def _training_tensors(ema: Codec, trained: Mapping[str, Trained]) -> dict[str, T
 
 @torch.no_grad()
 def _restore(tensors: dict[str, Tensor], ema: Codec, trained: Mapping[str, Trained]) -> None:
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
     for name, (module, optimizer) in trained.items():
-        prefix = f"{name}."
-        module.load_state_dict({key.removeprefix(prefix): tensors[key] for key in tensors if key.startswith(prefix)})
+        module.load_state_dict(part(f"{name}."))
         for key, parameter in module.named_parameters():
             for moment in ("step", "exp_avg", "exp_avg_sq"):
                 saved = tensors.get(f"{name}_optimizer.{moment}.{key}")
@@ -134,5 +136,6 @@ def _restore(tensors: dict[str, Tensor], ema: Codec, trained: Mapping[str, Train
                     # On the device of the parameter, a moment also in its memory order, as the optimizer allocates it.
                     place = torch.empty_like(saved if moment == "step" else parameter, device=parameter.device)
                     optimizer.state[parameter][moment] = place.copy_(saved)
-    averages = {key: tensors[f"ema.{key}"] for key, _ in ema.named_parameters()}
-    ema.load_state_dict(trained["model"].module.state_dict() | averages)
+    averaged = {key for key, _ in ema.named_parameters()}
+    buffers = {key: tensor for key, tensor in part("model.").items() if key not in averaged}
+    ema.load_state_dict(buffers | part("ema."))

@@ -47,7 +47,7 @@ class Reporter:
         self.sums: dict[str, Tensor] = {}
 
     def add(self, loss: Tensor, terms: Mapping[str, Term], finite: Tensor) -> None:
-        """Add the losses of a step on this process, unless it is not `finite`; does not wait for the device."""
+        """Add the losses of a step on this process if they are `finite`; does not wait for the device."""
         names = ["total", *terms]
         for name in names:
             if name not in self.sums:
