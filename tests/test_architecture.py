@@ -78,10 +78,10 @@ KNOWN_BY = {
     "torchaudio": {"codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {
         "codec.experiment",
-        "codec.train.codebook_start",
         "codec.train.engine",
         "codec.train.learner",
         "codec.train.losses.adversarial",
+        "codec.train.start",
         "codec.train.trainer",
     },
     "tensorboard": {"codec.train.tracking"},

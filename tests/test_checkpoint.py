@@ -9,6 +9,7 @@ import pytest
 import torch
 from models import tiny_codec
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
 
 import codec.inference.pretrained as pretrained_module
@@ -296,6 +297,13 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
     with pytest.raises(ModelError, match=r"can't resume from .*step-00000001") as error:
         Run().load(tmp_path)
     one_line(error)
+
+
+def test_a_checkpoint_without_ema_weights_is_damaged(tmp_path):
+    path = Run().save(tmp_path) / "training.safetensors"
+    save_file({key: tensor for key, tensor in load_file(path).items() if not key.startswith("ema.")}, path)
+    with pytest.raises(ModelError, match=r"can't resume from .*Missing key"):
+        Run().load(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "3", "null", '{"step": 1, "score": 2}'])

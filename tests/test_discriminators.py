@@ -38,8 +38,8 @@ def test_a_score_looks_at_a_stretch_of_the_signal(parts, which):
 @pytest.mark.parametrize("num_samples", [1, 2, 3, 100, 641])
 def test_any_length_can_be_judged(parts, num_samples):
     for part in parts:
-        opinion = part(noise(1, num_samples))
-        assert opinion.scores.numel() > 0 and opinion.scores.isfinite().all()
+        output = part(noise(1, num_samples))
+        assert output.scores.numel() > 0 and output.scores.isfinite().all()
 
 
 def test_silence_has_a_finite_gradient(parts):
@@ -75,7 +75,7 @@ def test_the_spectrum_of_noise_of_level_one_has_about_that_level(parts):
 
 def test_forward_gives_the_scores_of_judge(parts):
     discriminators = Discriminators(periods=(2, 3), period_channels=2, fft_sizes=(128,), spectral_channels=2)
-    opinions = discriminators.judge(noise())
-    assert len(opinions) == 3 and [len(opinion.features) for opinion in opinions] == [5, 5, 25]
-    for score, opinion in zip(discriminators(noise()), opinions, strict=True):
-        assert torch.equal(score, opinion.scores)
+    outputs = discriminators.judge(noise())
+    assert len(outputs) == 3 and [len(output.features) for output in outputs] == [5, 5, 25]
+    for score, output in zip(discriminators(noise()), outputs, strict=True):
+        assert torch.equal(score, output.scores)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codec.train.graph import WARM_UP, GraphedSteps
-from codec.train.learner import Inputs, Plan, Taken
+from codec.train.learner import Inputs, Plan, StepResult
 
 
 class Stream:
@@ -61,7 +61,7 @@ class Learner:
 
         self.launched += 1
         Graph.capturing.calls.append(work) if Graph.capturing else work()
-        return Taken(None, None, {"norm": norm})
+        return StepResult(None, None, {"norm": norm})
 
 
 def inputs(value, size=2):
@@ -76,8 +76,8 @@ def test_every_step_is_taken_once_and_most_are_replayed():
     learner = Learner()
     steps = GraphedSteps(learner.step)
     for number in range(1, 11):
-        taken = steps(inputs(number), PLAIN)
-        assert float(taken.norms["norm"]) == 8 * number
+        result = steps(inputs(number), PLAIN)
+        assert float(result.grad_norms["norm"]) == 8 * number
         assert float(learner.total) == 8 * sum(range(1, number + 1))
     assert learner.launched == WARM_UP + 1
 
