@@ -12,6 +12,7 @@ from codec.inference.pretrained import WEIGHTS_FILE
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.recipe import DataConfig, Recipe
+from codec.table import markdown
 from codec.train.checkpoint import STATE_FILE
 from codec.train.rundir import RECIPE_FILE, VERSIONS_FILE
 
@@ -76,7 +77,7 @@ def describe_model(
         lowest=config.bits_per_level / 1000,
         highest=config.bits_per_frame * config.frame_rate / 1000,
         latency=1000 * codec.latency / codec.sample_rate,
-        facts=_table([("", ""), *facts.items()]),
+        facts=markdown([("", ""), *facts.items()]),
         figures="" if figures is None else _describe_figures(figures),
         about=about.strip(),
     )
@@ -154,7 +155,7 @@ def _describe_figures(figures: Figures) -> str:
     gains = {mean.get("gain_db") for mean in figures.means}
     shown = [({"gain_db": mean["gain_db"]} if len(gains) > 1 else {}) | scalars(mean) for mean in figures.means]
     rows = [{name: _number(name, value) for name, value in row.items()} for row in shown]
-    table = _table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
+    table = markdown([list(rows[0]), *(list(row.values()) for row in rows)])
     before = "" if figures.rounded else ", before its weights were rounded"
     return (
         f"## Figures\n\nMeans over {figures.num_files} files, {figures.seconds:.0f} s of audio, measured by codec-eval "
@@ -167,12 +168,6 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if name in ("bitrate", "nominal_bitrate", "num_quantizers", "gain_db") else f"{value:.3f}"
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as Markdown, the first of them the head."""
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
