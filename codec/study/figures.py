@@ -209,7 +209,7 @@ def learning_curves_figure(history: Sequence[Mapping[str, float | None]], bound:
     """Draw a run over its steps: all losses in the upper panel, validation distortion and its bound in the lower.
 
     Args:
-        history: The lines of the run's history: `step` and the values logged at it. None and missing values are skipped.
+        history: Lines of the run's history: `step` and the values logged at it. None and missing values are skipped.
         bound: Shannon's bound (mean squared error per dimension).
     """
     figure = empty_figure(8, 7)
