@@ -58,7 +58,7 @@ class ResidualComparison(NamedTuple):
     num_threads: int
     sizes: Sizes
     equal_codes: float
-    """Share of equal codes, 0 .. 1. Rounding may decide between two codewords that are almost equally near, and then all
+    """Share of equal codes, 0 .. 1. Rounding may decide between two codewords that are almost equally near; then all
     later codes of the frame differ."""
     largest_difference: float
     """Of the quantized vectors of frames with equal codes, relative to the largest element."""
