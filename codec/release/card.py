@@ -1,4 +1,4 @@
-"""The card of a released model: what it is, what it costs, how it was trained, what was measured, on which data."""
+"""The model card of a release: architecture, cost, training, results, data and licences."""
 
 import json
 from itertools import takewhile
@@ -37,31 +37,31 @@ The weights are under Apache-2.0, like the code.
 
 
 class Figures(NamedTuple):
-    """What codec-eval measured."""
+    """Results of codec-eval."""
 
     means: list[dict[str, Any]]
-    """One a gain and bitrate."""
+    """One per gain and bitrate."""
     num_files: int
     seconds: float
-    """Of audio."""
+    """Total length of the audio."""
     mode: str
     rounded: bool
-    """Measured on the released weights, not on those before they were rounded."""
+    """Whether they were measured on the released weights, after rounding."""
 
 
 def describe_model(
     codec: Codec, name: str, folder: Path, *, recipe: Recipe, source: Path, about: str, figures: Figures | None
 ) -> str:
-    """The card, as Markdown.
+    """Write the card (Markdown).
 
     Args:
         codec: The released model, in eval mode.
         name: Its name.
-        folder: Where its files are by now, whose sizes count.
-        recipe: What it was trained by.
-        source: The folder that it was made from; what a checkpoint and its run say about training is used.
+        folder: Where its files are now; their sizes are stated.
+        recipe: The recipe of its training.
+        source: The model folder before the release; if it is a checkpoint, the records of its run are used.
         about: Data sources and licences.
-        figures: What was measured.
+        figures: Results of codec-eval, if any.
 
     Raises:
         ConfigError: A record of the run is damaged.
@@ -84,10 +84,10 @@ def describe_model(
 
 
 def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
-    """Read what codec-eval wrote about a released model, or about the same before its weights were rounded.
+    """Read the report of codec-eval on a released model, or on the original before its weights were rounded.
 
     Raises:
-        ConfigError: The file is no such JSON, or of a model that is neither.
+        ConfigError: The file is not such a report, or of another model.
     """
     if not path.is_file():
         raise ConfigError(f"no figures at {path}: run codec-eval -o {path}")
@@ -109,13 +109,13 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
 
 
 def header_comment(path: Path) -> str:
-    """The comment at the head of a recipe, without its marks; empty if it has none."""
+    """The comment at the top of a recipe, without the number signs; empty if there is none."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     return "\n".join(line.removeprefix("#").removeprefix(" ").rstrip() for line in lines)
 
 
 def find_run(folder: Path) -> Path | None:
-    """The run directory that a model's folder is a checkpoint of, if it is one."""
+    """The run directory of a checkpoint; None if the folder belongs to no run."""
     return next((run for run in folder.resolve().parents[:2] if (run / RECIPE_FILE).is_file()), None)
 
 
@@ -133,7 +133,7 @@ def _cost(codec: Codec, folder: Path) -> dict[str, str]:
 
 
 def _training(recipe: Recipe, source: Path) -> dict[str, str]:
-    """What a checkpoint and its run tell; what they do not is left out."""
+    """Facts about training, as far as the checkpoint and its run record them."""
     facts = {"recipe": f"{recipe.name}, seed {recipe.seed}"}
     state = _read_json(source / STATE_FILE)
     if "step" in state:
@@ -171,7 +171,7 @@ def _number(name: str, value: float | None) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """An object; empty if there is no such file.
+    """Read a JSON object; empty if there is no such file.
 
     Raises:
         ConfigError: The file is damaged.
