@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from codec.audio.file import load_audio, save_audio
     from codec.bitstream import Bitstream
     from codec.config import CodecConfig
-    from codec.errors import CodecError
+    from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, WriteError
     from codec.inference.compression import compress, compress_file, decompress, decompress_file, read_bitstream
     from codec.inference.modes import speed_up
     from codec.inference.pretrained import load_codec, save_codec
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
     from codec.model.codec import Codec
 
 __all__ = [
+    "AudioError",
     "Bitstream",
+    "BitstreamError",
     "Codec",
     "CodecConfig",
     "CodecError",
+    "ConfigError",
+    "ModelError",
     "StreamDecoder",
     "StreamEncoder",
+    "WriteError",
     "compress",
     "compress_file",
     "decompress",
@@ -47,7 +52,7 @@ _MODULES = {
     "codec.bitstream": ("Bitstream",),
     "codec.inference.compression": ("compress", "compress_file", "decompress", "decompress_file", "read_bitstream"),
     "codec.config": ("CodecConfig",),
-    "codec.errors": ("CodecError",),
+    "codec.errors": ("AudioError", "BitstreamError", "CodecError", "ConfigError", "ModelError", "WriteError"),
     "codec.inference.modes": ("speed_up",),
     "codec.model.codec": ("Codec",),
     "codec.inference.pretrained": ("load_codec", "save_codec"),

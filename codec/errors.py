@@ -2,17 +2,34 @@
 
 CodecError
 ├── ConfigError      a recipe, an override or an argument is wrong
-├── AudioError       an audio file or array can't be read, written or used
+├── AudioError       an audio file or array can't be read or used
 ├── BitstreamError   a .codec, .npy, .npz or .jsonl file of codes is damaged or does not fit
-└── ModelError       a model can't be found, loaded or trained
+├── ModelError       a model can't be found, loaded or trained
+└── WriteError       a file or folder can't be written
 """
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 
 class CodecError(Exception):
-    """Base of every error that the command line reports as one line (exit code 2)."""
+    """Base of every error that the command line reports as one line (exit code 2).
+
+    Args:
+        fact: What is wrong, and a remedy unless `remedy` holds it.
+        remedy: Arguments of the library that help, any of them, with their values; an ellipsis where the caller knows
+            the value. The text names them as Python does, `overwrite=True`; the commands name their options.
+    """
+
+    def __init__(self, fact: str, **remedy: Any) -> None:
+        super().__init__(fact)
+        self.fact = fact
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        given = [name if value is ... else f"{name}={value!r}" for name, value in self.remedy.items()]
+        return f"{self.fact}: give {' or '.join(given)}" if given else self.fact
 
 
 class ConfigError(CodecError, ValueError):
@@ -20,7 +37,7 @@ class ConfigError(CodecError, ValueError):
 
 
 class AudioError(CodecError, ValueError):
-    """An audio file or array can't be read, written or used."""
+    """An audio file or array can't be read or used."""
 
 
 class BitstreamError(CodecError, ValueError):
@@ -29,6 +46,10 @@ class BitstreamError(CodecError, ValueError):
 
 class ModelError(CodecError, RuntimeError):
     """A model can't be found, loaded or trained."""
+
+
+class WriteError(CodecError):
+    """A file or folder can't be written: it is there already, or the disk is full."""
 
 
 def require(package: str, extra: str) -> ModuleType:

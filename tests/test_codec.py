@@ -1,8 +1,10 @@
 """The laws of the whole model: lengths, delay, equality of batch and single, and what it refuses."""
 
 import math
+import warnings
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from models import (
@@ -22,10 +24,12 @@ from codec.config import (
     CodecConfig,
     ConvEncoderConfig,
     EnvelopeEncoderConfig,
+    IdentityDecoderConfig,
+    IdentityEncoderConfig,
     QuantizerConfig,
     UpsampleDecoderConfig,
 )
-from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.errors import AudioError, BitstreamError, ConfigError, ModelError
 from codec.model.builder import build_codec
 from codec.model.codec import Codec
 
@@ -260,7 +264,7 @@ def test_equal_codes_forgive_a_near_tie_and_nothing_else():
 
 def test_silence_constants_and_clipping_give_finite_audio(codec):
     square = torch.sign(noise(1, 1, 300))
-    for audio in (torch.zeros(1, 1, 300), torch.ones(1, 1, 300), -torch.ones(1, 1, 300), square, 100 * square):
+    for audio in (torch.zeros(1, 1, 300), torch.ones(1, 1, 300), -torch.ones(1, 1, 300), square, 4 * square):
         decoded = codec.decode(codec.encode(audio), 300)
         assert torch.isfinite(decoded).all()
 
@@ -277,11 +281,36 @@ def test_silence_constants_and_clipping_give_finite_audio(codec):
         (torch.zeros(0, 1, 100), "no samples"),
         (torch.full((1, 1, 100), math.nan), "NaN or Inf"),
         (torch.full((1, 1, 100), math.inf), "NaN or Inf"),
+        (torch.full((1, 1, 100), -4.001), r"peak of 4\.001.*\[-1, 1\]"),
+        (torch.full((1, 1, 100), 32767.0), r"peak of 32767.*divide.*32768"),
+        (torch.full((1, 1, 100), 1e30), r"peak of 1e\+30"),
+        (np.zeros((1, 1, 100), np.float32), "torch tensor, not ndarray: use torch.from_numpy"),
     ],
 )
 def test_audio_that_is_refused(audio, message):
     with pytest.raises(AudioError, match=message):
         tiny_codec().encode(audio)
+
+
+def test_audio_that_requires_a_gradient_is_coded_without_a_warning():
+    codec, audio = tiny_codec(), noise(1, 1, 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codes = codec.encode(audio.clone().requires_grad_())
+    assert torch.equal(codes, codec.encode(audio))
+
+
+def test_a_quantizer_on_its_own_takes_any_numbers():
+    codec = tiny_codec(latent_dim=5, encoder=IdentityEncoderConfig(), decoder=IdentityDecoderConfig())
+    codec.encode(torch.full((1, 1, 100), 1000.0))
+
+
+@pytest.mark.parametrize("convert", [lambda codec: codec.half(), lambda codec: codec.to(torch.float16)])
+def test_half_precision_is_refused_and_changes_nothing(convert):
+    codec = tiny_codec()
+    with pytest.raises(ModelError, match=r"float16.*speed_up.*bf16"):
+        convert(codec)
+    assert codec.is_float32
 
 
 @pytest.mark.parametrize("num_quantizers", [0, -1, 5])

@@ -7,7 +7,7 @@ from models import assert_same_state, noise, state_of, tiny_codec, tiny_config, 
 from codec.config import QuantizerConfig
 from codec.inference.pretrained import load_codec, save_codec
 from codec.model.builder import build_codec
-from codec.model.digest import inference_tensors, model_identity
+from codec.model.digest import inference_tensors, model_identity, with_identity
 
 
 @pytest.fixture
@@ -55,6 +55,17 @@ def test_identity_is_of_every_entropy_table():
         tensor.view(-1)[-1:] = 9
         seen.add(model_identity(codec))
     assert len(seen) == 7
+
+
+def test_a_codec_with_identity_shares_the_modules_and_keeps_the_identity():
+    codec = tiny_codec("variable_bitrate")
+    codec.entropy = tiny_tables(codec, noise(1, 1, 2_000))
+    identity, same = model_identity(codec), with_identity(codec)
+    assert with_identity(same) is same and codec.identity is None
+    assert (same.entropy, same.training) == (codec.entropy, False)
+    assert same.encoder is codec.encoder and same.allocation is codec.allocation
+    codec.encoder.state_dict()["skip.weight"].add_(1.0)
+    assert same.identity == model_identity(same) == identity != model_identity(codec)
 
 
 def test_identity_never_changes():

@@ -1,15 +1,17 @@
 import importlib
 import inspect
+import pickle
 
 import pytest
 
 import codec.errors as errors_module
-from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, require
+from codec.cli.messages import message
+from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, WriteError, require
 
 
 def test_every_error_is_a_codec_error():
     classes = [value for _, value in inspect.getmembers(errors_module, inspect.isclass) if issubclass(value, Exception)]
-    assert set(classes) == {CodecError, ConfigError, AudioError, BitstreamError, ModelError}
+    assert set(classes) == {CodecError, ConfigError, AudioError, BitstreamError, ModelError, WriteError}
     assert all(issubclass(error, CodecError) for error in classes)
     assert all(error.__name__ in errors_module.__doc__ and error.__doc__ for error in classes)
 
@@ -18,6 +20,23 @@ def test_every_error_is_a_codec_error():
 def test_a_wrong_argument_is_a_value_error(error):
     assert issubclass(error, ValueError)
     assert not issubclass(ModelError, ValueError) and issubclass(ModelError, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("remedy", "python", "options"),
+    [
+        ({}, "fact", "fact"),
+        ({"overwrite": True}, "fact: give overwrite=True", "fact: give --overwrite"),
+        ({"device": "cpu", "jobs": 1}, "fact: give device='cpu' or jobs=1", "fact: give --device cpu or --jobs 1"),
+        ({"codec": ...}, "fact: give codec", "fact: give --model"),
+        ({"init_from": ...}, "fact: give init_from", "fact: give --init-from"),
+    ],
+)
+def test_a_remedy_is_an_argument_of_the_library_and_an_option_of_a_command(remedy, python, options):
+    error = pickle.loads(pickle.dumps(BitstreamError("fact", **remedy)))  # it comes out of other processes
+    assert str(error) == python
+    assert message(error) == options
+    assert message(OSError("disk")) == "disk"
 
 
 def test_require_returns_the_module():

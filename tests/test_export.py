@@ -14,7 +14,7 @@ from models import HOP, noise, tiny_codec
 
 import codec.onnx.export
 from codec import cli
-from codec.errors import ConfigError, ModelError
+from codec.errors import ConfigError, ModelError, WriteError
 from codec.inference.pretrained import load_codec, save_codec
 from codec.model.digest import model_identity
 from codec.onnx.check import NEAR_TIE, tie_margin
@@ -108,7 +108,7 @@ class TestFolder:
         export_codec(quick, target)
         (target / "codec.json").write_text("mine")
         before = contents(tmp_path)
-        with pytest.raises(ConfigError, match="is already there: give --overwrite or another folder with -o"):
+        with pytest.raises(WriteError, match="is already there: give overwrite=True"):
             export_codec(quick, target)
         assert contents(tmp_path) == before
         export_codec(quick, target, overwrite=True)

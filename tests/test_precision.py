@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 import torch
@@ -83,3 +84,30 @@ def test_a_thread_may_use_it():
     thread.start()
     thread.join()
     assert set(results) == {"ieee"}
+
+
+def test_settings_hold_until_the_last_of_many_threads_leaves():
+    """They belong to the process: a thread that leaves must not restore them while another still computes."""
+    torch.set_float32_matmul_precision("medium")
+    before = precisions(CPU)
+    all_inside, seen = threading.Barrier(8), []
+
+    def work(number):
+        with full_precision(CPU):
+            all_inside.wait()
+            for _ in range(50 * number):  # leave one after the other
+                with full_precision(CPU):
+                    pass
+            seen.append(precisions(CPU))
+            time.sleep(0.005 * number)
+            seen.append(precisions(CPU))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 16
+    assert all(set(each) == {"ieee"} for each in seen)
+    assert precisions(CPU) == before
+    torch.set_float32_matmul_precision("highest")

@@ -35,14 +35,14 @@ class Plan(NamedTuple):
     peers: Sequence[str]
     """Names in `codec.bench.peers`."""
     threads: Sequence[int]
-    seconds: float = 10.0
-    """Audio of a run on whole signals."""
-    block_ms: float = 20.0
-    """Of a live stream."""
-    num_rounds: int = 7
+    seconds: float
+    """Audio of a run on whole signals (s)."""
+    block_ms: float
+    """Audio of a block of the live stream (ms)."""
+    num_rounds: int
+    file_s: Sequence[float]
+    """Lengths of the files whose memory is measured (s)."""
     num_blocks: int = 500
-    file_s: Sequence[float] = (10.0, 60.0, 600.0)
-    """Lengths of the files whose memory is measured."""
     product_size: int = 2048
     """Rows and columns of the matrix product that measures the machine's peak."""
     batch_size: int = 16
@@ -184,7 +184,7 @@ def _describe_model(codec: Codec, name: str) -> Model:
         codec.sample_rate,
         codec.hop_length,
         1000 * codec.latency / codec.sample_rate,
-        codec.quantizer.num_quantizers * config.bits_per_level,
+        codec.quantizer.num_quantizers * config.bitrate_per_level,
         count_parameters(codec),
         count_operations(codec),
     )

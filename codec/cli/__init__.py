@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from codec.cli.messages import message
 from codec.errors import CodecError
 
 
@@ -71,11 +72,11 @@ def release_main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:
-    """Run a command and exit; what a user can cause is told in one line."""
+    """Run a command and exit; what a user can cause is told in one line, with options as remedies."""
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except (CodecError, OSError) as error:  # OSError: what no module expects, such as a disk that fills up under a log
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {message(error)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)

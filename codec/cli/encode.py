@@ -1,15 +1,15 @@
 """codec-encode: audio files to codes, or .codec files cut to fewer levels."""
 
-import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.command_line import parse
 from codec.cli.jobs import Job, Outcome, attempt, plan, report, run_jobs
 from codec.cli.loading import load_maker, load_model
-from codec.cli.options import EncodeOptions, parse, parse_bitrate
+from codec.cli.options import EncodeOptions
 from codec.errors import BitstreamError, CodecError, ConfigError
 
 if TYPE_CHECKING:
@@ -22,16 +22,11 @@ WINDOW_FILES = 256
 
 def encode(argv: Sequence[str]) -> int:
     """Encode audio files, or cut .codec files."""
-    options: EncodeOptions = parse(EncodeOptions, argv, "codec-encode")
+    options = parse(EncodeOptions, argv, "codec-encode")
     if any(path.suffix == ".codec" for path in options.inputs):
         return _cut(options)
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
-    if not 0 <= options.batch_seconds < math.inf:
-        raise ConfigError(
-            f"--batch-seconds {options.batch_seconds} is no length: give seconds, or 0 for one file a time"
-        )
-    bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
     from codec.model.quantizer.beam import check_beam
@@ -39,7 +34,7 @@ def encode(argv: Sequence[str]) -> int:
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
     jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
     codec = load_model(options)
-    levels = options.num_quantizers if bitrate is None else codec.num_quantizers_for(bitrate)
+    levels = codec.num_quantizers_for(options.bitrate) if options.bitrate else options.num_quantizers
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))

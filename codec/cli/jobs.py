@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from tqdm import tqdm
 
+from codec.cli.messages import message
 from codec.errors import CodecError, ConfigError
 
 T = TypeVar("T")
@@ -119,8 +120,8 @@ def _tell(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> 
     """Print how a job ended; whether it is bad."""
     if isinstance(result, CodecError):
         if alone:
-            raise CodecError(_about(job.source, str(result))) from result
-        result = Outcome("", str(result))
+            raise CodecError(_about(job.source, message(result))) from result
+        result = Outcome("", message(result))
     if result.line:
         print(result.line, flush=True)
     if result.lost:

@@ -30,14 +30,12 @@ def load_original(options: ModelOptions) -> "Codec":
             "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
         )
     from codec.inference.pretrained import load_codec
-    from codec.model.digest import model_identity
+    from codec.model.digest import with_identity
 
     device = find_device("cpu" if options.mode == "onnx" and options.device == "auto" else options.device)
     if options.mode == "onnx" and device != "cpu":
         raise ConfigError(f"mode onnx runs on the CPU, not on {device}: give --device cpu")
-    codec = load_codec(options.model or shipped_models[0], device=device)
-    codec.identity = model_identity(codec)  # no command changes a model that it has loaded
-    return codec
+    return with_identity(load_codec(options.model or shipped_models[0], device=device))
 
 
 def find_shipped() -> list[Path]:
@@ -76,11 +74,10 @@ def load_maker(header: "Header", name: str | None) -> "Codec":
         ModelError: The model asked for can't be loaded.
     """
     from codec.inference.pretrained import read_codec
-    from codec.model.digest import model_identity
+    from codec.model.digest import with_identity
 
     for candidate in [name] if name else find_shipped():
-        codec = read_codec(candidate)
-        codec.identity = model_identity(codec)
+        codec = with_identity(read_codec(candidate))
         if codec.identity == header.model_id:
             return codec
     what = f"not of {name}" if name else "which does not ship"

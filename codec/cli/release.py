@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
+from codec.cli.command_line import override, parse_with_recipe
 from codec.cli.loading import find_device
-from codec.cli.options import ReleaseOptions, override, parse_release
+from codec.cli.options import ReleaseOptions
 from codec.errors import ConfigError
 from codec.recipe import Recipe, find_recipe, load_recipe
 
 
 def release(argv: Sequence[str]) -> int:
     """Make a release of a trained model."""
-    options, overrides = parse_release(argv)
-    recipe = override(_find_training(options), overrides)
+    options, changes = parse_with_recipe(ReleaseOptions, argv, "codec-release")
+    for key in changes:
+        if not key.startswith("data."):
+            raise ConfigError(f"no option --{key}: of the recipe only --data options can be given")
+    recipe = override(_find_training(options), changes)
     about = _read_about(options, recipe)
     from codec.release.release import release_codec
 

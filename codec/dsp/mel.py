@@ -10,23 +10,23 @@ from codec.errors import ConfigError, ModelError
 
 LOG_FLOOR = 1e-5  # of a mel magnitude, before the logarithm
 
-# |X|^2 is kept above this: the square root has no gradient at 0. A band full of it stays far below LOG_FLOOR.
+# Least power of a bin: the gradient of the square root is infinite at 0. A band of it stays far below LOG_FLOOR.
 POWER_FLOOR = 1e-18
 
 
 def mel_filterbank(sample_rate: int, fft_size: int, num_mels: int) -> Tensor:
-    """Make triangular filters of peak 1, evenly spaced on the HTK mel scale from 0 Hz to sample_rate / 2.
+    """Triangular filters of peak 1, evenly spaced on the HTK mel scale from 0 Hz to sample_rate / 2.
 
     Returns:
         Weights [fft_size // 2 + 1, num_mels], float32.
 
     Raises:
-        ConfigError: So many bands that a filter falls between two bins.
+        ConfigError: Too many bands: a filter lies between two bins.
         ModelError: torchaudio can't be imported.
     """
     functional = _import_torchaudio_functional()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torchaudio warns of an empty filter; ours is an error
+        warnings.simplefilter("ignore", UserWarning)  # for empty filters, which raise an error below
         bank = functional.melscale_fbanks(
             n_freqs=fft_size // 2 + 1,
             f_min=0.0,
@@ -46,9 +46,9 @@ def mel_filterbank(sample_rate: int, fft_size: int, num_mels: int) -> Tensor:
 
 
 def _import_torchaudio_functional() -> ModuleType:
-    """Import torchaudio late: its compiled part fails to load beside a torch that it was not built for."""
+    """Import torchaudio only when needed: its compiled part fails to load with a torch it was not built for."""
     try:
-        import torchaudio.functional as functional
+        import torchaudio.functional as functional  # here: only losses and metrics need torchaudio
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelError(
             "torchaudio can't be imported beside this torch: torchaudio 2.11 needs torch "

@@ -1,7 +1,7 @@
-"""Short-time Fourier transform, lapped transform, and the causal overlap-add of the synthesis.
+"""Short-time Fourier transform, lapped transform, and causal overlap-add.
 
-`stft` looks at a whole signal (losses, pictures); `overlap_add` is the streaming half, the last step of the decoder:
-latents [B, D, F] -> frames [B, L, F] -> audio [B, 1, T]. T samples, L frame length, F frames.
+`stft` takes a whole signal (losses, pictures). `overlap_add` also works in a stream and ends the decoder:
+frames [B, L, F] -> audio [B, 1, T]. T samples, L frame length, F frames.
 """
 
 import math
@@ -16,10 +16,10 @@ from codec.errors import ConfigError
 
 
 def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tensor:
-    """Transform audio into the complex spectrum of windowed frames, in the precision of the window.
+    """Complex spectrum of windowed frames, in the precision of the window.
 
-    Frame f is centred on sample f * hop_length; fft_size // 2 zeros are added on both sides, so that every
-    T >= 1 works (reflection would need T > fft_size // 2).
+    Frame f is centred on sample f * hop_length. fft_size // 2 zeros are added on both sides, so every T >= 1 works
+    (reflection would need T > fft_size // 2).
 
     Args:
         audio: Real samples [..., T], at most as precise as the window.
@@ -31,7 +31,7 @@ def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tenso
         Spectrum [..., fft_size // 2 + 1, F] with F = T // hop_length + 1; not scaled.
 
     Raises:
-        ConfigError: The sizes don't fit one another.
+        ConfigError: The sizes contradict each other.
     """
     _check_sizes(fft_size, hop_length, window)
     with full_precision(audio.device):
@@ -40,14 +40,14 @@ def stft(audio: Tensor, fft_size: int, hop_length: int, window: Tensor) -> Tenso
 
 
 def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
-    """Add frames that overlap and return the blocks that no later frame will change.
+    """Add overlapping frames and return the samples that no later frame will change.
 
-    With L = m * hop_length, a block is the sum over j < m of frames[:, j*hop:(j+1)*hop, f - j]: the first part of
-    frame f, the second of frame f - 1, and so on. So the first m - 1 frames are only context: zeros at the start of a
-    signal, in a stream those that the block before ended with. The signal comes L - hop_length samples late.
+    With L = m * hop_length, hop f is the sum over j < m of frames[:, j*hop:(j+1)*hop, f - j]: the first part of
+    frame f, the second part of frame f - 1, and so on. So the first m - 1 frames are only context: zeros at the start
+    of a signal, the last frames of the block before in a stream. The output is delayed by L - hop_length samples.
 
     Args:
-        frames: Synthesis frames with the m - 1 before them in front [B, L, m - 1 + F].
+        frames: Synthesis frames, preceded by m - 1 frames of context [B, L, m - 1 + F].
         hop_length: Step between frames, a divisor of L (samples).
 
     Returns:
@@ -84,10 +84,10 @@ def lapped_transform(num_channels: int, hop_length: int) -> Tensor:
 
 
 class _FramesFFT(torch.autograd.Function):
-    """Real FFT of windowed frames, whose gradient is one real inverse FFT and a few sums of slices.
+    """Real FFT of windowed frames with a fast gradient: one real inverse FFT and a few sums of slices.
 
-    PyTorch's own gradient pads to a full complex FFT and adds the frames up sample by sample, which takes many times as
-    long: a third of the time of a multi-resolution loss on a CPU.
+    PyTorch's own gradient uses a full complex FFT and adds frames sample by sample. It is many times slower, and was a
+    third of the time of a multi-resolution loss on a CPU.
     """
 
     @staticmethod
@@ -101,7 +101,7 @@ class _FramesFFT(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """The sum over k of Re(G_k exp(2 pi i k n / N)), where bins that irfft mirrors count half, overlap-added."""
+        """Overlap-add of sum_k Re(G_k exp(2 pi i k n / N)); the bins that irfft mirrors are halved first."""
         (window,) = ctx.saved_tensors
         half = gradients[0] * 0.5
         half[..., 0] *= 2
@@ -112,7 +112,7 @@ class _FramesFFT(torch.autograd.Function):
 
 
 def _add_up(frames: Tensor, hop_length: int) -> Tensor:
-    """Overlap-add all of the frames [..., F, L], the tail included; the last hop of a frame may be a part of one."""
+    """Overlap-add frames [..., F, L] including the tail; L need not be a multiple of the hop."""
     *batch, num_frames, frame_length = frames.shape
     num_hops = -(-frame_length // hop_length)
     total = frames.new_zeros(*batch, num_frames + num_hops - 1, hop_length)

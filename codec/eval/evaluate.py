@@ -1,9 +1,8 @@
 """Evaluate a codec on files: bitrates, metrics and bands per file, their means, and the use of every codebook."""
 
-import contextlib
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from codec.eval.bands import Bands, band_edges
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.eval.processes import judge_files
 from codec.model.codec import Codec
-from codec.model.digest import model_identity
+from codec.model.digest import with_identity
 from codec.model.quantizer.quantizer import CodebookHealth, codebook_health
 
 
@@ -77,11 +76,11 @@ def evaluate(
         ConfigError: A metric is unknown or its package is not installed, the model has fewer levels, or it can't be
             sent to other processes.
     """
+    codec = with_identity(codec)  # every file names its model
     judge = FileJudge(codec, tuple(num_quantizers), tuple(metrics), tuple(gains_db), beam, reference)
-    with _known_identity(codec), _known_identity(reference):
-        files = judge_files(judge, paths, jobs)
-        bar = tqdm(files, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
-        results = list(bar)
+    files = judge_files(judge, paths, jobs)
+    bar = tqdm(files, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
+    results = list(bar)
     rows = [row for result in results for row in result.rows]
     means = []
     for gain_db, levels in itertools.product(judge.gains_db, judge.num_quantizers):
@@ -128,16 +127,3 @@ def _agreement(results: Sequence[FileResult]) -> Tensor | None:
     """Share of equal codes over all files, `[K]`; None without a reference."""
     found = [result.num_equal for result in results if result.num_equal is not None]
     return torch.from_numpy(np.sum(found, axis=0)) / _count(results).sum(dim=-1) if found else None
-
-
-@contextlib.contextmanager
-def _known_identity(codec: Codec | None) -> Iterator[None]:
-    """Compute a model's identity once instead of for every file; forget it afterwards, as weights may change."""
-    if codec is None or codec.identity is not None:
-        yield
-        return
-    codec.identity = model_identity(codec)
-    try:
-        yield
-    finally:
-        codec.identity = None

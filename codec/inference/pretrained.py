@@ -46,12 +46,14 @@ def read_codec(name: str | Path) -> Codec:
     """As `load_codec`, on the CPU and without a look at what it computes: for those who need its tensors alone."""
     folder = find_model(name)
     config = load_config(folder)
+    tables = _load_tables(folder / ENTROPY_FILE)
     try:
-        codec = build_codec(config)
+        codec = build_codec(config, tables)
     except ConfigError as error:
         raise ModelError(f"can't build the model of {folder}: {_one_line(error)}") from error
+    if tables is not None:
+        tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
     load_weights(codec, folder / WEIGHTS_FILE)
-    codec.entropy = _load_tables(codec, folder / ENTROPY_FILE)
     return codec.eval().requires_grad_(False)
 
 
@@ -83,10 +85,22 @@ def save_codec(codec: Codec, folder: str | Path) -> None:
         save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
         for other in (ENTROPY_FILE, FINGERPRINT_FILE):  # of the model that was here before
             (folder / other).unlink(missing_ok=True)
-        if codec.entropy is not None:
-            save_file(codec.entropy.tensors(), folder / ENTROPY_FILE)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"can't write the model to {folder}: {_one_line(error)}") from error
+    if codec.entropy is not None:
+        save_tables(codec.entropy, folder)
+
+
+def save_tables(tables: EntropyTables, folder: Path) -> None:
+    """Write `entropy.safetensors` into the folder of a model.
+
+    Raises:
+        ModelError: It can't be written.
+    """
+    try:
+        save_file(tables.tensors(), folder / ENTROPY_FILE)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"can't write the entropy tables to {folder}: {_one_line(error)}") from error
 
 
 def load_weights(codec: Codec, path: Path) -> None:
@@ -125,20 +139,13 @@ def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> Non
     codec.quantizer.restart_statistics()
 
 
-def _load_tables(codec: Codec, path: Path) -> EntropyTables | None:
-    """The entropy tables in a file, None where there is no such file.
-
-    Raises:
-        ModelError: The file is damaged, or its tables are not for the codes of this model.
-    """
+def _load_tables(path: Path) -> EntropyTables | None:
     if not path.exists():
         return None
     try:
-        tables = EntropyTables(**load_file(path))
+        return EntropyTables(**load_file(path))
     except (OSError, SafetensorError, TypeError) as error:
         raise ModelError(f"can't read the entropy tables {path}: {_one_line(error)}") from error
-    tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
-    return tables
 
 
 def find_model(name: str | Path) -> Path:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from codec.errors import AudioError, BitstreamError, ConfigError
-from codec.model.codec import Codec, check_finite
+from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.model.layers import Cache
 from codec.model.quantizer.beam import MAX_BEAM, check_beam
@@ -79,7 +79,7 @@ class StreamEncoder:
             raise AudioError(f"a block must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}")
         if self._rest is not None and len(audio) != len(self._rest):
             raise AudioError(f"a block of batch size {len(audio)} in a stream of batch size {len(self._rest)}")
-        check_finite(audio)
+        self.codec.check_samples(audio)
         self.num_samples += audio.shape[-1]
         return self._encode(audio)
 

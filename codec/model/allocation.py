@@ -1,10 +1,10 @@
-"""How many levels of the quantizer each frame gets: a variable bitrate by loudness, decided by the encoder alone.
+"""Variable bitrate: the number of quantizer levels of each frame, chosen by the encoder from loudness.
 
-What is quiet beside what was heard just before is masked, or matters less: such frames do without some of the last
-levels. Their codes are 0 there, which stands for no change, and cost an entropy coder next to nothing. The
-loudness of a sound grows as its power to about 0.3 (Stevens, "The measurement of loudness", 1955), and a level of a
-residual quantizer lowers the error by about 1 dB; so a frame that is 1 dB quieter needs 0.3 levels less for an error of
-the same loudness.
+A frame that is quieter than what was heard shortly before is masked or matters less, so it does without some of the
+last levels. The codes of these levels are 0, the codeword of zeros, and cost an entropy coder next to nothing.
+
+Loudness grows as power to about 0.3 (Stevens, "The measurement of loudness", 1955), and a level of a residual quantizer
+lowers the error by about 1 dB. So a frame that is 1 dB quieter needs about 0.3 levels less for an equally loud error.
 """
 
 import math
@@ -19,11 +19,11 @@ from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import FLOOR, SignalModel
 
 MARGIN = 5.0
-"""Below the loudest frame, at which saving begins (dB)."""
+"""A frame saves levels if it is quieter than the loudest one by more than this (dB)."""
 MEMORY_SECONDS = 2.0
-"""A frame is compared with the loudest one of so long before it."""
+"""How far back the loudest frame is looked for (s)."""
 MIN_LEVELS = 3
-"""That every frame gets: the first levels hold the envelope."""
+"""Every frame gets at least so many levels: the first ones hold the envelope."""
 DB = 4.342944819032518
 """Decibels of power in a natural logarithm."""
 SILENCE = DB * math.log(FLOOR)
@@ -31,11 +31,11 @@ SILENCE = DB * math.log(FLOOR)
 
 
 class LevelAllocation(nn.Module):
-    """Levels of each frame, by the power of its low band; causal, and independent of the gain of the signal.
+    """Number of levels of each frame, from the power of its low band; causal and independent of the signal's gain.
 
     Args:
         model: The signal model, for its low band.
-        slope: Levels saved for each dB below the loudest frame less `MARGIN`.
+        slope: Levels saved per dB that a frame is more than `MARGIN` below the loudest one.
     """
 
     low_basis: Tensor
@@ -52,12 +52,12 @@ class LevelAllocation(nn.Module):
         self.loudest = _TrailingMaximum(self.memory)
 
     def forward(self, audio: Tensor, num_quantizers: Tensor, cache: Cache | None = None) -> Tensor:
-        """Say how many of `num_quantizers` levels each frame gets.
+        """Choose the number of levels of each frame.
 
         Args:
             audio: `[B, 1, F * hop_length]`.
             num_quantizers: Levels of a loud frame, int `[B]`.
-            cache: Of a stream.
+            cache: Of a stream; None offline.
 
         Returns:
             int64 `[B, F]`, at least `min(num_quantizers, MIN_LEVELS)`.
@@ -73,14 +73,14 @@ class LevelAllocation(nn.Module):
 
 
 class _TrailingMaximum(nn.Module):
-    """Maximum of the last `size` values of `[B, C, F]`, the present one included."""
+    """Maximum of the last `size` values of `[B, C, F]`, including the present one."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
-        """Map `[B, C, F]` to `[B, C, F]`; what was before the signal has no influence."""
-        # The context of a new signal is zeros, which are to stand for silence: a shift makes them so.
+        """Map `[B, C, F]` to `[B, C, F]`; the signal starts after silence."""
+        # Shifted so that zero, the context at the start of a signal, means silence.
         shifted = with_left_context(self, x - SILENCE, self.size - 1, cache)
         return functional.max_pool1d(shifted, self.size, stride=1) + SILENCE

@@ -1,6 +1,6 @@
-"""The first step of the encoder: audio [B, 1, T] -> features [B, num_low + num_log_powers, F] of the signal model.
+"""First step of the encoder: audio [B, 1, T] -> features [B, num_low + num_log_powers, F] of the signal model.
 
-The power of the signal is in the features once, as a logarithm, and the low band is divided by its envelope: a quiet
+The gain of a recording only shifts the log powers, because the low band is divided by its envelope. So a quiet
 recording is coded as well as a loud one.
 """
 
@@ -12,16 +12,16 @@ from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import FLOOR, SUBFRAMES, SignalModel, averages, low_amplitudes
 
 LOG_POWER_MEAN = -11.5
-"""Of log powers, -50 dB: about that of speech, so that features are about zero on the average."""
+"""Mean log power of speech, about -50 dB; subtracted to centre the features."""
 LOG_POWER_SCALE = 3.2
-"""Of log powers, 14 dB: features of the envelope and of the low band are then about equally large."""
+"""Log powers are divided by this, 14 dB: features of the envelope and of the low band are then about equally large."""
 
 
 class SignalAnalysis(nn.Module):
-    """The low band without its envelope, and the log powers of all bands; in float32, and nothing of it is learned.
+    """Computes the low band divided by its envelope, and the log powers of all bands; fixed, in float32.
 
-    A frame looks at the two hops that its lapped transform covers. A constant offset of the signal has no influence:
-    the basis is free of it.
+    A frame depends on the two hops that its lapped transform covers. A DC offset has no influence: it is orthogonal to
+    the basis.
     """
 
     low_basis: Tensor
@@ -40,8 +40,8 @@ class SignalAnalysis(nn.Module):
         inside = frequency >= model.cutoff
         bins = torch.fft.rfft(torch.eye(hop) * (window / window.norm()))[:, inside]
         self._hold("low_basis", low.T)
-        # A lapped transform in cosines, turned round in time, is the one in sines; both squares together do not
-        # depend on the phase of the signal.
+        # Reversed in time, the basis of cosines is one of sines. The sum of both squares does not depend on the phase
+        # of the signal.
         self._hold("quadrature", low.flip(-1).T)
         self._hold("low_bands", averages(model.low_interpolation()).T)
         self._hold("low_interpolation", model.low_interpolation())
@@ -63,7 +63,7 @@ class SignalAnalysis(nn.Module):
             return torch.cat([coefficients, (log_powers - LOG_POWER_MEAN) / LOG_POWER_SCALE], dim=-1).transpose(1, 2)
 
     def _high_power(self, audio: Tensor) -> Tensor:
-        """Power densities `[B, F, SUBFRAMES * num_bands]` above the cutoff, of windows of a hop every subframe."""
+        """Power densities `[B, F, SUBFRAMES * num_bands]` above the cutoff: a window of one hop, every subframe."""
         parts = audio.reshape(audio.shape[0], -1, self.model.subframe)
         count = parts.shape[1] - SUBFRAMES
         windows = torch.cat([parts[:, shift : shift + count] for shift in range(SUBFRAMES)], dim=-1)
@@ -73,12 +73,12 @@ class SignalAnalysis(nn.Module):
 
 
 def transform_low_band(audio: Tensor, basis: Tensor, quadrature: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients of the lapped transform and their power, which does not depend on phase, both `[B, F, num_low]`.
+    """Coefficients of the lapped transform and their phase-independent power, both `[B, F, num_low]`.
 
     Args:
-        audio: With the hop before it, `[B, 1, (F + 1) * hop_length]`.
-        basis: Of the transform in cosines, `[2 * hop_length, num_low]`.
-        quadrature: Of its twin in sines, likewise.
+        audio: Preceded by one hop of context, `[B, 1, (F + 1) * hop_length]`.
+        basis: Cosine basis, `[2 * hop_length, num_low]`.
+        quadrature: Sine basis, `[2 * hop_length, num_low]`.
     """
     hops = audio.reshape(audio.shape[0], -1, basis.shape[0] // 2)
     frames = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
@@ -87,5 +87,5 @@ def transform_low_band(audio: Tensor, basis: Tensor, quadrature: Tensor) -> tupl
 
 
 def without_mean(basis: Tensor) -> Tensor:
-    """Rows `[n, L]` less their mean: products with them do not see a constant offset of the signal."""
+    """Subtract the mean of each row `[n, L]`: the rows are then orthogonal to a DC offset."""
     return basis - basis.mean(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""From a configuration to an untrained model: the only code that knows both configuration and modules."""
+"""Builds an untrained model from its configuration: the only code that knows both."""
 
 from codec.config import (
     CodecConfig,
@@ -14,6 +14,7 @@ from codec.model.allocation import LevelAllocation
 from codec.model.codec import Codec
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.encoder import Encoder, EnvelopeEncoder
+from codec.model.entropy_tables import EntropyTables
 from codec.model.passthrough import IdentityDecoder, IdentityEncoder
 from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks, SimVQCodebooks
 from codec.model.quantizer.estimators import ESTIMATORS
@@ -30,13 +31,14 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 
 
-def build_codec(config: CodecConfig) -> Codec:
-    """Build an untrained model."""
+def build_codec(config: CodecConfig, entropy: EntropyTables | None = None) -> Codec:
+    """Build an untrained model, with the entropy tables of one that is going to be loaded."""
     quantizer = config.quantizer
     allocation = None
     if isinstance(quantizer, QuantizerConfig) and quantizer.vbr_slope:
         allocation = LevelAllocation(_signal_model(config), slope=quantizer.vbr_slope)
-    return Codec(_build_encoder(config), _build_quantizer(config), _build_decoder(config), config, allocation)
+    parts = _build_encoder(config), _build_quantizer(config), _build_decoder(config)
+    return Codec(*parts, config, allocation, entropy=entropy)
 
 
 def _build_encoder(config: CodecConfig) -> EnvelopeEncoder | Encoder | IdentityEncoder:
@@ -67,7 +69,6 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
     if isinstance(quantizer, FSQConfig):
         return FiniteScalarQuantizer(quantizer.steps, latent_dim=config.latent_dim)
     codebook_dim = quantizer.codebook_dim or config.latent_dim
-    zero = {"has_zero": True} if quantizer.vbr_slope else {}  # of EMA codebooks, the configuration saw to it
     codebooks = CODEBOOKS[quantizer.update](
         quantizer.num_quantizers,
         quantizer.codebook_size,
@@ -75,10 +76,10 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         decay=quantizer.decay,
         dead_threshold=quantizer.dead_threshold,
         normalize=quantizer.normalize,
-        **zero,
+        has_zero=quantizer.vbr_slope > 0,
     )
     if quantizer.structure == "split":
-        assert quantizer.split_at is not None  # the configuration saw to it
+        assert quantizer.split_at is not None  # checked by QuantizerConfig
         return SplitQuantizer(
             codebooks,
             latent_dim=config.latent_dim,

@@ -3,23 +3,22 @@
     audio [B, 1, T] --encoder--> latents [B, D, F] --quantizer--> codes [B, K, F]
       --quantizer--> quantized [B, D, F] --decoder--> audio [B, 1, T]
 
-Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples come back, for every T >= 1. The
-decoder's raw output lags `delay` samples behind the input; `decode` drops them.
+Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples come back, for every T >= 1. The raw
+output of the decoder lags `delay` samples behind the input; `decode` drops them.
 """
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from codec.config import (
-    CodecConfig,
-)
+from codec.config import CodecConfig
 from codec.dsp.precision import full_precision
-from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.errors import AudioError, BitstreamError, ConfigError, ModelError
 from codec.model.allocation import LevelAllocation
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.encoder import Encoder, EnvelopeEncoder
@@ -38,22 +37,17 @@ class CodecOutput(NamedTuple):
 
 
 class Codec(nn.Module):
-    """A neural audio codec: a module of modules that agree on hop length and latent channels.
+    """A neural audio codec: encoder, quantizer and decoder, which agree on hop length and latent channels.
 
     Args:
         encoder: Maps audio to latents.
         quantizer: Maps latents to codes and codes to quantized latents.
         decoder: Maps quantized latents to audio, `decoder.delay` samples late.
-        allocation: How many levels each frame gets; without it all of them.
-        config: What the parts were built from. Its sample rate and lookahead are used here, and all of it is saved
-            beside the weights.
+        config: The configuration that the parts were built from; it is saved beside the weights.
+        allocation: Chooses the number of levels of each frame; without it every frame has all of them.
+        entropy: Tables that its codes are entropy-coded with in files; without them codes are packed.
+        identity: What files call the model, if that is known: see `codec.model.digest.with_identity`.
     """
-
-    identity: bytes | None = None
-    """What files call the model, set by who promises that its tensors stay as they are; else it is computed from them
-    wherever it is needed, see `codec.model.digest.model_identity`."""
-    entropy: EntropyTables | None = None
-    """What its codes are entropy-coded with in files; without any they are packed."""
 
     def __init__(
         self,
@@ -62,6 +56,9 @@ class Codec(nn.Module):
         decoder: HarmonicNoiseDecoder | UpsampleDecoder | IdentityDecoder,
         config: CodecConfig,
         allocation: LevelAllocation | None = None,
+        *,
+        entropy: EntropyTables | None = None,
+        identity: bytes | None = None,
     ) -> None:
         super().__init__()
         if encoder.hop_length != decoder.hop_length:
@@ -71,43 +68,45 @@ class Codec(nn.Module):
         self.decoder = decoder
         self.allocation = allocation
         self.config = config
+        self.entropy = entropy
+        self.identity = identity
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
         self.delay = decoder.delay + config.lookahead
 
     @property
     def device(self) -> torch.device:
-        """Where the model is; EMA codebooks are buffers, and a model may hold nothing else."""
+        """Device of the model. Buffers count too: a model with EMA codebooks may have no parameters."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
     @property
     def is_float32(self) -> bool:
-        """Whether all weights are in the precision that they were trained in."""
+        """Whether all weights are float32, as in training."""
         return all(weight.dtype == torch.float32 for weight in self.parameters())
 
     @property
     def latency(self) -> int:
-        """Algorithmic delay in samples: a hop must be complete, and its frame overlaps later ones."""
+        """Algorithmic delay (samples): one hop, which must be complete, and the delay of the decoder."""
         return self.hop_length + self.delay
 
     def num_frames(self, num_samples: int) -> int:
-        """Frames F that `num_samples` samples are coded in."""
+        """Number of frames F that code `num_samples` samples."""
         return -(-(num_samples + self.delay) // self.hop_length)
 
     def encode(self, audio: Tensor, num_quantizers: int | None = None, *, beam: int = 1) -> Tensor:
         """Encode whole signals.
 
         Args:
-            audio: float32 `[B, 1, T]` in [-1, 1] at `sample_rate`; code channels separately, as items of the batch.
-            num_quantizers: Use the first so many levels; all by default.
-            beam: Paths kept in the search of the quantizer, see `Quantizer.encode`: more take as many times as long,
-                and give codes that decode better.
+            audio: float32 `[B, 1, T]` in [-1, 1] at `sample_rate`; put channels into the batch.
+            num_quantizers: Number of levels to use, from the first; all by default.
+            beam: Paths kept in the search of the quantizer, see `Quantizer.encode`. More paths give better codes and
+                take proportionally longer.
 
         Returns:
             Codes int64 `[B, K, F]`.
 
         Raises:
-            AudioError: Wrong shape, no samples, NaN or Inf.
+            AudioError: Not a tensor, wrong shape or dtype, no samples, NaN, Inf, or a peak above 4.
             ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
         """
         self._check_audio(audio)
@@ -138,7 +137,7 @@ class Codec(nn.Module):
         self, audio: Tensor, num_quantizers: int | None = None, cache: Cache | None = None, *, beam: int = 1
     ) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache."""
-        with full_precision(audio.device):  # codes and audio must not depend on what the caller set for its own sake
+        with full_precision(audio.device):  # codes must not depend on the caller's autocast or TF32 settings
             latents: Tensor = self.encoder(audio, cache)
             num_active = self.levels_of_frames(audio, num_quantizers, cache)
             return self.quantizer.encode(latents, num_quantizers, beam=beam, num_active=num_active)
@@ -146,12 +145,12 @@ class Codec(nn.Module):
     def levels_of_frames(
         self, audio: Tensor, num_quantizers: Tensor | int | None = None, cache: Cache | None = None
     ) -> Tensor | None:
-        """How many of the first `num_quantizers` levels each frame gets, int `[B, F]`; None where all get all.
+        """Number of levels of each frame, int `[B, F]`; None if every frame has all `num_quantizers`.
 
         Args:
             audio: Whole frames `[B, 1, F * hop_length]`.
-            num_quantizers: Of all items, or of each, int `[B]`; all levels by default.
-            cache: Of a stream.
+            num_quantizers: Largest number of levels, for all items or for each, int `[B]`; K by default.
+            cache: Of a stream; None offline.
         """
         if self.allocation is None:
             return None
@@ -180,10 +179,10 @@ class Codec(nn.Module):
 
         Args:
             audio: `[B, 1, T]`.
-            num_active: Levels that each item uses, int `[B]`.
-            lengths: True samples of each item, int `[B]`; frames beyond enter no loss or statistic of the quantizer.
-            first_frame: Number of the first frame of each item, int `[B]`: what a decoder makes of its own, noise, is a
-                function of the frame's number, and training should not see the same beginning for ever. 0 by default.
+            num_active: Number of levels of each item, int `[B]`; all by default.
+            lengths: Real samples of each item, int `[B]`; frames beyond enter no loss or statistic of the quantizer.
+            first_frame: Number of the first frame of each item, int `[B]`; 0 by default. The decoder's noise depends on
+                it, and training should not see the same noise in every step.
             quantize: False during the warm-up before the codebooks exist.
         """
         padded = self.pad(audio)
@@ -200,13 +199,13 @@ class Codec(nn.Module):
         return CodecOutput(decoded[..., self.delay : self.delay + audio.shape[-1]], quantized)
 
     def num_quantizers_for(self, bitrate: float) -> int:
-        """Most levels with which files of this model take at most `bitrate` (bit/s, one channel), as a rule.
+        """Largest number of levels whose files take at most `bitrate` (bit/s, one channel) on average.
 
-        With entropy tables that is the mean rate of the codes of the files that the tables were learned from, without
-        the header: a file may take more or less. Without them it is the nominal rate.
+        With entropy tables the average is over the training files of the tables, without header; a single file may take
+        more or less. Without tables it is the nominal rate.
 
         Raises:
-            ConfigError: Not even one level fits.
+            ConfigError: One level already takes more.
         """
         if self.entropy is None:
             return self.config.num_quantizers_for(bitrate)
@@ -219,7 +218,7 @@ class Codec(nn.Module):
         return levels
 
     def frame_mask(self, lengths: Tensor, num_frames: int) -> Tensor:
-        """True for the frames that items of `lengths` samples `[B]` are coded in; bool `[B, num_frames]`."""
+        """True for the frames that code the `lengths` samples `[B]` of each item; bool `[B, num_frames]`."""
         frames = -(-(lengths + self.delay) // self.hop_length)
         return torch.arange(num_frames, device=lengths.device) < frames[:, None]
 
@@ -239,22 +238,36 @@ class Codec(nn.Module):
         if lowest < 0 or highest >= size:
             raise BitstreamError(f"codes must be in 0 .. {size - 1}; found {lowest if lowest < 0 else highest}")
 
+    def check_samples(self, audio: Tensor) -> None:
+        """Raise AudioError for NaN, Inf or a peak above what the encoder takes; one pass, streams call it often."""
+        if not audio.numel():
+            return
+        lowest, highest = (float(bound) for bound in torch.aminmax(audio.detach()))
+        peak = max(-lowest, highest)
+        if not math.isfinite(peak):
+            raise AudioError("audio has NaN or Inf samples")
+        if peak > self.encoder.max_peak:
+            raise AudioError(f"audio has a peak of {peak:.6g}: scale it to [-1, 1] (divide 16-bit samples by 32768)")
+
     def _check_audio(self, audio: Tensor) -> None:
+        if not isinstance(audio, Tensor):
+            raise AudioError(f"audio must be a torch tensor, not {type(audio).__name__}: use torch.from_numpy")
         if audio.ndim != 3 or audio.shape[1] != 1 or audio.dtype != torch.float32:
             raise AudioError(
                 f"audio must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}; channels go into the batch"
             )
         if audio.numel() == 0:
             raise AudioError("audio has no samples")
-        check_finite(audio)
+        self.check_samples(audio)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Codec":
+        """What `to`, `half` and the like call; float16 is refused: its range is too small for the signal model."""
+        if fn(torch.zeros(1)).dtype == torch.float16:
+            raise ModelError("a model does not run in float16: use codec.speed_up(model, 'bf16')")
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def pad(self, audio: Tensor) -> Tensor:
-        """Zeros at the end of `[B, 1, T]`, up to whole frames and the decoder's delay."""
+        """Append zeros to `[B, 1, T]` up to whole frames, decoder delay included."""
         missing = self.num_frames(audio.shape[-1]) * self.hop_length - audio.shape[-1]
         return F.pad(audio, (0, missing)) if missing else audio
-
-
-def check_finite(audio: Tensor) -> None:
-    """Raise AudioError if a sample is NaN or Inf; one pass, for a live stream asks often."""
-    if audio.numel() and not all(math.isfinite(bound) for bound in torch.aminmax(audio)):
-        raise AudioError("audio has NaN or Inf samples")

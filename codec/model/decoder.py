@@ -1,7 +1,7 @@
-"""The arrow `quantized [B, D, F] -> audio [B, 1, T]`: two decoder vocoders with the same call.
+"""Decoder vocoders, quantized latents [B, D, F] -> audio [B, 1, T]: by the signal model, and by strided upsampling.
 
-A decoder emits whole hops. `delay` is how many samples its output lags behind the audio that the encoder saw: frames
-longer than a hop are complete only when the frames that overlap them have come.
+A decoder returns whole hops. Its output lags `delay` samples behind the input of the encoder: a frame that is longer
+than a hop is complete only when the frames that overlap it have arrived.
 """
 
 import math
@@ -24,14 +24,26 @@ from codec.model.signal_model import SignalModel
 from codec.model.synthesis import HarmonicNoiseSynthesis
 
 FIRST_LOGIT = 2.0
-"""Of the share of harmonics, below the frequency where speech becomes noisy; above it minus this."""
+"""Initial logit of the share of harmonics below `HARMONIC_TO_HZ`; minus this above."""
 HARMONIC_TO_HZ = 3000.0
+"""Speech is mostly noise above this frequency (Hz)."""
+DILATIONS = (1, 3, 9)
+"""Of the residual units of each stage of `UpsampleDecoder`."""
 
 
 class HarmonicNoiseDecoder(nn.Module):
-    """ConvNeXt blocks at the frame rate that control the synthesis of the signal model, and a linear map past them.
+    """ConvNeXt blocks with a linear skip connection that control the synthesis of the signal model.
 
-    It begins as the inverse of what an `EnvelopeEncoder` begins as. Nothing learned runs at the sample rate.
+    At the start of training it is the inverse of an untrained `EnvelopeEncoder`. All learned layers run at the frame
+    rate.
+
+    Args:
+        model: The signal model, the same as the encoder's.
+        latent_dim: Channels D of the quantized latents.
+        channels: Width of the blocks.
+        num_blocks: Number of ConvNeXt blocks.
+        kernel_size: Of the depthwise convolutions (frames).
+        expansion: Hidden width of a block divided by its width.
     """
 
     def __init__(
@@ -71,7 +83,7 @@ class HarmonicNoiseDecoder(nn.Module):
         self.project_out.bias[rows.shape[1] :] = logits.repeat((self.synthesis.size - rows.shape[1]) // len(logits))
 
     def cache_at(self, frame: Tensor) -> Cache:
-        """The cache of streams whose next frames have these numbers, int `[B]`, as if only silence had been before."""
+        """Cache of streams at frame numbers `frame`, int `[B]`, after silence."""
         return self.synthesis.noise.cache_at(frame)
 
     def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:
@@ -85,18 +97,15 @@ class HarmonicNoiseDecoder(nn.Module):
 
 
 class UpsampleDecoder(nn.Module):
-    """Strided upsampling vocoder with Snake activations (DAC, arXiv:2306.06546), made causal; its own delay is zero.
+    """Strided upsampling vocoder with Snake activations (DAC, arXiv:2306.06546), made causal; its delay is zero.
 
     Args:
         latent_dim: Channels D of the quantized latents.
         strides: Upsampling factor of each stage, first to last; their product is the hop length.
         channels: Width before the first stage; halved by every stage.
-        dilations: Of the residual units of each stage.
     """
 
-    def __init__(
-        self, *, latent_dim: int, strides: Sequence[int], channels: int, dilations: Sequence[int] = (1, 3, 9)
-    ) -> None:
+    def __init__(self, *, latent_dim: int, strides: Sequence[int], channels: int) -> None:
         super().__init__()
         self.hop_length = math.prod(strides)
         self.delay = 0
@@ -104,12 +113,12 @@ class UpsampleDecoder(nn.Module):
         for stride in strides:
             layers += [Snake(channels), Upsample(channels, channels // 2, stride)]
             channels //= 2
-            layers += [SnakeResidualUnit(channels, dilation=dilation) for dilation in dilations]
+            layers += [SnakeResidualUnit(channels, dilation=dilation) for dilation in DILATIONS]
         layers += [Snake(channels), CausalConv1d(channels, 1, 7)]
         self.layers = nn.ModuleList(layers)
 
     def cache_at(self, frame: Tensor) -> Cache:
-        """The cache of streams whose next frames have these numbers: empty, what is decoded does not depend on them."""
+        """An empty cache: the output does not depend on the frame number."""
         return {}
 
     def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:

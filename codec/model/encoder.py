@@ -1,4 +1,4 @@
-"""The arrow `audio [B, 1, T] -> latents [B, D, F]`: two convolutional encoders with the same call."""
+"""Encoders, audio [B, 1, T] -> latents [B, D, F]: by the signal model, and by strided convolutions."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,22 @@ from codec.model.analysis import SignalAnalysis
 from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, start_as_identity
 from codec.model.signal_model import SignalModel, cepstral_basis
 
+MAX_PEAK = 4.0
+"""Louder audio is refused: it is most likely integer samples that were not scaled to [-1, 1]."""
 START = 0.05
-"""What a network adds to the fixed transform beside it begins so small."""
+"""Initial scale of the output of a network that is added to a fixed transform."""
 
 
 class EnvelopeEncoder(nn.Module):
-    """A network over the features of the signal model, and a linear map past it.
+    """ConvNeXt blocks on the features of the signal model, with a linear skip connection.
 
-    It begins as a codec: the linear map passes the low band's coefficients and the smooth part of the envelope, and the
-    network adds little to it.
+    At the start of training the skip connection passes the coefficients of the low band and the smooth part of the
+    envelope, and the blocks add little. So an untrained model already codes speech.
 
     Args:
-        model: The signal model that the decoder shares.
-        channels: Width of the network.
-        num_blocks: Its ConvNeXt blocks.
+        model: The signal model, the same as the decoder's.
+        channels: Width of the blocks.
+        num_blocks: Number of ConvNeXt blocks.
         kernel_size: Of the depthwise convolutions (frames).
         expansion: Hidden width of a block divided by its width.
         latent_dim: Channels D of the latents.
@@ -41,6 +43,7 @@ class EnvelopeEncoder(nn.Module):
         latent_dim: int,
     ) -> None:
         super().__init__()
+        self.max_peak = MAX_PEAK
         self.hop_length = model.hop_length
         self.latent_dim = latent_dim
         self.analysis = SignalAnalysis(model)
@@ -66,9 +69,9 @@ class EnvelopeEncoder(nn.Module):
 
 
 def start_map(model: SignalModel, latent_dim: int) -> Tensor:
-    """Orthonormal rows `[D, num_low + num_log_powers]`: coefficients of the low band, then cepstra of the log powers.
+    """Orthonormal rows `[D, num_low + num_log_powers]`: coefficients of the low band, then smooth envelopes.
 
-    With fewer latents than both need, the envelope has a third of them at least.
+    If D is too small for both, the envelope gets at least a third of the rows.
     """
     num_low = min(model.num_low, latent_dim - min(model.num_log_powers, -(-latent_dim // 3)))
     cepstra = cepstral_basis(model, latent_dim - num_low)
@@ -101,6 +104,7 @@ class Encoder(nn.Module):
         latent_dim: int,
     ) -> None:
         super().__init__()
+        self.max_peak = MAX_PEAK
         self.hop_length = math.prod(strides)
         self.latent_dim = latent_dim
         layers: list[nn.Module] = []
@@ -115,7 +119,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def _start_as_transform(self) -> None:
-        """Begin as a lapped transform of the first stride, whose channels pass through."""
+        """Start as a lapped transform with the hop of the first stride, passed on by the projection."""
         first = self.layers[0]
         assert isinstance(first, Downsample)
         first.filters.weight.copy_(lapped_transform(first.filters.out_channels, first.stride)[..., None])

@@ -1,7 +1,11 @@
-"""The tables that a model's codes are entropy-coded with: a part of the model that none of its modules reads."""
+"""Entropy tables: how a model's codes are entropy-coded in files. No module of the model reads them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,7 +17,7 @@ TOTAL = 2**16
 
 @dataclass(frozen=True, eq=False)
 class EntropyTables:
-    """How often each code comes in each context; `codec.bitstream.rans` says what contexts are. All on the CPU.
+    """Frequencies of the codes in each context, on the CPU; `codec.bitstream.rans` describes the contexts.
 
     K levels, N entries of a codebook, R rows.
     """
@@ -21,25 +25,28 @@ class EntropyTables:
     frequencies: Tensor
     """uint16 `[R, N]`, at least 1; every row sums to `TOTAL`."""
     previous: Tensor
-    """uint8 `[K, N + 1]`, class of a code of the frame before; the last entry is for none."""
+    """uint8 `[K, N + 1]`, class of the code in the frame before; the last entry stands for no frame."""
     below: Tensor
-    """uint8 `[K, N + 1]`, class of a code of the level below; the last entry is for none."""
+    """uint8 `[K, N + 1]`, class of the code of the level below; the last entry stands for no level."""
     rows: Tensor
-    """uint16 `[K, A, B]`, the row of a pair of such classes."""
+    """uint16 `[K, A, B]`, row of `frequencies` for a pair of such classes."""
     bits_per_frame: Tensor
-    """float32 `[K]`, increasing: mean bits of a frame in files of the first k levels, by which a number of levels is
-    chosen for a bitrate."""
+    """float32 `[K]`, increasing: mean bits of a frame in files of the first k levels; chooses k for a bitrate."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by its name."""
+        """Every tensor by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def coding_tables(self) -> dict[str, Tensor]:
-        """What an entropy coder needs, by its name."""
+        """The tensors that an entropy coder needs, by name."""
         return {name: tensor for name, tensor in self.tensors().items() if name != "bits_per_frame"}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as arrays: PyTorch can't pickle uint16 tensors."""
+        return _from_arrays, ({name: tensor.numpy() for name, tensor in self.tensors().items()},)
+
     def check(self, num_quantizers: int, codebook_size: int) -> None:
-        """Raise ModelError unless these are tables for the codes of such a quantizer."""
+        """Raise ModelError unless the tables are for codes of `num_quantizers` levels of `codebook_size` codewords."""
         bits = self.bits_per_frame
         tensors = [tensor.long() for tensor in self.coding_tables().values()]
         frequencies, previous, below, rows = tensors
@@ -63,3 +70,7 @@ class EntropyTables:
                 f"the entropy tables are damaged, or not for {num_quantizers} levels of {codebook_size} codewords: "
                 "take those that came with the model, or learn them anew"
             )
+
+
+def _from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> EntropyTables:
+    return EntropyTables(**{name: torch.from_numpy(array) for name, array in arrays.items()})

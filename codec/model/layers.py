@@ -1,12 +1,12 @@
 """Causal layers with an explicit cache: the one mechanism behind offline, streaming and chunked use.
 
-All map `[B, C, F]` to `[B, C', F']`. Linear maps want the channels of a frame to lie side by side in memory, the order
-that PyTorch calls channels last; layers that work by frames give their result in this order, and the others keep it, so
-that nothing is transposed from the first layer to the last.
+All map `[B, C, F]` to `[B, C', F']`. Linear maps are fastest when the channels of a frame are contiguous in memory, the
+channels-last order. Layers that work frame by frame return this order and the others keep it, so nothing is transposed
+in memory between the first layer and the last.
 
-A layer that looks back keeps the last inputs it needs in a `Cache` that the caller owns. `cache=None` means offline:
-the signal starts here and everything before it is zero. Feeding a signal in blocks with one cache gives the result of
-feeding it whole.
+A layer that looks back keeps the inputs it needs in a `Cache` that the caller owns: this is the state of a stream.
+`cache=None` means offline: the signal starts here, after zeros. Blocks passed with one cache give the same output as
+the whole signal.
 """
 
 import torch
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Cache = dict[nn.Module, Tensor]
-"""Left context of each layer, filled by the layers themselves: create it empty, pass it to every block of a stream."""
+"""Left context of each layer. Create it empty and pass it with every block of a stream; the layers fill it."""
 
 
 def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | None) -> Tensor:
-    """Put the last `size` inputs of `layer` in front of `x`, zeros at the start of a signal.
+    """Prepend the last `size` inputs of `layer` to `x`, zeros at the start of a signal.
 
     Args:
         layer: The layer that needs the context; its key in the cache.
@@ -41,18 +41,18 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
         else torch.cat([context, x], dim=-1)
     )
     if cache is not None:
-        cache[layer] = x[..., -size:].clone()  # a view would keep the whole block in memory
+        cache[layer] = x[..., -size:].clone()  # not a view, which would keep the whole block in memory
     return x
 
 
 def start_as_identity(conv: nn.Conv1d) -> nn.Conv1d:
-    """Let a convolution of kernel size 1 on the way from waveform to waveform start by passing its channels on."""
+    """Set a convolution of kernel size 1 to the identity on its channels; returns it."""
     nn.init.dirac_(conv.weight)
     return conv
 
 
 class CausalConv1d(nn.Conv1d):
-    """Convolution whose output frame depends on no input after it.
+    """Convolution whose output frames depend on no later input.
 
     Output length is exactly F / stride; F must be a multiple of the stride (EnCodec, arXiv:2210.13438, section 3.1).
     """
@@ -77,17 +77,17 @@ class CausalConv1d(nn.Conv1d):
         """Map `[B, C, F]` to `[B, C', F / stride]`."""
         x = with_left_context(self, x, self.context, cache)
         if x.shape[-1] == self.kernel_size[0] and self.groups == self.in_channels == self.out_channels:
-            # One frame of a live stream: for a depthwise convolution PyTorch takes twenty times as long as for this.
+            # One frame of a live stream: PyTorch's depthwise convolution takes twenty times as long as this sum.
             frame = (x * self.weight[:, 0]).sum(dim=-1, keepdim=True)
             return frame if self.bias is None else frame + self.bias[:, None]
-        # As two-dimensional: only then does PyTorch see and keep the order channels last.
+        # Two-dimensional, because PyTorch keeps the channels-last order only there.
         x = x[:, :, None]
         stride, dilation = (1, *self.stride), (1, *self.dilation)
         return F.conv2d(x, self.weight[:, :, None], self.bias, stride, 0, dilation, self.groups)[:, :, 0]
 
 
 class Pointwise(nn.Conv1d):
-    """Linear map of the channels of every frame: a convolution of kernel size 1, as the matrix product that it is."""
+    """Linear map of the channels of every frame: a convolution of kernel size 1, computed as a matrix product."""
 
     def __init__(self, in_channels: int, out_channels: int, *, bias: bool = False) -> None:
         super().__init__(in_channels, out_channels, 1, bias=bias)
@@ -100,8 +100,8 @@ class Pointwise(nn.Conv1d):
 class Downsample(nn.Module):
     """Strided causal convolution with a kernel of two strides and no bias, one matrix product over frames.
 
-    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`, whose gradient of the weights of a large
-    stride is many times as slow on a CPU. The filters hold their taps in the order of time, those of a sample together.
+    Equal to `CausalConv1d(kernel_size=2 * stride, stride=stride, bias=False)`, whose weight gradient is many times as
+    slow on a CPU for large strides. Filter taps are ordered by time first, then by channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -119,10 +119,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Causal transposed convolution with a kernel of two strides, written as a convolution and a reshape.
+    """Causal transposed convolution with a kernel of two strides, computed as a convolution and a reshape.
 
-    Every input frame adds to the output samples of its own frame and of the next one: the same map as a transposed
-    convolution trimmed on the right, with the tail kept as input context.
+    Every input frame contributes to the output samples of its own frame and of the next one. This equals a transposed
+    convolution trimmed on the right; the cache keeps inputs where a transposed convolution would keep its tail.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
@@ -138,7 +138,7 @@ class Upsample(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise causal convolution and a two-layer network per frame, added to the input.
+    """Depthwise causal convolution and a two-layer network on every frame, added to the input.
 
     ConvNeXt (arXiv:2201.03545), on frames of audio as in Vocos (arXiv:2306.00814, section 3.3).
     """
@@ -174,10 +174,10 @@ class Snake(nn.Module):
 class SnakeResidualUnit(nn.Module):
     """Dilated causal convolution between Snake activations, added to the input (DAC, arXiv:2306.06546, section 3.1)."""
 
-    def __init__(self, channels: int, *, kernel_size: int = 7, dilation: int = 1) -> None:
+    def __init__(self, channels: int, *, dilation: int) -> None:
         super().__init__()
         self.snake_in = Snake(channels)
-        self.conv = CausalConv1d(channels, channels, kernel_size, dilation=dilation)
+        self.conv = CausalConv1d(channels, channels, 7, dilation=dilation)
         self.snake_out = Snake(channels)
         self.pointwise = Pointwise(channels, channels, bias=True)
 

@@ -1,4 +1,6 @@
-"""No encoder and no decoder: the signal itself, cut into vectors. A quantizer can be studied on its own behind them."""
+"""Encoder and decoder that change nothing, to study a quantizer on its own: vectors are cut from the signal."""
+
+import math
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -7,10 +9,11 @@ from codec.model.layers import Cache
 
 
 class IdentityEncoder(nn.Module):
-    """The arrow `audio -> latents` as nothing but a change of layout: a frame's samples are its channels."""
+    """Reshapes audio to latents: the samples of a frame are its channels. They may be any numbers, not only audio."""
 
     def __init__(self, hop_length: int) -> None:
         super().__init__()
+        self.max_peak = math.inf
         self.hop_length = hop_length
 
     def forward(self, audio: Tensor, cache: Cache | None = None) -> Tensor:
@@ -19,7 +22,7 @@ class IdentityEncoder(nn.Module):
 
 
 class IdentityDecoder(nn.Module):
-    """The arrow `quantized -> audio` likewise; its delay is zero."""
+    """Reshapes quantized latents to audio; its delay is zero."""
 
     def __init__(self, hop_length: int) -> None:
         super().__init__()
@@ -27,7 +30,7 @@ class IdentityDecoder(nn.Module):
         self.delay = 0
 
     def cache_at(self, frame: Tensor) -> Cache:
-        """The cache of streams whose next frames have these numbers: empty."""
+        """An empty cache: the output does not depend on the frame number."""
         return {}
 
     def forward(self, quantized: Tensor, cache: Cache | None = None) -> Tensor:

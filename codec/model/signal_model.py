@@ -1,12 +1,12 @@
-"""The signal model of the toolkit's own codec: what is kept of a waveform, and in which numbers.
+"""The signal model of the toolkit's own codec: which features of a waveform are coded.
 
-Below a cutoff (1 kHz) the waveform itself, as coefficients of a lapped transform. Above it only the envelope: the
-log power of mel-spaced bands, four times a frame. What fills the envelope there is made by the decoder from *carriers*,
-signals that cost no bits: harmonics of the low band, and noise. Listeners follow the envelope; with the original below
-1 kHz and carriers above it, PESQ-WB is 3.7 and STOI 0.98.
+Below a cutoff (1 kHz) the waveform itself is coded, as coefficients of a lapped transform. Above it only the envelope
+is coded: the log power of mel-spaced bands, four times a frame. The decoder fills the envelope with two carriers that
+cost no bits, harmonics of the low band and noise. Listeners follow the envelope: with the original below 1 kHz and
+carriers above, PESQ-WB is 3.7 and STOI 0.98.
 
-Log powers are natural logarithms of power density: white noise of variance s has log power log(s) in every band, and
-an orthonormal transform keeps it so. `SignalModel` holds the numbers that encoder and decoder must agree on.
+Log powers are natural logarithms of power density: white noise of variance s has log power log(s) in every band, and an
+orthonormal transform preserves this. `SignalModel` holds the sizes that encoder and decoder must agree on.
 """
 
 import math
@@ -19,32 +19,32 @@ from torch.nn import functional
 from codec.dsp.spectral import lapped_transform
 
 SUBFRAMES = 4
-"""Envelopes above the cutoff in a frame."""
+"""Subframes of a frame, each with an envelope above the cutoff."""
 FLOOR = 1e-11
-"""Power density that is added before a logarithm: -110 dBFS, below the steps of 16-bit audio."""
+"""Power density added before a logarithm: -110 dBFS, below the rounding error of 16-bit audio."""
 CEILING = 4.0
-"""Largest log power that is synthesised, above any of audio in [-1, 1]: exp() stays finite for any prediction."""
+"""Largest log power that is synthesised: above any in audio in [-1, 1], and exp() of it is finite."""
 INDEPENDENT = 0.1
-"""Length of what a pattern of unit length must have beyond those before it to be one of its own."""
+"""Least norm of a unit pattern's component orthogonal to the patterns before it; below, the pattern is left out."""
 SHAPE_EXPONENT = 0.6
-"""How far the shape of the low band's envelope is divided out of its coefficients. 1 would spread the error evenly in
-relation to the signal, 0 would spread it evenly; between them loud bands keep more of the accuracy, as is heard."""
+"""The coefficients of the low band are divided by the shape of its envelope to this power. 1 makes the quantization
+error follow the signal, 0 makes it white; a value between gives loud bands a better SNR, as hearing asks for."""
 
 
 @dataclass(frozen=True)
 class SignalModel:
-    """Sizes and fixed matrices.
+    """Sizes and fixed matrices of the signal model.
 
     Args:
         sample_rate: Hz.
         hop_length: Samples of a frame, divisible by `SUBFRAMES`.
-        cutoff: Where the low band ends (Hz), a multiple of the spacing of the coefficients of a subframe,
+        cutoff: End of the low band (Hz), a multiple of the spacing of a subframe's coefficients,
             sample_rate * SUBFRAMES / (2 * hop_length).
-        num_bands: Above the cutoff.
-        num_low_bands: Below it.
+        num_bands: Bands of the envelope above the cutoff.
+        num_low_bands: Bands of the envelope below it.
 
     Raises:
-        ValueError: The numbers don't fit each other.
+        ValueError: The sizes contradict each other.
     """
 
     sample_rate: int
@@ -74,22 +74,22 @@ class SignalModel:
 
     @property
     def num_low(self) -> int:
-        """Coefficients of a frame below the cutoff."""
+        """Number of coefficients of a frame below the cutoff."""
         return round(self.cutoff * 2 * self.hop_length / self.sample_rate)
 
     @property
     def first_high(self) -> int:
-        """The first coefficient of a subframe above the cutoff."""
+        """Number of the first coefficient of a subframe above the cutoff."""
         return self.num_low // SUBFRAMES
 
     @property
     def num_high(self) -> int:
-        """Coefficients of a subframe above the cutoff."""
+        """Number of coefficients of a subframe above the cutoff."""
         return self.subframe - self.first_high
 
     @property
     def num_log_powers(self) -> int:
-        """Log powers of a frame: of the low bands, then of each subframe's bands."""
+        """Number of log powers of a frame: the low bands, then the bands of each subframe."""
         return self.num_low_bands + SUBFRAMES * self.num_bands
 
     def low_basis(self) -> Tensor:
@@ -101,22 +101,22 @@ class SignalModel:
         return lapped_transform(self.subframe, self.subframe)[self.first_high :]
 
     def low_interpolation(self) -> Tensor:
-        """From log powers of the low bands to those of coefficients, `[num_low_bands, num_low]`."""
+        """Interpolates log powers from the low bands to the coefficients, `[num_low_bands, num_low]`."""
         width = self.num_low / self.num_low_bands
         centres = (torch.arange(self.num_low_bands, dtype=torch.float64) + 0.5) * width
         return interpolation(centres, torch.arange(self.num_low) + 0.5).float()
 
     def high_interpolation(self, frequency: Tensor) -> Tensor:
-        """From log powers of the bands above the cutoff to those at frequencies (Hz, `[n]`), `[num_bands, n]`.
+        """Interpolates log powers from the bands above the cutoff to frequencies (Hz, `[n]`), `[num_bands, n]`.
 
-        The bands' centres are evenly spaced on the mel scale.
+        The centres of the bands are evenly spaced on the mel scale.
         """
         low, high = (_mel(torch.tensor(edge, dtype=torch.float64)) for edge in (self.cutoff, self.sample_rate / 2))
         centres = low + (high - low) * (torch.arange(self.num_bands, dtype=torch.float64) + 0.5) / self.num_bands
         return interpolation(_hertz(centres), frequency).float()
 
     def high_frequencies(self) -> Tensor:
-        """Of the coefficients of a subframe above the cutoff (Hz), `[num_high]`."""
+        """Frequencies of a subframe's coefficients above the cutoff (Hz), `[num_high]`."""
         spacing = self.sample_rate / (2 * self.subframe)
         return (torch.arange(self.first_high, self.subframe, dtype=torch.float64) + 0.5) * spacing
 
@@ -136,15 +136,15 @@ def interpolation(centres: Tensor, points: Tensor) -> Tensor:
 
 
 def averages(weights: Tensor) -> Tensor:
-    """Weights `[bands, n]` scaled so that those of a band sum to one."""
+    """Scale the weights `[bands, n]` of every band to sum to one."""
     return weights / weights.sum(dim=1, keepdim=True)
 
 
 def low_amplitudes(log_powers: Tensor, interpolation: Tensor) -> Tensor:
-    """What the low band's coefficients are divided by, and multiplied with again.
+    """Amplitudes that the encoder divides the low band's coefficients by and the decoder multiplies them by.
 
-    The power of the frame as a whole is divided out completely, so that a quieter recording gives the same
-    coefficients; the shape of the envelope to the power `SHAPE_EXPONENT`.
+    The power of the whole frame is divided out completely, so a quieter recording gives the same coefficients; the
+    shape of the envelope is divided out to the power `SHAPE_EXPONENT`.
 
     Args:
         log_powers: Of the low bands, `[..., num_low_bands]`.
@@ -159,25 +159,25 @@ def low_amplitudes(log_powers: Tensor, interpolation: Tensor) -> Tensor:
 
 
 def cepstral_basis(model: SignalModel, num_coefficients: int) -> Tensor:
-    """Orthonormal rows `[num_coefficients, num_log_powers]` that hold the smooth part of the log powers of a frame.
+    """Orthonormal basis `[num_coefficients, num_log_powers]` of smooth envelopes of a frame, smoothest first.
 
-    The two-dimensional cosine transform of the log powers over bands and subframes, those of the low bands taken as
-    constant over the frame; smooth patterns first: what a cepstrum is to a spectrum, with the change within a frame.
+    A two-dimensional cosine transform over bands and subframes: a cepstrum that also follows changes within a frame.
+    The low bands count as constant over the frame.
     """
     num_bands = model.num_low_bands + model.num_bands
     over_bands, over_time = _cosines(num_bands), _cosines(SUBFRAMES)
-    # A pattern that changes over time counts as rough as one with so many more half-waves over the bands.
+    # One more half-wave over time counts as much as 6 more over the bands.
     order = sorted((band + 6 * time, time, band) for band in range(num_bands) for time in range(SUBFRAMES))
     rows = torch.stack([torch.outer(over_time[time], over_bands[band]) for _, time, band in order])
     low = rows[:, :, : model.num_low_bands].mean(dim=1)
     log_powers = torch.cat([low, rows[:, :, model.num_low_bands :].flatten(1)], dim=1)
-    # The low bands have no pattern over time, so the rows are no longer orthonormal: made so again, in this order, and
-    # those left out that are nearly a sum of the ones before.
+    # The low bands are averaged over time, so the rows are no longer orthonormal. Gram-Schmidt in this order makes them
+    # so, and leaves out rows that are nearly a combination of the ones before.
     basis = log_powers.new_zeros(0, log_powers.shape[1])
     for pattern in log_powers:
-        rest = pattern - basis.T @ (basis @ pattern)
-        if rest.norm() > INDEPENDENT and len(basis) < num_coefficients:
-            basis = torch.cat([basis, (rest / rest.norm())[None]])
+        remainder = pattern - basis.T @ (basis @ pattern)
+        if remainder.norm() > INDEPENDENT and len(basis) < num_coefficients:
+            basis = torch.cat([basis, (remainder / remainder.norm())[None]])
     return basis.float()
 
 

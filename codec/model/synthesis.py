@@ -1,16 +1,16 @@
-"""The last step of the decoder: what the network says of every frame -> audio [B, 1, F * hop_length].
+"""Last step of the decoder: controls of every frame -> audio [B, 1, F * hop_length].
 
     coefficients x envelope --lapped transform--> low band
-    |low band| --lapped transform--> harmonics, noise: two carriers, each scaled to one in every band and subframe
-    (sqrt(share) harmonics + sqrt(1 - share) noise) x envelope --lapped transform--> the bands above the cutoff
+    |low band| --lapped transform--> harmonic carrier; random signs: noise carrier; power 1 in every band and subframe
+    (sqrt(share) harmonics + sqrt(1 - share) noise) x envelope --lapped transform--> bands above the cutoff
 
-The rectified low band has the harmonics of the voice in every band, in step with its pitch: what spectral band
-replication makes them of (Dietz et al., "Spectral Band Replication, a Novel Approach in Audio Coding", 2002; Makhoul &
-Berouti, "High-frequency regeneration in speech coding systems", 1979, for the rectifier). Noise is a fixed function of
-the frame's number, so that a stream, a file and every engine make the same.
+The rectified low band has the harmonics of the voice in every band, in step with its pitch. Spectral band replication
+works alike (Dietz et al., "Spectral Band Replication, a Novel Approach in Audio Coding", 2002); the rectifier is from
+Makhoul & Berouti, "High-frequency regeneration in speech coding systems", 1979. The noise is a fixed function of the
+frame number: streams, files and all engines produce the same.
 
-Subframe j of frame f is centred j - SUBFRAMES / 2 subframes after the start of hop f. All parts are delayed so that
-they meet: by a hop for the overlap of the low band, and by a subframe for that of the bands above.
+Subframe j of frame f is centred j - SUBFRAMES / 2 subframes after the start of hop f. Overlap delays the low band by a
+hop and the bands above by a subframe; further delays align the two.
 """
 
 import itertools
@@ -26,13 +26,13 @@ from codec.model.layers import Cache, with_left_context
 from codec.model.signal_model import CEILING, SUBFRAMES, SignalModel, averages, low_amplitudes
 
 NOISE_FRAMES = 200
-"""After which the noise repeats: four seconds at 50 frames a second."""
+"""Period of the noise: four seconds at 50 frames a second."""
 TINY = 1e-20
-"""Power that a carrier is taken to have at least: far below that of the quietest recording, and not zero."""
+"""Added to the power of a carrier before dividing by it; far below that of the quietest recording."""
 
 
 class Delay(nn.Module):
-    """Lets `[B, C, F]` come `size` frames later; zeros at the start of a signal."""
+    """Delays `[B, C, F]` by `size` frames, with zeros at the start of a signal."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Delay(nn.Module):
 
 
 class OverlapAdd(nn.Module):
-    """Adds frames of two hops, a hop late."""
+    """Overlap-adds frames of two hops; the output is delayed by one hop."""
 
     def __init__(self, hop_length: int) -> None:
         super().__init__()
@@ -56,9 +56,9 @@ class OverlapAdd(nn.Module):
 
 
 class Noise(nn.Module):
-    """Coefficients of white noise: random signs, a function of the frame's number modulo `NOISE_FRAMES`.
+    """Coefficients of white noise: random signs, a function of the frame number modulo `NOISE_FRAMES`.
 
-    Signs and not normal numbers: every subframe then has exactly its power. The state is the number of the next frame.
+    Signs give every subframe exactly its power; normal numbers would not. The state is the number of the next frame.
     """
 
     signs: Tensor
@@ -66,13 +66,13 @@ class Noise(nn.Module):
     def __init__(self, num_coefficients: int) -> None:
         super().__init__()
         count = NOISE_FRAMES * SUBFRAMES * num_coefficients
-        # High bits of the powers of 747796405 modulo 2^32: integer arithmetic, the same on every machine.
+        # Highest bit of the powers of 747796405 modulo 2^32: integer arithmetic is the same on every machine.
         words = itertools.accumulate(itertools.repeat(747796405, count), lambda word, factor: word * factor % 2**32)
         signs = torch.tensor([-1.0 if word < 2**31 else 1.0 for word in words])
         self.register_buffer("signs", signs.view(NOISE_FRAMES, -1), persistent=False)
 
     def cache_at(self, frame: Tensor) -> Cache:
-        """The cache of streams whose next frames have these numbers, int `[B]`."""
+        """Cache of streams at frame numbers `frame`, int `[B]`."""
         return {self: (frame % NOISE_FRAMES).to(self.signs.dtype)[:, None, None]}
 
     def forward(self, like: Tensor, cache: Cache | None = None) -> Tensor:
@@ -87,10 +87,10 @@ class Noise(nn.Module):
 
 
 class HarmonicNoiseSynthesis(nn.Module):
-    """The signal model as a decoder: fixed, without parameters; `size` numbers of every frame control it.
+    """Synthesis by the signal model: fixed, without parameters, controlled by `size` values per frame.
 
-    They are those of `SignalAnalysis`, and a logit for the share of the harmonic carrier in the power of each band of
-    each subframe. `delay` is how many samples the audio lags behind the frames' hops.
+    The controls are the features of `SignalAnalysis`, and a logit for each band of each subframe: the share of the
+    harmonic carrier in the power. The audio lags `delay` samples behind the hops of the frames.
     """
 
     low_basis: Tensor
@@ -111,7 +111,7 @@ class HarmonicNoiseSynthesis(nn.Module):
             "low_basis": model.low_basis(),
             "low_interpolation": model.low_interpolation(),
             "high_basis": model.high_basis(),
-            "carrier_basis": without_mean(model.high_basis()).T,  # a rectified signal has a large mean
+            "carrier_basis": without_mean(model.high_basis()).T,  # a rectified signal has a large DC offset
             "high_interpolation": weights,
             "high_averages": averages(weights).T,
         }.items():
@@ -133,7 +133,7 @@ class HarmonicNoiseSynthesis(nn.Module):
             envelope = torch.cat([self._by_subframe(self._log_powers(high_envelope)), self._by_subframe(logits)], dim=1)
             log_powers, logits = self.envelope_delay(envelope, cache).transpose(1, 2).chunk(2, dim=-1)
             harmonics, noise = self._carriers(low, controls, cache)
-            # A share of exactly 0 or 1 would have a square root without a gradient.
+            # Kept away from 0 and 1, where the gradient of a square root is infinite.
             share = (0.002 + 0.996 * logits.sigmoid()) @ self.high_interpolation
             amplitude = (0.5 * log_powers @ self.high_interpolation).exp()
             high = amplitude * (share.sqrt() * harmonics + (1 - share).sqrt() * noise)
@@ -145,18 +145,18 @@ class HarmonicNoiseSynthesis(nn.Module):
         return (features * LOG_POWER_SCALE + LOG_POWER_MEAN).clamp(max=CEILING)
 
     def _by_subframe(self, values: Tensor) -> Tensor:
-        """Values of frames `[B, F, SUBFRAMES * n]` in a row `[B, n, F * SUBFRAMES]`."""
+        """Reorder `[B, F, SUBFRAMES * n]` to `[B, n, F * SUBFRAMES]`."""
         return values.reshape(values.shape[0], -1, self.model.num_bands).transpose(1, 2)
 
     def _low_band(self, coefficients: Tensor, log_powers: Tensor, cache: Cache | None) -> Tensor:
-        """Audio `[B, 1, F * hop_length]` below the cutoff, a hop late."""
+        """Audio `[B, 1, F * hop_length]` below the cutoff, delayed by a hop."""
         coefficients = coefficients * low_amplitudes(log_powers, self.low_interpolation)
         audio: Tensor = self.low_overlap((coefficients @ self.low_basis).transpose(1, 2), cache)
         return audio
 
     @torch.no_grad()
     def _carriers(self, low: Tensor, controls: Tensor, cache: Cache | None) -> tuple[Tensor, Tensor]:
-        """Harmonics of the low band and noise, `[B, F * SUBFRAMES, num_high]`; their power is one in every band."""
+        """Harmonic and noise carrier, `[B, F * SUBFRAMES, num_high]`, with power one in every band."""
         blocks = low.abs().reshape(low.shape[0], -1, self.model.subframe).transpose(1, 2)
         blocks = with_left_context(self, blocks, 1, cache).transpose(1, 2)
         harmonics = torch.cat([blocks[:, :-1], blocks[:, 1:]], dim=-1) @ self.carrier_basis

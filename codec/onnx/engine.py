@@ -26,10 +26,9 @@ class OnnxCodec(Codec):
     """
 
     def __init__(self, codec: Codec, graphs: Graphs) -> None:
-        super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config, codec.allocation)
+        parts = codec.encoder, codec.quantizer, codec.decoder, codec.config, codec.allocation
+        super().__init__(*parts, entropy=codec.entropy, identity=model_identity(codec))
         self.train(codec.training)
-        self.entropy = codec.entropy
-        self.identity = model_identity(codec)  # of the graphs, whatever becomes of the modules
         self._encode = _Engine(graphs.encoder)
         self._decode = _Engine(graphs.decoder)
         self._beam = graphs.beam

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from codec.errors import ConfigError, require
+from codec.errors import ConfigError, WriteError, require
 from codec.files import new_folder
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
@@ -47,7 +47,8 @@ def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: 
         overwrite: Replace an export that is there.
 
     Raises:
-        ConfigError: ONNX Runtime is not installed, the folder is there already, or `beam` is not in 1 .. 64.
+        ConfigError: ONNX Runtime is not installed, the folder holds other files, or `beam` is not in 1 .. 64.
+        WriteError: The folder holds an export and `overwrite` is False, or it can't be written.
         ModelError: The model can't be written as ONNX, its graphs give other results, or the folder can't be written.
     """
     folder = Path(folder).absolute()
@@ -64,16 +65,16 @@ def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: 
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError unless an export may be written to `folder`: it is new, empty, or an export to be replaced."""
+    """Raise ConfigError or WriteError unless `folder` is new, empty, or holds an export that may be replaced."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise ConfigError(f"{folder} is a file, but a folder of that name is to be written")
     others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
     if others:
-        raise ConfigError(f"{folder} holds {others[0]}, which is no part of an export: give another folder with -o")
+        raise ConfigError(f"{folder} holds {others[0]}, which is no part of an export: choose another folder")
     if any(folder.iterdir()) and not overwrite:
-        raise ConfigError(f"{folder} is already there: give --overwrite or another folder with -o")
+        raise WriteError(f"{folder} is already there", overwrite=True)
 
 
 def _describe(codec: Codec, graphs: Graphs) -> dict[str, Any]:

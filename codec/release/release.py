@@ -22,9 +22,9 @@ from codec.audio.manifest import list_items
 from codec.errors import ConfigError, ModelError
 from codec.inference.compression import compress_source
 from codec.inference.fingerprint import measure_deviation, save_fingerprint, take_fingerprint
-from codec.inference.pretrained import WEIGHTS_FILE, find_model, load_codec, save_codec
+from codec.inference.pretrained import WEIGHTS_FILE, find_model, load_codec, save_codec, save_tables
 from codec.model.codec import Codec
-from codec.model.digest import model_identity
+from codec.model.digest import model_identity, with_identity
 from codec.recipe import DataConfig, Recipe
 from codec.release.card import CARD_FILE, describe_model, read_figures
 from codec.release.entropy_learning import learn_tables
@@ -146,10 +146,8 @@ def _train_files(recipe: Recipe) -> list[Path]:
 
 def _add_tables(folder: Path, paths: Sequence[Path], device: str | torch.device) -> None:
     """Learn entropy tables on the codes of the rounded model, and add them to its folder."""
-    codec = load_codec(folder, device=device)
-    codec.identity = model_identity(codec)  # computed once, every file needs it
-    codec.entropy = learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size)
-    save_rounded(codec, folder)
+    codec = with_identity(load_codec(folder, device=device))
+    save_tables(learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size), folder)
 
 
 def _rounded(name: str, tensor: Tensor) -> Tensor:

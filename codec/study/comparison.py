@@ -104,7 +104,7 @@ def _read_row(run_dir: Path, name: str) -> Row:
         results = json.loads(path.read_text(encoding="utf-8"))
         return Row(name, int(results["dim"]), *(float(results[key]) for key in RESULTS))
     except FileNotFoundError as error:
-        raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished; go on with --resume") from error
+        raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished: resume it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is damaged: {error}") from error
 

@@ -18,12 +18,12 @@ MAX_BEAM = 64
 
 
 class Extension(NamedTuple):
-    """The paths that one level keeps, the best first; both fields are int64 `[M, B]`."""
+    """Paths kept at one level, best first; both fields are int64 `[M, B]`."""
 
     paths: Tensor
-    """Which path of the level before each goes on from."""
+    """The path of the level before that each one extends."""
     indices: Tensor
-    """By which codeword."""
+    """The codeword that extends it."""
 
 
 def check_beam(beam: int) -> None:
@@ -33,7 +33,7 @@ def check_beam(beam: int) -> None:
 
 
 def slice_length(num_paths: int, num_codewords: int, device: torch.device) -> int:
-    """Vectors searched at a time, so that scores `[M, B, N]` stay in the cache of a CPU, or below 64 MB elsewhere."""
+    """Vectors searched at a time: scores `[M, B, N]` fit the cache of a CPU, and 64 MB on other devices."""
     num_scores = 2**20 if device.type == "cpu" else 2**24
     return max(1, num_scores // (num_paths * num_codewords))
 
@@ -41,14 +41,14 @@ def slice_length(num_paths: int, num_codewords: int, device: torch.device) -> in
 def extend(residual: Tensor, parts: Tensor, codebook: Tensor, energy: Tensor, num_kept: int) -> Extension:
     """Extend every path by every codeword and keep the best; call it within `full_precision`.
 
-    Of equal ones the first is kept: the lowest path, then the lowest index.
+    The lowest path, then the lowest index wins a tie.
 
     Args:
-        residual: What each path leaves over of its vector, float32 `[M, B, d]`.
-        parts: What this level sees of it, `[M * B, d']`.
+        residual: Of each path, float32 `[M, B, d]`.
+        parts: The part of the residual that this level sees, `[M * B, d']`.
         codebook: `[N, d']`.
         energy: Squared norms of the codewords, `[N]`.
-        num_kept: At most B * N.
+        num_kept: Paths to keep, at most B * N.
     """
     num_paths, size = residual.shape[1], len(codebook)
     groups = 16 if len(parts) >= 256 and size >= 256 and size % 16 == 0 else 1
@@ -56,17 +56,16 @@ def extend(residual: Tensor, parts: Tensor, codebook: Tensor, energy: Tensor, nu
         codebook = rearrange(codebook, "(n g) d -> (g n) d", g=groups)
         energy = rearrange(energy, "(n g) -> (g n)", g=groups)
     size = size // groups
-    # Half of |residual - c|^2 is |residual|^2 / 2 - (residual . c - |c|^2 / 2); what follows is its negative.
+    # The score of a path is -|residual - c|^2 / 2 = (residual . c - |c|^2 / 2) - |residual|^2 / 2.
     scores = torch.addmm(energy, parts, codebook.T, beta=-0.5).view(-1, num_paths, groups, size)
     halves = residual.square().sum(dim=-1, keepdim=True) / 2
-    # The best ones lie in the columns with the highest maxima. A maximum takes many numbers at a time, and sorting
-    # takes far longer: see `codec.model.quantizer.search._groups`, by which codeword n is number n % groups of its
-    # column.
+    # The best scores lie in the columns with the highest maxima. A maximum is vectorised and far faster than sorting;
+    # columns and groups are those of `codec.model.quantizer.search._groups`.
     columns = (scores.amax(dim=2) - halves).flatten(1)
     best = _first(columns, min(num_kept, num_paths * size))
     if groups == 1:
         return Extension(best // size, best % size)
-    best = best.sort(dim=1).values  # so that places among the candidates are in the order of paths and indices
+    best = best.sort(dim=1).values  # candidates in the order of paths and indices, for ties
     paths, column = best // size, best % size
     places = (paths * groups * size + column)[:, :, None] + torch.arange(groups, device=best.device) * size
     candidates = scores.flatten(1).gather(1, places.flatten(1)).view_as(places)
@@ -76,13 +75,13 @@ def extend(residual: Tensor, parts: Tensor, codebook: Tensor, energy: Tensor, nu
 
 
 def keep_unless(active: Tensor, extension: Extension) -> Extension:
-    """Let vectors that use no further level keep their paths in order, each with the codeword of zeros, number 0.
+    """Replace the extension by code 0, the codeword of zeros, for vectors that do not use this level.
 
-    The paths come sorted, so that the first stays the best. There are at least as many as are kept.
+    Their paths keep their order, so the first stays the best.
 
     Args:
         active: Which vectors use this level, bool `[M]`.
-        extension: What is right for these.
+        extension: The extension of all vectors; it keeps at most as many paths as the level before.
     """
     same = torch.arange(extension.paths.shape[1], device=active.device)
     return Extension(
@@ -91,7 +90,7 @@ def keep_unless(active: Tensor, extension: Extension) -> Extension:
 
 
 def trace_back(extensions: Sequence[Extension]) -> Tensor:
-    """Codes `[K, M]` of the best path, from the extensions of all levels."""
+    """Codes `[K, M]` of the best path, from the `Extension` of every level."""
     path = torch.zeros_like(extensions[-1].paths[:, :1])
     codes = []
     for paths, indices in reversed(extensions):
@@ -101,10 +100,10 @@ def trace_back(extensions: Sequence[Extension]) -> Tensor:
 
 
 def _first(scores: Tensor, number: int) -> Tensor:
-    """Places of the highest float32 scores of each row `[M, n]`, the highest first; of equal scores the first ones.
+    """Positions of the highest float32 scores of each row `[M, n]`, highest first; the first position wins a tie.
 
-    `topk` takes any of equal scores. As float64 a score has 29 bits to spare: n times 2^-40 of itself is less than the
-    distance to its neighbours, and lowers equal ones in their order. (The last term does so for scores of zero.)
+    `topk` alone breaks ties at random. A float32 score leaves 29 bits of a float64 free, so subtracting position times
+    2^-40 of the score orders equal scores and no others. The constant does the same for scores of zero.
     """
     exact = scores.double()
     step = exact.abs() * 2.0**-40 + 1e-300

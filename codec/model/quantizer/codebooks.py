@@ -1,10 +1,10 @@
 """The codebooks of a vector quantizer and the ways to learn them.
 
-Two are those of VQ-VAE (arXiv:1711.00937, section 3.2 and appendix A.1): `EMACodebooks` follow their vectors by an
-exponential moving average, `GradientCodebooks` are parameters that the codebook loss moves. `SimVQCodebooks` learn one
-linear map of fixed codewords by the same loss. All hold K levels in one table `[K, N, d]` and have the same call:
-`initialize` one level from live vectors, `update` once per optimizer step from the `Statistics` of that step. Nothing
-else ever changes a codebook.
+`EMACodebooks` and `GradientCodebooks` are the two of VQ-VAE (arXiv:1711.00937, section 3.2 and appendix A.1): codewords
+are moving averages of their vectors, or parameters trained by the codebook loss. `SimVQCodebooks` train one linear map
+of fixed codewords by the same loss. All hold K levels in one table `[K, N, d]` and share one interface: `initialize`
+sets one level from live vectors, `update` is called once per optimizer step with the `Statistics` of that step. Nothing
+else changes a codebook.
 """
 
 from collections.abc import Callable
@@ -19,20 +19,31 @@ from codec.model.quantizer.initialization import Initialization
 
 
 class Statistics(NamedTuple):
-    """What one training step says of every level; only valid frames of active levels are counted."""
+    """Sums over one training step for every level; only valid frames of active levels count."""
 
     counts: Tensor
     """Uses of each codeword, `[K, N]`."""
     sums: Tensor
     """Sum of the vectors that chose it, `[K, N, d]`."""
     residuals: Tensor
-    """Vectors that each level quantized, `[K, M, d]`; candidates for revival."""
+    """Vectors that each level quantized, `[K, M, d]`; they may replace dead codewords."""
     valid: Tensor | None
-    """Which of them count, bool `[K, M]`; all where it is None."""
+    """Which of them count, bool `[K, M]`; None for all."""
 
 
 class Codebooks(nn.Module):
-    """What all kinds share: usage counts, initialisation and the revival of dead codewords."""
+    """Base class: usage counts, initialisation and the revival of dead codewords.
+
+    Args:
+        num_quantizers: Levels K.
+        codebook_size: Codewords N of a level.
+        codebook_dim: Elements d of a codeword.
+        decay: Of the moving averages, per optimizer step, 0 .. 1.
+        dead_threshold: A codeword is dead below this share of uniform use; 0 switches revival off.
+        normalize: Vectors choose codewords by direction, see `codec.model.quantizer.search.nearest`.
+        has_zero: The first codeword of every level after the first is zero and stays so. Its code says that a frame
+            uses no further level.
+    """
 
     has_codebook_loss: bool
     table: Tensor
@@ -47,25 +58,30 @@ class Codebooks(nn.Module):
         decay: float,
         dead_threshold: float,
         normalize: bool,
+        has_zero: bool = False,
     ) -> None:
         super().__init__()
         self.decay = decay
         self.dead_threshold = dead_threshold
         self.normalize = normalize
+        self.has_zero = has_zero
         self.register_buffer("counts", torch.ones(num_quantizers, codebook_size))
         self._hold(torch.randn(num_quantizers, codebook_size, codebook_dim))
 
     def _hold(self, codewords: Tensor) -> None:
-        """Set up the table from random codewords `[K, N, d]`."""
+        """Create the table from random codewords `[K, N, d]`."""
         raise NotImplementedError
 
     def confine(self, mask: Tensor) -> None:
-        """Set the elements of codewords to zero where `mask` `[K, d]` is; those that only vectors move stay zero."""
+        """Set elements of codewords to zero where `mask` `[K, d]` is zero."""
         raise NotImplementedError
 
     def dead_codewords(self) -> Tensor:
-        """Codewords used less than `dead_threshold` times as often as under uniform use, bool `[K, N]`."""
-        return self.counts < self.dead_threshold * self.counts.mean(dim=-1, keepdim=True)
+        """Codewords used less than `dead_threshold` times uniform use, bool `[K, N]`; never a codeword of zeros."""
+        dead = self.counts < self.dead_threshold * self.counts.mean(dim=-1, keepdim=True)
+        if self.has_zero:
+            dead[1:, 0] = False
+        return dead
 
     @torch.no_grad()
     def initialize(
@@ -77,16 +93,18 @@ class Codebooks(nn.Module):
             vectors, self.counts.shape[1], generator=generator, normalize=self.normalize
         )
         counts = initialization.uses * counts / counts.mean()
-        broadcast_from_first(codewords, counts)  # ranks may add up in another order
+        broadcast_from_first(codewords, counts)  # sums may round differently on other ranks
         self._write(level, torch.arange(len(codewords), device=vectors.device), codewords, counts)
 
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
-        """`follow` one optimizer step, then `revive` dead codewords; returns these, bool `[K, N]`."""
+        """`follow`, then `revive`; returns the revived codewords, bool `[K, N]`."""
         return self.revive(statistics, self.follow(statistics), generator)
 
     @torch.no_grad()
     def follow(self, statistics: Statistics) -> Tensor:
-        """Take in one optimizer step, summed over all ranks; nothing here waits for a device.
+        """Move the averages by the statistics of one optimizer step, summed over all ranks.
+
+        Nothing here waits for the device.
 
         Args:
             statistics: Of this rank's part of the step.
@@ -100,21 +118,21 @@ class Codebooks(nn.Module):
         return seen
 
     def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
-        """Move averages by `weight` `[K]`; a level that every item switched off has weight zero and learns nothing."""
+        """Move averages by `weight` `[K]`, which is zero for a level that no item used."""
         self.counts.lerp_(counts, weight[:, None])
 
     @torch.no_grad()
     def revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
-        """Replace dead codewords by vectors of the step that was followed last.
+        """Replace dead codewords by random vectors of the last step.
 
         Args:
             statistics: Of this rank's part of that step.
-            seen: What `follow` returned.
-            generator: Makes a CPU generator, the same on every rank, that chooses the vectors which replace dead
-                codewords; called only where there are any.
+            seen: Which levels had any vectors, from `follow`.
+            generator: Makes the CPU generator that draws the vectors, the same on every rank; called only if a codeword
+                is dead.
 
         Returns:
-            Revived codewords, bool `[K, N]`: an optimizer must forget its moments of these rows.
+            Revived codewords, bool `[K, N]`; reset the optimizer's moments of these rows.
         """
         revived = torch.zeros_like(self.counts, dtype=torch.bool)
         if self.dead_threshold == 0:
@@ -133,7 +151,7 @@ class Codebooks(nn.Module):
         return revived
 
     def restart_statistics(self) -> None:
-        """Forget past use: every codeword counts once, as when a table comes from elsewhere."""
+        """Count every codeword once, as after loading a model."""
         self.counts.fill_(1.0)
 
     def _write(self, level: int, rows: Tensor, codewords: Tensor, counts: Tensor) -> None:
@@ -142,55 +160,24 @@ class Codebooks(nn.Module):
 
 
 class EMACodebooks(Codebooks):
-    """Codewords that are the moving average of the vectors that chose them; they have no codebook loss.
+    """Codewords are moving averages of the vectors that chose them; there is no codebook loss.
 
     count <- decay count + (1 - decay) n, sum <- decay sum + (1 - decay) sum of vectors, codeword = sum / count
-    (arXiv:1711.00937, eq. 6-8). The sum is kept as codeword x count wherever a codeword is set.
-
-    With `has_zero` the first codeword of every level after the first is zero and stays so: a code that says that a
-    frame uses no further level.
+    (arXiv:1711.00937, eq. 6-8). Wherever a codeword is set, its sum is set to codeword x count.
     """
 
     sums: Tensor
     has_codebook_loss = False
 
-    def __init__(
-        self,
-        num_quantizers: int,
-        codebook_size: int,
-        codebook_dim: int,
-        *,
-        decay: float,
-        dead_threshold: float,
-        normalize: bool,
-        has_zero: bool = False,
-    ) -> None:
-        super().__init__(
-            num_quantizers,
-            codebook_size,
-            codebook_dim,
-            decay=decay,
-            dead_threshold=dead_threshold,
-            normalize=normalize,
-        )
-        self.has_zero = has_zero
-        self._keep_zero()
-
     def _hold(self, codewords: Tensor) -> None:
         self.register_buffer("table", codewords)
         self.register_buffer("sums", codewords.clone())
+        self._keep_zero()
 
     def _keep_zero(self) -> None:
         if self.has_zero:
             self.table[1:, 0] = 0.0
             self.sums[1:, 0] = 0.0
-
-    def dead_codewords(self) -> Tensor:
-        """Codewords used less than `dead_threshold` times as often as under uniform use; never the one of zeros."""
-        dead = super().dead_codewords()
-        if self.has_zero:
-            dead[1:, 0] = False
-        return dead
 
     def confine(self, mask: Tensor) -> None:
         """Set elements to zero, see `Codebooks.confine`."""
@@ -200,14 +187,14 @@ class EMACodebooks(Codebooks):
     def _follow(self, counts: Tensor, sums: Tensor, weight: Tensor) -> None:
         super()._follow(counts, sums, weight)
         self.sums.lerp_(sums, weight[:, None, None])
-        # A codeword that nothing chose for very long keeps its place: 0 / 0 says nothing of it.
+        # A codeword that nothing has chosen for very long stays where it is: its average would be 0 / 0.
         live = (self.counts > 1e-6) & (weight[:, None] > 0)
         means = self.sums / self.counts.clamp_min(1e-6)[..., None]
         torch.where(live[..., None], means, self.table, out=self.table)
         self._keep_zero()
 
     def restart_statistics(self) -> None:
-        """Forget past use: every codeword counts once, as when a table comes from elsewhere."""
+        """Count every codeword once, as after loading a model."""
         super().restart_statistics()
         self.sums.copy_(self.table)
         self._keep_zero()
@@ -219,11 +206,13 @@ class EMACodebooks(Codebooks):
 
 
 class GradientCodebooks(Codebooks):
-    """Codewords that are parameters: the codebook loss pulls each to its vectors (arXiv:1711.00937, eq. 3)."""
+    """Codewords are parameters, pulled to their vectors by the codebook loss (arXiv:1711.00937, eq. 3)."""
 
     has_codebook_loss = True
 
     def _hold(self, codewords: Tensor) -> None:
+        if self.has_zero:
+            raise ValueError("only EMA codebooks can keep a codeword of zeros")
         self.table = nn.Parameter(codewords)
 
     def confine(self, mask: Tensor) -> None:
@@ -234,7 +223,7 @@ class GradientCodebooks(Codebooks):
 class SimVQCodebooks(Codebooks):
     """One learned linear map of fixed codewords: codeword = W c (Zhu et al., arXiv:2411.02038, section 4.2).
 
-    Every step moves all codewords of a level together, so none is left behind; the fixed ones are drawn like the
+    Every step moves all codewords of a level together, so none of them dies. The fixed codewords are drawn like the
     first codewords of the other kinds, and W starts as the identity. A single codeword can't be replaced.
     """
 
@@ -242,13 +231,13 @@ class SimVQCodebooks(Codebooks):
     has_codebook_loss = True
 
     def _hold(self, codewords: Tensor) -> None:
-        if self.dead_threshold > 0:
-            raise ValueError("simvq can't replace a codeword: dead_threshold must be 0")
+        if self.dead_threshold > 0 or self.has_zero:
+            raise ValueError("simvq can't set a single codeword: dead_threshold must be 0 and has_zero False")
         self.register_buffer("fixed", codewords)
         self.map = nn.Parameter(torch.eye(codewords.shape[-1]).repeat(len(codewords), 1, 1))
 
     def confine(self, mask: Tensor) -> None:
-        """Set elements to zero, see `Codebooks.confine`; the map leads from neither part to the other."""
+        """Set elements to zero, see `Codebooks.confine`, and the map between the two parts to zero."""
         self.fixed.mul_(mask[:, None])
         self.map.data.mul_(mask[:, :, None] == mask[:, None])
 

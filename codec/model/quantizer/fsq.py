@@ -14,13 +14,13 @@ from codec.model.quantizer.quantizer import Quantized, Quantizer
 class FiniteScalarQuantizer(Quantizer):
     """Rounds each of d projected values to one of a few steps (FSQ, Mentzer et al., arXiv:2309.15505, section 3.1).
 
-    A value is bounded by tanh, and the interval (-1, 1) is cut into L equal cells, each decoded to its centre: for four
-    steps -3/4, -1/4, 1/4 and 3/4. We differ from the paper in this symmetric grid, which needs no special treatment of
-    an even L. The steps of all values make one code, a number in mixed radix with the first value as its lowest digit;
-    it is computed in integers and so is exact in any precision of the values.
+    tanh bounds a value, and the interval (-1, 1) is cut into L equal cells; a cell decodes to its centre (for four
+    steps -3/4, -1/4, 1/4 and 3/4). This symmetric grid differs from the paper's: an even L needs no special case. The
+    cells of all d values make one code, a number in mixed radix whose lowest digit is the first value, computed exactly
+    in integers.
 
     Args:
-        steps: L of each value, at least 2; as many as values.
+        steps: Number of steps L of each of the d values, at least 2.
         latent_dim: Channels D of the latents.
     """
 
@@ -32,24 +32,24 @@ class FiniteScalarQuantizer(Quantizer):
         super().__init__(
             1, math.prod(steps), latent_dim=latent_dim, codebook_dim=len(steps), estimator=straight_through
         )
-        self.register_buffer("steps", torch.tensor(steps))  # saved: part of what identifies a model
+        self.register_buffer("steps", torch.tensor(steps))  # saved, so that the identity of the model depends on it
         radix = [math.prod(steps[:place]) for place in range(len(steps))]
         self.register_buffer("radix", torch.tensor(radix), persistent=False)
 
     def digits_to_codes(self, digits: Tensor) -> Tensor:
-        """Map the steps `[..., d]` of every value, int64, to codes `[...]`."""
+        """Map cell numbers `[..., d]`, int64, to codes `[...]`."""
         return (digits * self.radix).sum(dim=-1)
 
     def codes_to_digits(self, codes: Tensor) -> Tensor:
-        """Map codes `[...]` to the steps `[..., d]` of every value, int64."""
+        """Map codes `[...]` to cell numbers `[..., d]`, int64."""
         return codes[..., None] // self.radix % self.steps
 
     def _vectors(self, latents: Tensor) -> Tensor:
         return torch.tanh(super()._vectors(latents))
 
     def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
-        cells = ((vectors.float() + 1) / 2 * self.steps).long().clamp_min(0)  # what is not a number is in the first
-        return self.digits_to_codes(torch.minimum(cells, self.steps - 1))[None]  # and exactly 1 in the last one
+        cells = ((vectors.float() + 1) / 2 * self.steps).long().clamp_min(0)  # NaN maps to cell 0
+        return self.digits_to_codes(torch.minimum(cells, self.steps - 1))[None]  # 1.0 maps to the last cell
 
     def _lookup(self, codes: Tensor) -> Tensor:
         return (2 * self.codes_to_digits(codes[0]) + 1) / self.steps - 1

@@ -1,4 +1,4 @@
-"""Where codewords start: at k-means centroids, at live vectors, at normal random vectors, or spread over a sphere."""
+"""First codewords of a codebook: k-means centroids, live vectors, normal random vectors, or points on a sphere."""
 
 from typing import Literal, NamedTuple
 
@@ -9,8 +9,8 @@ from torch.nn import functional
 from codec.errors import ConfigError
 from codec.model.quantizer.search import count_and_sum, nearest
 
-MAX_SPREAD = 4096  # codewords that are compared each with each
-SHARPNESS = 15.0  # of the repulsion: e^(15 cos(angle)); from 10 to 20 the distortion was the same to four digits
+MAX_SPREAD = 4096  # codewords; all pairs are compared
+SHARPNESS = 15.0  # of the repulsion e^(15 cos(angle)); 10 to 20 gave the same distortion to four digits
 
 
 class Initialization(NamedTuple):
@@ -20,25 +20,25 @@ class Initialization(NamedTuple):
     iterations: int = 10
     """Rounds of k-means, at least 1."""
     scale: float = 1.0
-    """Codewords start at this share of their size. In high dimensions short ones share out the vectors evenly, where
-    long ones are nearest to nothing."""
+    """Codewords are multiplied by this. In high dimensions short codewords attract vectors evenly, while long ones are
+    nearest to no vector."""
     uses: float = 1.0
-    """How often a step uses a codeword on the average. Codewords start with this count, so that in a moving average
-    their start weighs as much as the steps that will replace it: with more it would be kept for ever so long."""
+    """Mean uses of a codeword in a training step. Codewords start with this count: with a larger one the initial value
+    would persist in the moving average."""
 
     def draw(
         self, vectors: Tensor, num_codewords: int, *, generator: torch.Generator, normalize: bool
     ) -> tuple[Tensor, Tensor]:
-        """First codewords `[N, d]` and how often each is used, `[N]`, from vectors `[M, d]` with M >= 1.
+        """Draw first codewords `[N, d]` and their counts `[N]` from vectors `[M, d]`, M >= 1.
 
         Args:
             vectors: Of code space.
             num_codewords: N.
             generator: CPU generator that decides every draw.
-            normalize: Vectors choose codewords by direction, see `nearest`.
+            normalize: Search by direction, see `nearest`.
 
         Raises:
-            ConfigError: There are too many codewords to spread, or only one dimension.
+            ConfigError: For "spread": more than 4096 codewords, or one dimension.
         """
         if self.method == "kmeans":
             codewords, counts = kmeans(
@@ -85,7 +85,7 @@ def kmeans(
 
 
 def draw_rows(population: int, number: int, generator: torch.Generator) -> Tensor:
-    """Random rows, distinct while the population lasts."""
+    """Random row numbers; a row repeats only if `number` is above `population`."""
     rounds = [torch.randperm(population, generator=generator) for _ in range(-(-number // population))]
     return torch.cat(rounds)[:number]
 
@@ -95,10 +95,10 @@ def draw_rows(population: int, number: int, generator: torch.Generator) -> Tenso
 def spread_directions(number: int, dim: int, *, generator: torch.Generator, iterations: int = 100) -> Tensor:
     """Unit vectors `[N, d]` that repel each other: a spherical code.
 
-    They descend the energy sum of e^(sharpness cos(angle)) over all pairs (Cohn & Kumar, "Universally optimal
-    distribution of points on spheres", 2007, on such energies). At few bits a dimension the codewords of a Gaussian
-    all have nearly one length, and a better packing of their directions is what is left to gain: any random directions
-    are nearly a fixed point of k-means, which stays where it starts.
+    Gradient descent on the sum of e^(sharpness cos(angle)) over all pairs (for such energies see Cohn & Kumar,
+    "Universally optimal distribution of points on spheres", 2007). At few bits per dimension all codewords of a
+    Gaussian have nearly the same length, so only a better packing of their directions lowers the distortion. k-means
+    can't find it: random directions are nearly a fixed point.
 
     Raises:
         ConfigError: N is above 4096, or d is 1.
@@ -121,7 +121,7 @@ def spread_directions(number: int, dim: int, *, generator: torch.Generator, iter
 
 
 def _root_of_covariance(vectors: Tensor) -> Tensor:
-    """Symmetric R `[d, d]` with R R the second moment of vectors `[M, d]`."""
+    """Symmetric square root `[d, d]` of the second moment of vectors `[M, d]`."""
     values, axes = torch.linalg.eigh(vectors.double().T @ vectors.double() / len(vectors))
     root: Tensor = (axes * values.clamp_min(0).sqrt()) @ axes.T
     return root.float()

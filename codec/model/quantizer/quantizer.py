@@ -1,9 +1,9 @@
-"""The arrows latents [B, D, F] -> codes [B, K, F] -> quantized [B, D, F], and what every quantizer has in common.
+"""Latents [B, D, F] -> codes [B, K, F] -> quantized latents [B, D, F]: what all quantizers share.
 
-A quantizer projects latents into its code space once, quantizes vectors there, and projects back once. The gradient
-passes inside that space, once, so that the encoder's is the same for any number of levels; the forward pass changes no
-state. What happens to a vector of code space is told by the kinds: `codec.model.quantizer.residual`,
-`codec.model.quantizer.fsq`.
+A quantizer projects latents into its code space once, quantizes vectors there, and projects back once. The estimator
+passes the gradient inside code space, once, so the encoder's gradient is the same for any number of levels. The forward
+pass changes no state; `update` does, after the optimizer step. How vectors of code space are quantized is in
+`codec.model.quantizer.residual` and `codec.model.quantizer.fsq`.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ class QuantizerOutput(NamedTuple):
     """Result of a training pass through the quantizer."""
 
     quantized: Tensor
-    """`[B, D, F]`: forward what the codes of the active levels decode to, backward what the estimator says."""
+    """`[B, D, F]`: in the forward pass the decoded codes of the active levels; the estimator gives the gradient."""
     codes: Tensor
-    """int64 `[B, K, F]`, the codes that `encode` gives: of every level that an item leaves out too, but 0 where frames
-    have levels of their own."""
+    """int64 `[B, K, F]`, equal to those of `encode`. Levels that an item leaves out have codes too; levels that a frame
+    leaves out (`num_active` `[B, F]`) have code 0."""
     commitment_loss: Tensor
-    """Mean squared distance of each level's input to its codeword, which is held fixed; scalar."""
+    """Mean squared distance of each level's input to its codeword, without gradient for the codeword; scalar."""
     codebook_loss: Tensor
-    """The same distance with the input held fixed; zero where no parameter is in the codewords; scalar."""
+    """The same distance, without gradient for the input; zero if codewords are no parameters; scalar."""
     statistics: Statistics | None
     """For `update`, once per optimizer step; None in a pass without quantization."""
 
@@ -41,7 +41,7 @@ class CodebookHealth(NamedTuple):
     """How well each level uses its codebook; every field is `[K]`."""
 
     entropy: Tensor
-    """Of the code distribution (bit), 0 .. log2 N: what a perfect entropy coder would spend on a code."""
+    """Entropy of the code distribution (bit per code), 0 .. log2 N: the least that an entropy coder can spend."""
     perplexity: Tensor
     """2^entropy, 1 .. N."""
     usage: Tensor
@@ -60,30 +60,31 @@ class Quantized(NamedTuple):
     """Result of quantizing vectors `[M, d]` of code space."""
 
     vectors: Tensor
-    """What the active levels' codes decode to, `[M, d]`; holds no gradient."""
+    """Sum of the codewords of the active levels, `[M, d]`, without gradient."""
     codes: Tensor
     """int64 `[K, M]`."""
     commitment: Tensor
-    """Squared distance to the codeword, held fixed: mean over elements, summed over active levels; `[M]`."""
+    """Squared distance to the codeword: mean over elements, summed over active levels, `[M]`; gradient for the vector
+    only."""
     codebook: Tensor
-    """The same with the vector held fixed, `[M]`."""
+    """The same distance with a gradient for the codeword only, `[M]`."""
     statistics: Statistics
 
 
 class Quantizer(nn.Module):
-    """A quantizer of latents; a subclass says what it does with vectors `[M, d]` of code space.
+    """Base class of quantizers; a subclass quantizes vectors `[M, d]` of code space.
 
     Args:
         num_quantizers: Levels K, one code each.
         codebook_size: Codes N of a level.
         latent_dim: Channels D of the latents.
-        codebook_dim: Size d of the vectors of code space, after a learned linear projection; None takes the latents
-            as they are.
+        codebook_dim: Size d of code space, reached by a learned linear projection; None: latents are quantized as they
+            are, d = D.
         estimator: How the gradient passes from quantized to given vectors.
     """
 
     has_codebook_loss: bool
-    """Whether codewords depend on parameters that the codebook loss must train."""
+    """Whether the codewords are trained by the codebook loss."""
 
     def __init__(
         self,
@@ -116,11 +117,11 @@ class Quantizer(nn.Module):
 
         Args:
             latents: `[B, D, F]`.
-            num_quantizers: Use the first so many levels; all by default.
-            beam: Paths kept in the search, see `codec.model.quantizer.beam`. 1 is the greedy search. A quantizer of one
-                level or of independent parts has nothing to search.
-            num_active: Levels used by each frame, int `[B, F]`, at least 1; codes of the others are 0. For codebooks
-                with a codeword of zeros; all levels by default.
+            num_quantizers: Number of levels to use, from the first; all by default.
+            beam: Paths kept in the search, see `codec.model.quantizer.beam`; 1 is the greedy search. Without effect for
+                one level or independent parts.
+            num_active: Levels of each frame, int `[B, F]`, at least 1; codes beyond are 0. Needs codebooks with a
+                codeword of zeros. All levels by default.
 
         Returns:
             Codes int64 `[B, K, F]`.
@@ -148,15 +149,15 @@ class Quantizer(nn.Module):
     def forward(
         self, latents: Tensor, *, num_active: Tensor | None = None, mask: Tensor | None = None
     ) -> QuantizerOutput:
-        """Quantize for training. Changes no state: hand the statistics to `update` after the optimizer step.
+        """Quantize for training; changes no state. Pass the statistics to `update` after the optimizer step.
 
-        Losses are means over the valid frames and active levels of an item, then over items, so their weight depends on
-        neither the number of levels nor how items are spread over processes.
+        Losses are means over the valid frames and active levels of an item, then over items: their weight depends
+        neither on the number of levels nor on how items are spread over processes.
 
         Args:
             latents: `[B, D, F]`.
-            num_active: Levels used by each item, int `[B]`, or by each frame, `[B, F]`, 1 .. K; all by default.
-            mask: True where a frame is real, bool `[B, F]`; padded frames enter no loss and no statistic.
+            num_active: Levels of each item, int `[B]`, or of each frame, `[B, F]`, 1 .. K; all by default.
+            mask: True for real frames, bool `[B, F]`; padded frames enter no loss and no statistic.
         """
         batch, _, num_frames = latents.shape
         active = num_active
@@ -177,7 +178,7 @@ class Quantizer(nn.Module):
         return QuantizerOutput(self.project_out(quantized), codes, commitment_loss, codebook_loss, result.statistics)
 
     def _mean(self, distance: Tensor, num_active: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Mean over valid frames and active levels, then over items, of distances `[B, F]` summed over levels."""
+        """Mean over valid frames and active levels, then over items; `distance` `[B, F]` is summed over levels."""
         if mask is None and num_active is None:
             return distance.mean() / self.num_quantizers
         levels = self.num_quantizers if num_active is None else num_active
@@ -202,18 +203,18 @@ class Quantizer(nn.Module):
         mask: Tensor | None = None,
         first_level: int = 0,
     ) -> None:
-        """Set the codebooks, where there are any, from live latents `[B, D, F]`.
+        """Set the codebooks, if there are any, from live latents `[B, D, F]`.
 
         Args:
-            latents: This rank's part; the vectors of all ranks are used. Many more frames than codewords are wanted.
-            initialization: Where codewords start.
+            latents: This rank's part; the vectors of all ranks are used. Give many more frames than codewords.
+            initialization: How the first codewords are drawn.
             generator: CPU generator, the same on every rank.
-            mask: True where a frame is real, bool `[B, F]`.
-            first_level: Levels before it keep their codebooks.
+            mask: True for real frames, bool `[B, F]`.
+            first_level: Levels before this one keep their codebooks.
         """
 
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
-        """Let the codebooks, where there are any, take in one optimizer step; see `Codebooks.update`.
+        """Update the codebooks, if there are any, after an optimizer step; see `Codebooks.update`.
 
         Returns:
             Revived codewords, bool `[K, N]`.
@@ -221,38 +222,35 @@ class Quantizer(nn.Module):
         return torch.zeros(statistics.counts.shape, dtype=torch.bool, device=statistics.counts.device)
 
     def follow(self, statistics: Statistics) -> Tensor:
-        """The first half of `update`, see `Codebooks.follow`: levels that had any vectors, bool `[K]`."""
+        """First half of `update`, see `Codebooks.follow`; returns which levels had any vectors, bool `[K]`."""
         return statistics.counts.sum(dim=-1) > 0
 
     def revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
-        """The other half of `update`, see `Codebooks.revive`: revived codewords, bool `[K, N]`."""
+        """Second half of `update`, see `Codebooks.revive`; returns the revived codewords, bool `[K, N]`."""
         return torch.zeros(statistics.counts.shape, dtype=torch.bool, device=statistics.counts.device)
 
     def restart_statistics(self) -> None:
-        """Forget how codewords were used, as when they come from elsewhere."""
+        """Count every codeword once, as after loading a model."""
 
     def dead_codewords(self) -> Tensor:
-        """Codewords that are hardly used by now, bool `[K, N]`."""
+        """Codewords that are hardly used, see `Codebooks.dead_codewords`; bool `[K, N]`."""
         return torch.zeros(self.num_quantizers, self.codebook_size, dtype=torch.bool)
 
     def _vectors(self, latents: Tensor) -> Tensor:
-        """Vectors `[M, d]` of code space; within `full_precision`, so float32 whatever autocast says."""
+        """Vectors `[M, d]` of code space, float32; call this within `full_precision`."""
         projected: Tensor = self.project_in(latents.float())
         return rearrange(projected, "b d f -> (b f) d")
 
     def _no_codebook_loss(self) -> Tensor:
-        """Zero, with a gradient of zero for the parameters of codewords: every process must have one for each."""
+        """Zero with a zero gradient for the codewords: DistributedDataParallel needs a gradient of every parameter."""
         return torch.zeros(())
 
     def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
-        """Codes `[k, M]` of vectors `[M, d]`, of which each uses `num_active` `[M]` levels, or all."""
+        """Codes `[k, M]` of vectors `[M, d]`; `num_active` `[M]` is the number of levels of each, None for all."""
         raise NotImplementedError
 
     def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int, num_active: Tensor | None) -> Tensor:
-        """Codes `[k, M]` of vectors `[M, d]` by a search that keeps `beam` paths, where there is something to search.
-
-        A quantizer that has more to choose between than one code at a time says so here.
-        """
+        """Codes `[k, M]` of vectors `[M, d]` by beam search, for quantizers whose levels depend on one another."""
         return self._search(vectors, num_quantizers, num_active)
 
     def _lookup(self, codes: Tensor) -> Tensor:
@@ -260,8 +258,11 @@ class Quantizer(nn.Module):
         raise NotImplementedError
 
     def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
-        """Quantize vectors `[M, d]`; `num_active` `[M]` says how many levels each uses, `valid` `[M]` which count.
+        """Quantize vectors `[M, d]` for training.
 
-        Without the two, all levels and all vectors.
+        Args:
+            vectors: `[M, d]`.
+            num_active: Number of levels of each vector, int `[M]`; None for all.
+            valid: Which vectors enter the statistics, bool `[M]`; None for all.
         """
         raise NotImplementedError

@@ -1,13 +1,19 @@
-"""Quantizers that choose a codeword a level: residual, product and split vector quantization.
+"""Quantizers with one codeword per level: residual, product and split vector quantization.
 
-All go through their levels in order and subtract what a level has found; they differ in what a level looks at.
-Residual: all that the levels before it left over (SoundStream, arXiv:2107.03312, algorithm 1). Product: its own part of
-the vector (Jegou et al., "Product quantization for nearest neighbor search", 2011). Split: what the levels before it
-left over of one of two parts. We differ from the lineage of the first listing in that every level has its own
-commitment gradient, and that straight-through acts once, around the loop.
+All three run their levels in order and subtract the codeword of each level before the next one (`_code`). They differ
+in what a level sees.
+
+    residual   all that the levels before it left over (SoundStream, arXiv:2107.03312, algorithm 1)
+    product    its own part of the vector (Jegou et al., "Product quantization for nearest neighbor search", 2011)
+    split      what the levels before it left over, in one of two parts of the vector
+
+Unlike the first published RVQ code, every level has its own commitment gradient, and the straight-through step acts
+once, around the loop (`Quantizer.forward`).
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,11 +25,24 @@ from codec.model.quantizer.codebooks import Codebooks, Statistics
 from codec.model.quantizer.estimators import Estimator, straight_through
 from codec.model.quantizer.initialization import Initialization
 from codec.model.quantizer.quantizer import Quantized, Quantizer
-from codec.model.quantizer.search import count_and_sum, energies, match, nearest
+from codec.model.quantizer.search import count_and_sum, energies, match
+
+
+class LevelStep(NamedTuple):
+    """What one level made of `[M, d]` vectors; a codeword has d' elements."""
+
+    part: Tensor
+    """What the level saw, `[M, d']`."""
+    indices: Tensor
+    """Its codes, int64 `[M]`."""
+    codewords: Tensor
+    """`[M, d']`, without gradient."""
+    placed: Tensor
+    """The codewords as vectors of code space, `[M, d]`."""
 
 
 class VectorQuantizer(Quantizer):
-    """Codes a vector level by level; a subclass says which part of the residual a level sees.
+    """Codes vectors level by level; a subclass says which part of the residual a level sees.
 
     Args:
         codebooks: The K tables and how they learn.
@@ -56,7 +75,35 @@ class VectorQuantizer(Quantizer):
         raise NotImplementedError
 
     def _confine(self) -> None:
-        """Make codewords say nothing of what their level does not see, after they were set."""
+        """Set the elements of codewords that their level does not see to zero."""
+
+    def _code(
+        self,
+        vectors: Tensor,
+        num_quantizers: int,
+        codebook_of: Callable[[int, Tensor], tuple[Tensor, Tensor]],
+        num_active: Tensor | None = None,
+    ) -> Iterator[LevelStep]:
+        """Run the levels over `vectors` `[M, d]`: the one loop of initialisation, search and training.
+
+        Args:
+            vectors: float32; call this within `full_precision`.
+            num_quantizers: Levels to run.
+            codebook_of: Gives the codebook `[N, d']` of a level and its `energies` `[N]`, without gradient, from the
+                number of the level and what it sees.
+            num_active: Levels of each vector, int `[M]`; codes beyond are 0.
+        """
+        residual = vectors
+        for level in range(num_quantizers):
+            part = self._part(level, residual)
+            codebook, energy = codebook_of(level, part)
+            indices = match(part.detach(), codebook, energy, normalize=self.codebooks.normalize)
+            if num_active is not None:
+                indices = torch.where(num_active > level, indices, 0)
+            codewords = codebook.index_select(0, indices)
+            placed = self._place(level, codewords)
+            residual = residual - placed
+            yield LevelStep(part, indices, codewords, placed)
 
     @torch.no_grad()
     def initialize(
@@ -69,25 +116,27 @@ class VectorQuantizer(Quantizer):
         first_level: int = 0,
     ) -> None:
         """Set every level from live latents `[B, D, F]`, each from what it will see; see `Quantizer.initialize`."""
-        with full_precision(latents.device):
-            residual = self._vectors(latents)
-        if mask is not None:
-            residual = residual[mask.flatten()]
-        for level in range(self.num_quantizers):
-            part = self._part(level, residual)
+
+        def set_level(level: int, part: Tensor) -> tuple[Tensor, Tensor]:
             if level >= first_level:
                 self.codebooks.initialize(level, part, initialization=initialization, generator=generator)
                 self._confine()
-            codebook = self.codebooks.table[level]
-            indices = nearest(part, codebook, normalize=self.codebooks.normalize)
-            residual = residual - self._place(level, codebook[indices])
+            codebook = self.codebooks.table[level].float()
+            return codebook, energies(codebook)
+
+        with full_precision(latents.device):
+            vectors = self._vectors(latents)
+            if mask is not None:
+                vectors = vectors[mask.flatten()]
+            for _ in self._code(vectors, self.num_quantizers, set_level):
+                pass
 
     def update(self, statistics: Statistics, generator: Callable[[], torch.Generator]) -> Tensor:
-        """Let the codebooks take in one optimizer step; returns the revived codewords, bool `[K, N]`."""
+        """Update the codebooks after an optimizer step; returns the revived codewords, bool `[K, N]`."""
         return self.codebooks.update(statistics, generator)
 
     def follow(self, statistics: Statistics) -> Tensor:
-        """Let the codebooks take in one optimizer step; returns which levels had any vectors, bool `[K]`."""
+        """Move the averages, see `Codebooks.follow`; returns which levels had any vectors, bool `[K]`."""
         return self.codebooks.follow(statistics)
 
     def revive(self, statistics: Statistics, seen: Tensor, generator: Callable[[], torch.Generator]) -> Tensor:
@@ -95,11 +144,11 @@ class VectorQuantizer(Quantizer):
         return self.codebooks.revive(statistics, seen, generator)
 
     def restart_statistics(self) -> None:
-        """Forget how codewords were used, as when they come from elsewhere."""
+        """Count every codeword once, as after loading a model."""
         self.codebooks.restart_statistics()
 
     def dead_codewords(self) -> Tensor:
-        """Codewords that are hardly used by now, bool `[K, N]`."""
+        """Codewords that are hardly used, see `Codebooks.dead_codewords`; bool `[K, N]`."""
         return self.codebooks.dead_codewords()
 
     def _no_codebook_loss(self) -> Tensor:
@@ -107,28 +156,21 @@ class VectorQuantizer(Quantizer):
         return 0.0 * table.sum() if self.has_codebook_loss else table.new_zeros(())
 
     def _search(self, vectors: Tensor, num_quantizers: int, num_active: Tensor | None) -> Tensor:
-        table = self.codebooks.table.detach()[:num_quantizers]
-        residual, codes = vectors.detach(), []
-        for level, (codebook, energy) in enumerate(zip(table, energies(table), strict=True)):
-            indices = match(self._part(level, residual), codebook, energy, normalize=self.codebooks.normalize)
-            if num_active is not None:
-                indices = torch.where(num_active > level, indices, 0)
-            residual = residual - self._place(level, codebook.index_select(0, indices))
-            codes.append(indices)
-        return torch.stack(codes)
+        codebook_of = _with_energies(self.codebooks.table.detach()[:num_quantizers])
+        steps = self._code(vectors.detach(), num_quantizers, codebook_of, num_active)
+        return torch.stack([step.indices for step in steps])
 
     def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int, num_active: Tensor | None) -> Tensor:
-        """Codes `[k, M]` of vectors `[M, d]`: of the paths that were kept, that with the least squared error.
+        """Codes `[k, M]` of vectors `[M, d]`: the path with the least squared error.
 
-        Where codewords are chosen by direction (`normalize`) the beam chooses by error all the same: what is decoded
-        are codewords with their gain.
+        The error decides even with `normalize`, because decoding adds up the codewords with their gain.
         """
         if num_quantizers == 1:
             return self._search(vectors, num_quantizers, num_active)
         vectors, table = vectors.detach(), self.codebooks.table.detach()[:num_quantizers]
         length = slice_length(beam, self.codebook_size, vectors.device)
         norms = energies(table)
-        if len(vectors) <= length:  # a graph has no use for the split
+        if len(vectors) <= length:  # an ONNX graph can't hold the split
             return self._search_slice(vectors, num_active, table, norms, beam)
         slices = torch.split(vectors, length)
         active = [None] * len(slices) if num_active is None else torch.split(num_active, length)
@@ -151,45 +193,34 @@ class VectorQuantizer(Quantizer):
         return trace_back(extensions)
 
     def _lookup(self, codes: Tensor) -> Tensor:
-        # One by one, in the order of the search: a sum over all at once rounds as the shape will have it.
-        first, *others = functional.embedding(self._rows(codes), self.codebooks.table.flatten(0, 1))
-        vectors = self._place(0, first)
-        for level, codewords in enumerate(others, start=1):
-            vectors = vectors + self._place(level, codewords)
-        return vectors
+        codewords = functional.embedding(self._rows(codes), self.codebooks.table.flatten(0, 1))
+        # Level by level, as in the search: the order of a sum over all levels would depend on the shape.
+        return functools.reduce(torch.add, (self._place(level, each) for level, each in enumerate(codewords)))
 
     def _rows(self, codes: Tensor) -> Tensor:
-        """The place of each code `[k, ...]` in a table whose levels lie one behind the other."""
+        """Row of each code `[k, ...]` in the table flattened to `[K * N, d']`."""
         first = torch.arange(len(codes), device=codes.device) * self.codebook_size
         return codes + first.view(-1, *[1] * (codes.ndim - 1))
 
     def _quantize(self, vectors: Tensor, num_active: Tensor | None, valid: Tensor | None) -> Quantized:
         table = self.codebooks.table
-        fixed = table.detach()
         active = None if num_active is None else torch.arange(len(table), device=table.device)[:, None] < num_active
-        residual, quantized, found = vectors, None, []
-        for level, (codebook, energy) in enumerate(zip(fixed, energies(fixed), strict=True)):
-            part = self._part(level, residual)
-            indices = match(part.detach(), codebook, energy, normalize=self.codebooks.normalize)
-            codewords = codebook.index_select(0, indices)
-            placed = self._place(level, codewords)
-            residual = residual - placed
-            used = placed if active is None else active[level, :, None] * placed
-            quantized = used if quantized is None else quantized + used
-            found.append((indices, part, codewords))
-        codes, parts, chosen = (torch.stack(each) for each in zip(*found, strict=True))
+        steps = list(self._code(vectors, len(table), _with_energies(table.detach())))
+        placed = [step.placed for step in steps]
+        if active is not None:
+            placed = [use[:, None] * each for use, each in zip(active, placed, strict=True)]
+        quantized = functools.reduce(torch.add, placed)  # level by level: `sum` may round in another order
+        parts, codes, codewords = (torch.stack(each) for each in list(zip(*steps, strict=True))[:3])
         rows = self._rows(codes).flatten()
-        commitment = _sum_levels((parts - chosen).square().mean(dim=-1), active)
+        commitment = _sum_levels((parts - codewords).square().mean(dim=-1), active)
         codebook_distance = torch.zeros_like(commitment)
         if self.has_codebook_loss:
-            # All levels in one look-up: the gradient of each would be a table of its own.
+            # One look-up for all levels: one per level would allocate a gradient of the size of the table for each.
             learned = table.flatten(0, 1).index_select(0, rows).view_as(parts)
             codebook_distance = _sum_levels((parts.detach() - learned).square().mean(dim=-1), active)
         counted = valid if active is None else active if valid is None else active & valid
-        assert quantized is not None
-        return Quantized(
-            quantized, codes, commitment, codebook_distance, self._statistics(rows, parts.detach(), counted)
-        )
+        statistics = self._statistics(rows, parts.detach(), counted)
+        return Quantized(quantized, codes, commitment, codebook_distance, statistics)
 
     def _statistics(self, rows: Tensor, parts: Tensor, counted: Tensor | None) -> Statistics:
         """Uses and sums of table rows `[K * M]` and the parts `[K, M, d]` that chose them, where `counted`."""
@@ -201,13 +232,19 @@ class VectorQuantizer(Quantizer):
         return Statistics(counts.view(levels, -1), sums.view(levels, -1, parts.shape[-1]), parts, counted)
 
 
+def _with_energies(table: Tensor) -> Callable[[int, Tensor], tuple[Tensor, Tensor]]:
+    """Codebooks `[K, N, d']` as `VectorQuantizer._code` takes them, with energies computed once for all levels."""
+    pairs = list(zip(table, energies(table), strict=True))
+    return lambda level, _: pairs[level]
+
+
 def _sum_levels(distance: Tensor, active: Tensor | None) -> Tensor:
     """Sum over the active levels of distances `[K, M]`."""
     return (distance if active is None else distance * active).sum(dim=0)
 
 
 class ResidualQuantizer(VectorQuantizer):
-    """Every level quantizes all that the levels before it left over; its codewords are as long as the vectors."""
+    """Every level quantizes the whole residual of the levels before it; d' = d."""
 
     def _part(self, level: int, residual: Tensor) -> Tensor:
         return residual
@@ -217,7 +254,7 @@ class ResidualQuantizer(VectorQuantizer):
 
 
 class ProductQuantizer(VectorQuantizer):
-    """Level k quantizes the k-th of K equal parts of the vector; parts of levels left out decode to zero."""
+    """Level k quantizes the k-th of K equal parts of the vector, d' = d / K; levels left out decode to zero."""
 
     def _part(self, level: int, residual: Tensor) -> Tensor:
         size = self.codebooks.table.shape[-1]
@@ -228,16 +265,15 @@ class ProductQuantizer(VectorQuantizer):
         return functional.pad(codewords, (level * size, (self.num_quantizers - 1 - level) * size))
 
     def _search_beam(self, vectors: Tensor, num_quantizers: int, beam: int, num_active: Tensor | None) -> Tensor:
-        return self._search(
-            vectors, num_quantizers, num_active
-        )  # parts are independent: the nearest of each is the nearest of all
+        # The parts are independent: the nearest codeword of each part gives the nearest sum.
+        return self._search(vectors, num_quantizers, num_active)
 
 
 class SplitQuantizer(VectorQuantizer):
-    """A residual quantizer whose levels each look at one of two parts of the vector, in one fixed order.
+    """A residual quantizer whose levels each see one of two parts of the vector, in a fixed order.
 
-    Codewords are as long as vectors, and zero where their level does not look; so losses, which are means over all
-    elements, pull an element as hard as in a `ResidualQuantizer` for every level that sees it.
+    Codewords have all d elements, zero in the part that their level does not see. Losses are means over all d, so the
+    pull on an element is that of a `ResidualQuantizer` for every level that sees it.
 
     Args:
         codebooks: The K tables and how they learn.
@@ -263,11 +299,11 @@ class SplitQuantizer(VectorQuantizer):
         super().__init__(codebooks, latent_dim=latent_dim, codebook_dim=codebook_dim, estimator=estimator)
         part_of_element = torch.arange(codebooks.table.shape[-1]) >= split_at
         mask = (part_of_element == torch.tensor(part_of_level)[:, None]).float()
-        self.register_buffer("mask", mask, persistent=False)  # codewords show it: they are zero elsewhere
+        self.register_buffer("mask", mask, persistent=False)  # not saved: the zeros of the codewords hold it
         self._confine()
 
     def restart_statistics(self) -> None:
-        """Forget how codewords were used, and what those that come from elsewhere say of the other part."""
+        """Count every codeword once, and set to zero what a loaded codeword holds for the other part."""
         self._confine()
         super().restart_statistics()
 

@@ -1,4 +1,4 @@
-"""Nearest-codeword search and the sums over what was found: what codebooks and their initialisation share."""
+"""Nearest-codeword search, and counts and sums over its result: used by quantizers and by k-means."""
 
 import torch
 from einops import rearrange
@@ -17,12 +17,12 @@ def energies(codebooks: Tensor) -> Tensor:
 def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Tensor:
     """Index of the nearest codeword of each vector; the lowest index wins a tie.
 
-    Two equal codewords may round differently inside the matrix product: to choose either is a near-tie, not an error.
+    Two equal codewords may round differently inside the matrix product, so either may be chosen.
 
     Args:
         vectors: `[M, d]`.
         codebook: `[N, d]`.
-        normalize: Compare directions only (cosine similarity); codewords keep their gain all the same.
+        normalize: Compare by cosine similarity. Codewords are not normalized by it; they keep their gain.
 
     Returns:
         int64 `[M]`.
@@ -33,7 +33,7 @@ def nearest(vectors: Tensor, codebook: Tensor, *, normalize: bool = False) -> Te
 
 
 def match(vectors: Tensor, codebook: Tensor, energy: Tensor, *, normalize: bool) -> Tensor:
-    """The search of `nearest` for those who search many codebooks; call it within `full_precision`.
+    """As `nearest`, with the energies computed before; call it within `full_precision`.
 
     Args:
         vectors: float32 `[M, d]`, without gradient.
@@ -59,12 +59,12 @@ def match(vectors: Tensor, codebook: Tensor, energy: Tensor, *, normalize: bool)
 
 
 def _groups(num_vectors: int, num_codewords: int, device: torch.device) -> int:
-    """In how many groups the codewords are searched; 1 is one argmax over all of them.
+    """Number of groups that the codewords are searched in; 1 is a plain argmax over all of them.
 
-    On a CPU, argmax looks at one number after the other while a maximum takes many at a time, and costs almost as much
-    as the matrix product. So codeword n is put into group n mod 8, the groups are reduced to one by their maximum, and
-    only what is left is searched: first n // 8 and then n mod 8, so that still the lowest index wins a tie. With 500
-    vectors and 1024 codewords of 32 numbers the search takes 1.2 ms instead of 1.8; a few vectors gain nothing.
+    On a CPU argmax is not vectorised and costs almost as much as the matrix product; a maximum is vectorised. So
+    codeword n goes into column n // 8 of group n mod 8. The maximum over groups gives the best column, and argmax
+    searches the columns and then the groups of the best one; the lowest index still wins a tie. With 500 vectors and
+    1024 codewords of 32 elements the search takes 1.2 ms instead of 1.8; a few vectors gain nothing.
     """
     worthwhile = device.type == "cpu" and num_vectors >= 256 and num_codewords % 8 == 0 and num_codewords >= 128
     return 8 if worthwhile else 1
@@ -73,10 +73,10 @@ def _groups(num_vectors: int, num_codewords: int, device: torch.device) -> int:
 def count_and_sum(
     vectors: Tensor, indices: Tensor, num_clusters: int, counted: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Uses of each index `[N]` and sum of its vectors `[N, d]`, in float32, of the vectors that are `counted` `[M]`.
+    """Count the uses of each index, `[N]`, and sum its vectors, `[N, d]`, in float32.
 
-    What is not counted goes to a cluster of its own that is dropped: to pick out the others, a GPU would have to be
-    waited for.
+    Vectors that are not `counted` (bool `[M]`) go to an extra cluster that is dropped: boolean indexing would make the
+    host wait for a GPU.
     """
     if counted is not None:
         indices = torch.where(counted, indices, num_clusters)
