@@ -68,14 +68,14 @@ def measure_bands(audio: Samples, target: Samples, sample_rate: int) -> Bands:
     Raises:
         AudioError: The shapes differ, are neither `[T]` nor `[C, T]`, or the samples hold NaN or Inf.
     """
-    ours, theirs = check_channels(audio, target)
-    decoded, original, error = (_band_power(samples, sample_rate) for samples in (ours, theirs, ours - theirs))
-    power_db, decoded_power_db = _decibel(original), _decibel(decoded)
-    is_judged = (power_db > FLOOR_DB) & (power_db >= power_db.amax(dim=1, keepdim=True) - RANGE_DB)
+    decoded, original = check_channels(audio, target)
+    powers = [_band_power(samples, sample_rate) for samples in (decoded, original, decoded - original)]
+    decoded_db, original_db = map(_decibel, powers[:2])
+    is_judged = (original_db > FLOOR_DB) & (original_db >= original_db.amax(dim=1, keepdim=True) - RANGE_DB)
     num_judged = is_judged.sum(dim=1)
-    power_error = ((decoded_power_db - power_db).abs() * is_judged).sum(dim=1) / num_judged.clamp_min(1)
-    total = _decibel(original.sum(dim=1))
-    values = (total - _decibel(error.sum(dim=1)), _decibel(decoded.sum(dim=1)) - total, power_error)
+    power_error = ((decoded_db - original_db).abs() * is_judged).sum(dim=1) / num_judged.clamp_min(1)
+    decoded_total, original_total, error_total = (_decibel(power.sum(dim=1)) for power in powers)
+    values = (original_total - error_total, decoded_total - original_total, power_error)
     means = (value.masked_fill(num_judged == 0, math.nan).nanmean(dim=0) for value in values)  # over the channels
     return Bands(*(mean.tolist() for mean in means))
 

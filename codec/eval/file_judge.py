@@ -77,8 +77,8 @@ class FileJudge:
             codes = torch.from_numpy(whole.codes)
             counts += count_codes(codes, quantizer.codebook_size)
             if self.reference is not None:
-                theirs = _compress(self.reference, scaled, None, self.beam).codes
-                num_equal += (torch.from_numpy(theirs) == codes).sum(dim=(0, 2))
+                reference_codes = _compress(self.reference, scaled, None, self.beam).codes
+                num_equal += (torch.from_numpy(reference_codes) == codes).sum(dim=(0, 2))
             for bitstream in self._files(whole, scaled):
                 row = {"path": str(path), "gain_db": gain_db, "seconds": seconds}
                 rows.append(row | self._judge(bitstream, scaled))

@@ -59,10 +59,10 @@ def dnsmos(audio: Samples, target: Samples, sample_rate: int) -> float:
         ConfigError: speechmos or onnxruntime is not installed.
     """
     network = _load_dnsmos()
-    ours, theirs = speech_pair(audio, target, sample_rate)
-    if not _can_be_judged(theirs):
+    decoded, original = speech_pair(audio, target, sample_rate)
+    if not _can_be_judged(original):
         return math.nan
-    samples = ours.clamp(-1, 1).float().numpy()
+    samples = decoded.clamp(-1, 1).float().numpy()
     window = int(DNSMOS_WINDOW_S * SPEECH_RATE)
     while len(samples) < window:
         samples = np.append(samples, samples)
@@ -96,12 +96,12 @@ def speaker_similarity(audio: Samples, target: Samples, sample_rate: int) -> flo
         ConfigError: resemblyzer is not installed.
     """
     network = _load_speaker()
-    ours, theirs = speech_pair(audio, target, sample_rate)
-    if not _can_be_judged(theirs):
+    decoded, original = speech_pair(audio, target, sample_rate)
+    if not _can_be_judged(original):
         return math.nan
-    if _is_constant(ours):
+    if _is_constant(decoded):
         return 0.0
-    return float(torch.dot(network.embed(ours), network.embed(theirs)))
+    return float(torch.dot(network.embed(decoded), network.embed(original)))
 
 
 class SpeakerNetwork(nn.Module):

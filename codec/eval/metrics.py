@@ -48,8 +48,8 @@ def mel_distance(audio: Samples, target: Samples, sample_rate: int) -> float:
         frames = padded.unfold(0, fft_size, fft_size // 4)
         return torch.matmul(torch.fft.rfft(frames * window).abs(), filterbank).clamp_min(LOG_FLOOR).log()
 
-    ours, theirs = check_pair(audio, target)
-    return float((log_mel(ours) - log_mel(theirs)).abs().mean())
+    decoded, original = check_pair(audio, target)
+    return float((log_mel(decoded) - log_mel(original)).abs().mean())
 
 
 def snr(audio: Samples, target: Samples) -> float:
@@ -60,8 +60,8 @@ def snr(audio: Samples, target: Samples) -> float:
     Raises:
         AudioError: As for `mel_distance`.
     """
-    ours, theirs = check_pair(audio, target)
-    return ratio_db(theirs.square().sum(), (ours - theirs).square().sum())
+    decoded, original = check_pair(audio, target)
+    return ratio_db(original.square().sum(), (decoded - original).square().sum())
 
 
 def si_sdr(audio: Samples, target: Samples) -> float:
@@ -74,11 +74,11 @@ def si_sdr(audio: Samples, target: Samples) -> float:
     Raises:
         AudioError: As for `mel_distance`.
     """
-    ours, theirs = (samples - samples.mean() for samples in check_pair(audio, target))
-    if _is_zero(ours) or _is_zero(theirs):
+    decoded, original = (samples - samples.mean() for samples in check_pair(audio, target))
+    if _is_zero(decoded) or _is_zero(original):
         return -math.inf
-    scaled = torch.dot(ours, theirs) / torch.dot(theirs, theirs) * theirs
-    return ratio_db(scaled.square().sum(), (ours - scaled).square().sum())
+    scaled = torch.dot(decoded, original) / torch.dot(original, original) * original
+    return ratio_db(scaled.square().sum(), (decoded - scaled).square().sum())
 
 
 def stoi(audio: Samples, target: Samples, sample_rate: int) -> float:
@@ -95,13 +95,13 @@ def stoi(audio: Samples, target: Samples, sample_rate: int) -> float:
         ConfigError: pystoi is not installed.
     """
     pystoi = require("pystoi", "eval")
-    ours, theirs = (samples.numpy() for samples in speech_pair(audio, target, sample_rate))
-    if len(theirs) < STOI_MIN_S * SPEECH_RATE or not theirs.any():
+    decoded, original = (samples.numpy() for samples in speech_pair(audio, target, sample_rate))
+    if len(original) < STOI_MIN_S * SPEECH_RATE or not original.any():
         return math.nan
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
         try:
-            return float(pystoi.stoi(theirs, ours, SPEECH_RATE))
+            return float(pystoi.stoi(original, decoded, SPEECH_RATE))
         except RuntimeWarning:
             return math.nan
 
@@ -120,11 +120,11 @@ def pesq_wb(audio: Samples, target: Samples, sample_rate: int) -> float:
         ConfigError: pesq is not installed.
     """
     pesq = require("pesq", "eval")
-    ours, theirs = (samples.numpy() for samples in speech_pair(audio, target, sample_rate))
-    if not ours.any() or not theirs.any():
-        return PESQ_MIN_SCORE if theirs.any() else math.nan
+    decoded, original = (samples.numpy() for samples in speech_pair(audio, target, sample_rate))
+    if not decoded.any() or not original.any():
+        return PESQ_MIN_SCORE if original.any() else math.nan
     try:
-        return float(pesq.pesq(SPEECH_RATE, theirs, ours, "wb"))
+        return float(pesq.pesq(SPEECH_RATE, original, decoded, "wb"))
     except (pesq.NoUtterancesError, pesq.BufferTooShortError):
         return math.nan
 

@@ -70,10 +70,10 @@ def ratio_db(signal: Tensor, noise: Tensor) -> float:
 
 def _check(audio: Samples, target: Samples, shapes: Sequence[str]) -> Pair:
     """Both as float64; the allowed shapes have 1 .. `len(shapes)` dimensions."""
-    ours, theirs = float64(audio), float64(target)
-    if ours.shape != theirs.shape or not 1 <= ours.dim() <= len(shapes) or not ours.numel():
-        given = f"audio {tuple(ours.shape)} and target {tuple(theirs.shape)}"
+    decoded, original = float64(audio), float64(target)
+    if decoded.shape != original.shape or not 1 <= decoded.dim() <= len(shapes) or not decoded.numel():
+        given = f"audio {tuple(decoded.shape)} and target {tuple(original.shape)}"
         raise AudioError(f"{given}: pass two signals of one shape {' or '.join(shapes)}")
-    if not (ours.isfinite().all() and theirs.isfinite().all()):
+    if not (decoded.isfinite().all() and original.isfinite().all()):
         raise AudioError("audio or target holds NaN or Inf: metrics need finite samples")
-    return Pair(ours, theirs)
+    return Pair(decoded, original)
