@@ -1,7 +1,6 @@
 """codec-encode: audio files to codes, or .codec files cut to fewer levels."""
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,14 +100,12 @@ def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
     from codec.bitstream import write_codes
     from codec.files import new_file
 
-    with new_file(target, overwrite=overwrite) as file:
-        if target.suffix == ".codec":
-            file.write(bitstream.to_bytes())
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                scratch = Path(folder, f"codes{target.suffix}")
-                write_codes(scratch, bitstream)
-                file.write(scratch.read_bytes())
+    if target.suffix == ".codec":
+        data = bitstream.to_bytes()
+        with new_file(target, overwrite=overwrite) as file:
+            file.write(data)
+    else:
+        write_codes(target, bitstream, overwrite=overwrite)
     return Outcome(_describe_codes(target, bitstream.header))
 
 
