@@ -1,7 +1,7 @@
-"""Configuration of a model: frozen dataclasses that hold every default, and how configurations are read and written.
+"""Configuration of a model: frozen dataclasses with every default, and functions that read and write them (no torch).
 
-A configuration file lists only what differs from the defaults here. An unknown key is an error that names the nearest
-known one. Recipes, which hold a model's configuration and how to train it, are in `codec.recipe`. Reads no torch.
+A configuration file lists only what differs from the defaults. An unknown key is an error that names the nearest known
+one. `codec.recipe` has the rest of a recipe: data, loss, optimizer and training loop.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from codec.errors import ConfigError
 
 FILE_BEAM = 8
-"""Paths that the search for the codes of a file keeps: with as many again, a file takes twice as long."""
+"""Paths that the search for the codes of a file keeps; the time of encoding grows in proportion."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -31,11 +31,7 @@ _kinds: set[str] = set()
 
 
 def by_kind(*kinds: str) -> Discriminator:
-    """Choose between configuration classes, each tagged with its kind, by their key `kind`; the first is the default.
-
-    Raises:
-        pydantic.ValidationError: While validating a kind that is none of these; the message lists them.
-    """
+    """Choose a class of a union by the key `kind`; without the key the first. The error for another kind lists them."""
     _kinds.update(kinds)
 
     def kind_of(value: Any) -> str:
@@ -50,11 +46,11 @@ class BandsConfig:
     """The signal model of the envelope encoder and the harmonic-noise decoder, see `codec.model.signal_model`."""
 
     cutoff: PositiveFloat = 1000.0
-    """Below it the waveform is coded, above it the envelope (Hz)."""
+    """The waveform is coded below it, the envelope above it (Hz)."""
     num_bands: PositiveInt = 20
-    """Of the envelope above the cutoff, evenly spaced on the mel scale."""
+    """Bands of the envelope above the cutoff, evenly spaced on the mel scale."""
     num_low_bands: PositiveInt = 5
-    """Of the envelope below it."""
+    """Bands of the envelope below the cutoff."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -63,18 +59,18 @@ class EnvelopeEncoderConfig:
 
     kind: Literal["envelope"] = "envelope"
     hop_length: PositiveInt = 320
-    """Samples a frame."""
+    """Samples per frame."""
     channels: PositiveInt = 320
     num_blocks: Count = 3
     kernel_size: PositiveInt = 7
-    """Of the depthwise convolutions (frames)."""
+    """Kernel size of the depthwise convolutions (frames)."""
     expansion: PositiveFloat = 2.0
     """Hidden width of a block divided by its width."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ConvEncoderConfig:
-    """Strided convolutions on the waveform; one stage a stride."""
+    """Strided convolutions on the waveform; one stage per stride."""
 
     kind: Literal["conv"] = "conv"
     strides: tuple[PositiveInt, ...] = (2, 4, 5, 8)
@@ -84,17 +80,17 @@ class ConvEncoderConfig:
     num_blocks: tuple[Count, ...] = (1, 1, 1, 1)
     """ConvNeXt blocks of each stage."""
     kernel_size: PositiveInt = 7
-    """Of the depthwise convolutions (frames)."""
+    """Kernel size of the depthwise convolutions (frames)."""
     expansion: PositiveFloat = 2.0
     """Hidden width of a block divided by its width."""
 
     def __post_init__(self) -> None:
         if not len(self.strides) == len(self.channels) == len(self.num_blocks) >= 1:
-            raise ValueError("strides, channels and num_blocks need one entry a stage each")
+            raise ValueError("strides, channels and num_blocks need one entry per stage each")
 
     @property
     def hop_length(self) -> int:
-        """Samples a frame."""
+        """Samples per frame."""
         return math.prod(self.strides)
 
 
@@ -113,7 +109,7 @@ class HarmonicNoiseDecoderConfig:
     channels: PositiveInt = 512
     num_blocks: Count = 3
     kernel_size: PositiveInt = 7
-    """Of the depthwise convolutions (frames)."""
+    """Kernel size of the depthwise convolutions (frames)."""
     expansion: PositiveFloat = 2.0
     """Hidden width of a block divided by its width."""
 
@@ -146,29 +142,30 @@ class QuantizerConfig:
 
     kind: Literal["vector"] = "vector"
     structure: Literal["residual", "product", "split"] = "residual"
-    """A level quantizes what those before it left over, its own part, or what they left over of one of two parts."""
+    """A level quantizes the residual of those before it, its own part of the vector, or the residual of one of two
+    parts."""
     split_at: PositiveInt | None = None
-    """Where a split vector is cut: elements before it are part 0, the rest is part 1."""
+    """Elements of part 0 of a split vector; the others are part 1."""
     part_of_level: tuple[Literal[0, 1], ...] = ()
-    """Which part of a split vector each level quantizes."""
+    """The part of a split vector that each level quantizes."""
     update: Literal["ema", "gradient", "simvq"] = "ema"
-    """How codebooks learn: as moving averages, as parameters, or by one linear map of a fixed codebook."""
+    """How codebooks learn: as moving averages, as parameters, or by one learned linear map of a fixed codebook."""
     estimator: Literal["straight_through", "rotation"] = "straight_through"
-    """How the gradient passes the quantizer."""
+    """How the gradient passes through the quantizer."""
     num_quantizers: Annotated[int, Field(ge=1, le=64)] = 12
     codebook_size: Annotated[int, Field(ge=2, le=65536)] = 1024
     codebook_dim: PositiveInt | None = None
-    """Size of a codeword (of all parts, in a product) after a learned projection; without it latents are quantized."""
+    """Elements of a codeword (in a product: of all parts) after a learned projection; None quantizes the latents."""
     normalize: bool = False
     """Search by direction (cosine similarity); codewords keep their gain."""
     decay: Decay = 0.99
-    """Of the moving averages of use (and of the codewords, with EMA), per optimizer step."""
+    """Decay per optimizer step of the moving averages: the use of codewords, and with EMA the codewords."""
     dead_threshold: Weight = 0.05
     """A codeword used less than this share of uniform use is replaced by a live vector; 0 switches this off."""
     quantizer_dropout: Share = 0.5
     """Share of training items that use only a random number of levels."""
     vbr_slope: Weight = 0.0
-    """Levels that a frame saves for each dB that it is quieter than what was before (`codec.model.allocation`)."""
+    """Levels that a frame saves per dB that it is quieter than the signal before it (`codec.model.allocation`)."""
 
     def __post_init__(self) -> None:
         if self.vbr_slope and (self.update != "ema" or self.structure == "product"):
@@ -194,7 +191,7 @@ class QuantizerConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FSQConfig:
-    """Finite scalar quantizer: a few projected values, each rounded to a few steps; one code a vector."""
+    """Finite scalar quantizer: a few projected values, each rounded to a few steps; one code per vector."""
 
     kind: Literal["fsq"] = "fsq"
     steps: tuple[Annotated[int, Field(ge=2)], ...] = (4, 4, 4, 4, 4)
@@ -206,17 +203,17 @@ class FSQConfig:
 
     @property
     def num_quantizers(self) -> int:
-        """One: a vector has one code."""
+        """One level: a vector has one code."""
         return 1
 
     @property
     def codebook_size(self) -> int:
-        """Codes N."""
+        """Number of codes N."""
         return math.prod(self.steps)
 
     @property
     def quantizer_dropout(self) -> float:
-        """None: there are no levels to leave out."""
+        """Zero: there is only one level."""
         return 0.0
 
 
@@ -226,10 +223,10 @@ class CodecConfig:
 
     sample_rate: PositiveInt = 16_000
     """Hz."""
-    latent_dim: PositiveInt = 256
+    latent_dim: PositiveInt = 64
     """Channels of the latents."""
     lookahead: Count = 0
-    """Samples that the decoder may wait beyond its own delay; raises quality and latency."""
+    """Samples that the decoder waits beyond its own delay; raises quality and latency."""
     bands: BandsConfig = BandsConfig()
     encoder: (
         Annotated[EnvelopeEncoderConfig, Tag("envelope")]
@@ -251,9 +248,7 @@ class CodecConfig:
             raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, the encoder's hop is {hop}")
         if isinstance(decoder, IdentityDecoderConfig):
             if self.latent_dim != hop:
-                raise ValueError(
-                    f"an identity decoder makes {self.latent_dim} samples a frame, the encoder takes {hop}"
-                )
+                raise ValueError(f"an identity decoder makes {self.latent_dim} samples, the encoder's hop is {hop}")
             if self.lookahead and isinstance(self.encoder, IdentityEncoderConfig):
                 raise ValueError(f"nothing between two identities can use a lookahead of {self.lookahead}: set it to 0")
         if isinstance(self.quantizer, QuantizerConfig):
@@ -270,13 +265,13 @@ class CodecConfig:
         return self.sample_rate / self.hop_length
 
     @property
-    def bits_per_level(self) -> float:
-        """Nominal bit/s that one level of one channel costs."""
+    def bitrate_per_level(self) -> float:
+        """Bitrate of one level of one channel without entropy coding (bit/s)."""
         return self.frame_rate * math.log2(self.quantizer.codebook_size)
 
     @property
     def bits_per_frame(self) -> float:
-        """Bits of a frame of one channel with all levels, without entropy coding."""
+        """Bits per frame of one channel with all levels, without entropy coding."""
         return self.quantizer.num_quantizers * math.log2(self.quantizer.codebook_size)
 
     def num_quantizers_for(self, bitrate: float) -> int:
@@ -285,66 +280,71 @@ class CodecConfig:
         Raises:
             ConfigError: Not even one level fits.
         """
-        levels = int(min(self.quantizer.num_quantizers, bitrate / self.bits_per_level + 1e-9))
+        levels = int(min(self.quantizer.num_quantizers, bitrate / self.bitrate_per_level + 1e-9))
         if levels < 1:
-            raise ConfigError(
-                f"bitrate {bitrate:g} bit/s is below the lowest of this model, {self.bits_per_level:g} bit/s"
-            )
+            lowest = self.bitrate_per_level
+            raise ConfigError(f"bitrate {bitrate:g} bit/s is below the lowest of this model, {lowest:g} bit/s")
         return levels
 
 
 def shipped(kind: Literal["recipes", "clips", "weights"]) -> Path:
-    """Folder of what ships with the package: inside it in a wheel, at the root in a checkout."""
+    """Folder that ships with the package: inside it in a wheel, at the root of the repository in a checkout."""
     package = Path(__file__).parent
     checkout = {"recipes": package.parent / "recipes", "clips": package.parent / "data" / "clips"}
     return package / kind if (package / kind).is_dir() or kind not in checkout else checkout[kind]
 
 
-def from_dict(config: type[T], values: Mapping[str, Any], *, source: str) -> T:
+def from_dict(config: type[T], values: Mapping[str, Any], *, source: str = "") -> T:
     """Build a configuration from plain values, strictly.
 
     Raises:
-        ConfigError: Unknown key (naming the nearest) or invalid value, in one line that starts with `source`.
+        ConfigError: Unknown key (naming the nearest) or invalid value, in one line that starts with `source`, a file.
     """
     try:
         return TypeAdapter(config).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"] if part not in _kinds)
+        reason = [key, first["msg"].removeprefix("Value error, ")]
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            raise ConfigError(f"{source}: {unknown_key(key, config)}") from error
-        message = first["msg"].removeprefix("Value error, ")
-        given = "" if first["type"] in ("value_error", "missing") else f", not {first['input']!r}"
-        raise ConfigError(f"{source}: {key}: {message}{given}".replace(": : ", ": ")) from error
+            reason = [unknown_key(key, config)]
+        elif first["type"] not in ("value_error", "missing"):
+            reason[1] += f", not {first['input']!r}"
+        raise ConfigError(": ".join(filter(None, (source, *reason)))) from error
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Plain JSON values of a configuration, every default written out."""
+    """Values of a configuration as JSON has them, every default written out."""
     return dict(json.loads(TypeAdapter(type(config)).dump_json(config)))
 
 
 def unknown_key(key: str, config: type) -> str:
     """Message for an unknown dotted key, naming the nearest known one."""
-    known = list(dict.fromkeys(keys(config)))  # two kinds of decoder have channels
+    known = list(dict(leaves(config)))
     if key in known:
         owner = key.rpartition(".")[0]
         return f"{key!r} is a key of another kind of {owner}: set {owner}.kind"
-    by_name = {dotted.rsplit(".", 1)[-1]: dotted for dotted in reversed(known)}
     name = key.rsplit(".", 1)[-1]  # the right name in the wrong section is the likeliest slip
+    by_name: dict[str, str] = {}
+    for dotted in sorted(known, key=lambda dotted: dotted.count(".")):
+        by_name.setdefault(dotted.rsplit(".", 1)[-1], dotted)
     nearest = [by_name[name]] if name in by_name else difflib.get_close_matches(key, known, 1, 0.6)
     nearest = nearest or [by_name[close] for close in difflib.get_close_matches(name, by_name, 1, 0.6)]
     return f"unknown key {key!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else f"; known: {', '.join(known)}")
 
 
-def keys(config: type, prefix: str = "") -> Iterator[str]:
-    """Dotted names of every value of a configuration class."""
+def leaves(config: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and type of every value of a configuration class; once for each kind of section that has it."""
     for field in dataclasses.fields(config):
-        for choice in _choices(field.type):
-            is_section = isinstance(choice, type) and dataclasses.is_dataclass(choice)
-            yield from keys(choice, f"{prefix}{field.name}.") if is_section else [prefix + field.name]
+        kinds = section_kinds(field.type)
+        for kind in kinds:
+            yield from leaves(kind, f"{prefix}{field.name}.")
+        if not kinds:
+            yield prefix + field.name, field.type
 
 
-def _choices(annotation: Any) -> Sequence[Any]:
+def section_kinds(annotation: Any) -> list[type]:
+    """Configuration classes that a field may hold; none if it holds a value."""
     choices: Sequence[Any] = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
     choices = [get_args(choice)[0] if get_origin(choice) is Annotated else choice for choice in choices]
-    return [choice for choice in choices if dataclasses.is_dataclass(choice)] or [annotation]
+    return [choice for choice in choices if isinstance(choice, type) and dataclasses.is_dataclass(choice)]

@@ -1,7 +1,7 @@
-"""Recipes: what to train, on what and how, in frozen dataclasses that hold every default.
+"""Recipes: the model, its data and its training, in frozen dataclasses with every default (no torch).
 
-A recipe is a TOML file that lists only what differs from the defaults, or from another recipe, its `base`; the command
-line overrides both. Reads no torch.
+A recipe is a TOML file that lists only what differs from the defaults, or from another recipe, its `base`. The command
+line overrides both.
 """
 
 import tomllib
@@ -17,20 +17,20 @@ from codec.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataConfig:
-    """Audio: where it comes from and how segments are drawn."""
+    """Audio files, and how segments are drawn from them."""
 
     kind: Literal["audio"] = "audio"
     root: Path = Path()
-    """Folder that `train` and `valid` are relative to; "shipped:clips" is the clips that come with the package."""
+    """Folder that `train` and `valid` are relative to; "shipped:clips" is the folder of clips in the package."""
     train: Path = Path("MANIFEST.tsv")
-    """A folder of audio files, or a TSV manifest: `path`, and `split`, `kind`, `speaker`, `seconds` if it has them."""
+    """Folder of audio files, or TSV manifest with `path` and, if known, `split`, `kind`, `speaker`, `seconds`."""
     valid: Path | None = None
-    """Held-out files, likewise; rows whose `split` is valid. None trains without validation."""
+    """Folder or manifest of held-out files, rows whose `split` is valid. None trains without validation."""
     kinds: tuple[str, ...] = ()
     """Keep only manifest rows of these kinds; all by default."""
     segment_seconds: PositiveFloat = 1.0
     gain_db: tuple[float, float] = (-12.0, 3.0)
-    """Range of the random gain of a segment (dB); it is lowered where a segment would clip."""
+    """Range of the random gain of a segment (dB); a gain that would clip the segment is lowered."""
     num_workers: Count = 1
     """Processes that read audio ahead."""
     in_memory: bool = False
@@ -47,13 +47,13 @@ class GaussianConfig:
 
     kind: Literal["gaussian"] = "gaussian"
     num_vectors: PositiveInt = 10_000
-    """Vectors of an epoch."""
+    """Vectors per epoch."""
     fresh: bool = False
-    """Draw new vectors in every epoch, instead of going through one set again and again."""
+    """Draw new vectors in every epoch instead of repeating one set."""
     correlation: Annotated[float, Field(gt=-1, lt=1)] = 0.0
     """Elements i and j have covariance correlation^|i - j|."""
     num_held_out: PositiveInt = 1_000_000
-    """Vectors that the result is measured on, after training; the same in every run."""
+    """Vectors that the result is measured on after training; the same in every run."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -62,24 +62,24 @@ class LossConfig:
 
     kind: Literal["weighted"] = "weighted"
     reconstruction: Weight = 0.0
-    """Mean squared error; what vectors are judged by."""
+    """Mean squared error, the measure of the Gaussian experiment."""
     waveform: Weight = 1.0
     """Log waveform error."""
     waveform_below: PositiveFloat = 1000.0
-    """Highest frequency of the waveform error (Hz): where the phase is not coded, its best guess is silence."""
+    """Highest frequency of the waveform error (Hz). Where the phase is not coded, silence would minimise the error."""
     mel: Weight = 10.0
     """Log-mel distance in seven resolutions."""
     energy: Weight = 0.0
-    """Log ratio of the energies of nine frequency bands: of uncertain levels the other terms like the lower ones."""
+    """Log ratio of the energies of nine frequency bands; the other terms favour too little energy."""
     loudness: Weight = 0.0
-    """Audible difference of loudness, after the model of PESQ."""
+    """Audible difference of loudness, as PESQ models it."""
     commitment: Weight = 0.25
     codebook: Weight = 1.0
-    """Only codebooks that are parameters have it."""
+    """Only for codebooks that are parameters."""
     adversarial: Weight = 0.0
-    """What discriminators say of decoded audio. With this and the next at zero there are no discriminators."""
+    """Scores of decoded audio by the discriminators; without this and the next term there are none."""
     feature_matching: Weight = 0.0
-    """Relative difference of what discriminators see in decoded and original audio."""
+    """Relative difference of the discriminators' features of decoded and original audio."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -91,21 +91,22 @@ class PublishedLossConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DiscriminatorsConfig:
-    """The networks that the terms `adversarial` and `feature_matching` of the loss come from, and how they learn."""
+    """Discriminators of the terms `adversarial` and `feature_matching` of the loss, and their optimizer."""
 
     start_step: Count = 0
-    """First step that they take part in."""
+    """First step with discriminators."""
     every: PositiveInt = 1
-    """They take part in every so many steps; in those between, the codec learns from the other terms alone."""
+    """Steps from one with discriminators to the next; between them the codec learns from the other terms alone."""
     periods: tuple[PositiveInt, ...] = (2, 3, 5, 7, 11)
-    """One discriminator of folded audio each (samples)."""
+    """One discriminator of folded audio per period (samples)."""
     period_channels: PositiveInt = 32
-    """Width of their first layer; the last is 32 times as wide."""
+    """Width of the first layer of a period discriminator; the last layer is 32 times as wide."""
     fft_sizes: tuple[Annotated[PositiveInt, Field(multiple_of=4, ge=128)], ...] = (2048, 1024, 512)
-    """One discriminator of complex spectra each (samples)."""
+    """One discriminator of complex spectra per transform size (samples)."""
     spectral_channels: PositiveInt = 32
+    """Width of a spectral discriminator."""
     lr: PositiveFloat = 2e-4
-    """At the height of the codec's own learning rate, whose course it follows."""
+    """Highest learning rate; it follows the schedule of the codec's."""
     betas: tuple[Decay, Decay] = (0.8, 0.99)
     max_grad_norm: PositiveFloat = 10.0
 
@@ -120,64 +121,66 @@ class OptimizerConfig:
 
     lr: PositiveFloat = 1e-3
     final_lr: Weight = 2e-5
-    betas: tuple[Decay, Decay] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.8, 0.99)
     weight_decay: Weight = 0.01
     warmup_steps: Count = 200
     max_grad_norm: PositiveFloat = 1.0
     ema_decay: Decay = 0.998
-    """Of the EMA weights that validation and the saved model use."""
+    """Decay per step of the EMA weights, which validation and the saved model use."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainConfig:
-    """The loop."""
+    """Training loop."""
 
     steps: PositiveInt = 100_000
     epochs: PositiveInt | None = None
-    """Instead of steps, where the data has epochs."""
+    """Length of the training in epochs instead of steps, for data that has them."""
     max_minutes: PositiveFloat | None = None
-    """Stop and save after this long, however many steps are done; the start of the command counts, with its imports."""
+    """Stop and save after this time, counted from the start of the command with its imports."""
     batch_size: PositiveInt = 32
     """Segments per optimizer step, over all processes."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto is bf16-mixed where the device has fast bfloat16."""
     freeze: tuple[Literal["encoder", "quantizer"], ...] = ()
-    """Parts that keep the weights of the model that a run begins with (--init-from); without the encoder nothing has a
-    commitment, without the quantizer no codebook moves."""
-    bypass_steps: Count = 500
-    """First steps without the quantizer; its codebooks are then initialised from live latents."""
+    """Parts that keep the weights of the model that the run starts from. A frozen encoder has no commitment loss, and
+    the codebooks of a frozen quantizer do not move."""
+    bypass_steps: Count = 0
+    """Steps without the quantizer at the start; then codebooks are initialised from live latents."""
     init: Literal["kmeans", "data", "normal", "spread"] = "kmeans"
-    """Codebooks start at k-means centroids of latents, at latents, at normal vectors, or at directions that repel each
-    other, stretched like the latents."""
+    """Codebooks start at k-means centroids of latents, at latents, at normal vectors, or at evenly spread directions
+    with the covariance of the latents."""
     init_scale: PositiveFloat = 1.0
-    """Codewords start at this share of their size."""
+    """Factor of the initial codewords."""
     init_batches: PositiveInt = 16
-    """Batches whose latents the initialisation sees."""
+    """Batches whose latents initialise the codebooks."""
     kmeans_iterations: PositiveInt = 10
     log_every: PositiveInt = 20
-    """Steps; data with epochs is logged once an epoch."""
+    """Steps between logged numbers; data with epochs is logged once per epoch."""
     validate_every: PositiveInt = 1000
+    """Steps between validations."""
     checkpoint_every: PositiveInt = 500
+    """Steps between checkpoints."""
     checkpoint_minutes: PositiveFloat | None = None
-    """Also after so long without one."""
+    """Longest time between checkpoints."""
     revive_every: PositiveInt = 1
-    """Dead codewords are looked for every so many steps; to look, a GPU must be waited for."""
+    """Steps between replacements of dead codewords; each makes the processor wait for the GPU."""
     max_bad_steps: PositiveInt = 10
-    """Consecutive steps with a loss or gradient that is not finite (each is skipped) after which training stops."""
+    """Training stops after so many consecutive steps whose loss or gradient is not finite; each is skipped."""
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ("tensorboard",)
-    """Where numbers and pictures go besides history.jsonl; wandb needs the extra of that name."""
+    """Where numbers and pictures are written besides history.jsonl; wandb needs the extra `wandb`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ValidationConfig:
-    """What is measured on the held-out files."""
+    """Validation on held-out files."""
 
     bitrates: tuple[PositiveFloat, ...] = (1500.0, 3000.0, 6000.0)
-    """bit/s; the most levels that do not exceed each."""
+    """Bitrates (bit/s), each measured with the most levels that do not exceed it."""
     max_files: PositiveInt | None = None
-    """Use only so many files, evenly spread over the list."""
+    """Use only this number of files, evenly spread over the list."""
     num_samples_logged: Count = 2
-    """Files whose audio and spectrogram go to tensorboard."""
+    """Files whose audio and spectrogram are tracked."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -224,7 +227,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
-    """Values of a recipe on top of those of its `base`, which is named relative to its folder."""
+    """Values of a recipe merged onto those of its `base`, a path relative to its folder."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -237,12 +240,12 @@ def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: base {base!r} is {'based on it' if below in derived else 'no file'}: name another")
     inherited = _read(below, derived)
     inherited.pop("name", None)
-    from_dict(Recipe, {"name": below.stem, **inherited}, source=str(below))  # whose mistake it is
+    from_dict(Recipe, {"name": below.stem, **inherited}, source=str(below))  # an error names this file
     return _on_top(inherited, values, Recipe(name=""))
 
 
 def _on_top(below: dict[str, Any], values: dict[str, Any], defaults: Any) -> dict[str, Any]:
-    """Sections are merged key by key, unless they change their kind; `defaults` has the kind of one that says none."""
+    """Merge section by section; one that changes its kind starts anew. `defaults` has the kind of one without a key."""
     merged = dict(below)
     for key, value in values.items():
         other, default = below.get(key), getattr(defaults, key, None)

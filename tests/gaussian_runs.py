@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tiny_runs
 
-from codec.cli.options import override
+from codec.cli.command_line import override
+from codec.cli.train import parse_training
 from codec.recipe import load_recipe
 from codec.train.rundir import record_run
 
@@ -22,7 +23,8 @@ SHANNON_BOUND = 2 ** (-12 / 16)
 def short_recipe(name, *words):
     """A shipped recipe made short; further words as on the command line."""
     short = SHORT if load_recipe(name).codec.quantizer.kind == "vector" else [*SHORT[:2], *SHORT[4:]]
-    return override(override(load_recipe(name), short), words)
+    _, changes = parse_training([name, *short, *words])
+    return override(load_recipe(name), changes)
 
 
 DISTRIBUTED = ("gaussian_vq", "gaussian_vq_ema")

@@ -73,7 +73,7 @@ KNOWN_BY = {
     "soundfile": {"codec.audio"},
     "soxr": {"codec.audio.resampling"},
     "pydantic": {"codec.config", "codec.recipe", "codec.cli.options"},
-    "tyro": {"codec.cli.options"},
+    "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
     "torchaudio": {"codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {

@@ -13,7 +13,7 @@ from codec.config import (
     QuantizerConfig,
     UpsampleDecoderConfig,
     from_dict,
-    keys,
+    leaves,
     shipped,
     to_dict,
     unknown_key,
@@ -78,7 +78,7 @@ def test_a_key_in_the_wrong_section_names_the_right_one(key, nearest):
 
 def test_an_unknown_key_like_no_other_lists_all_once():
     known = message({"qqqqq": 1}).removeprefix("unknown key 'qqqqq'; known: ").split(", ")
-    assert known == list(dict.fromkeys(keys(Recipe)))
+    assert known == list(dict(leaves(Recipe)))
     assert {"name", "train.steps", "codec.decoder.kernel_size", "codec.decoder.strides"} <= set(known)
 
 
@@ -97,7 +97,7 @@ def test_keys_are_those_of_a_written_recipe():
     upsample = Recipe(name="x", codec=CodecConfig(encoder=ConvEncoderConfig(), decoder=UpsampleDecoderConfig()))
     other = Recipe(name="x", codec=CodecConfig(quantizer=FSQConfig()), data=GaussianConfig())
     written = {*paths(to_dict(Recipe(name="x"))), *paths(to_dict(upsample)), *paths(to_dict(other))}
-    assert set(keys(Recipe)) == written
+    assert set(dict(leaves(Recipe))) == written
     assert unknown_key("train.step", Recipe) == "unknown key 'train.step'; did you mean 'train.steps'?"
 
 
@@ -186,7 +186,7 @@ def test_a_recipe_has_a_name():
     [
         (
             {"encoder": {"kind": "conv", "strides": [2, 160]}},
-            "codec.encoder: strides, channels and num_blocks need one entry a stage each",
+            "codec.encoder: strides, channels and num_blocks need one entry per stage each",
         ),
         (
             {"encoder": {"kind": "conv", "strides": [], "channels": [], "num_blocks": []}},
@@ -264,7 +264,7 @@ def test_to_dict_and_back(recipe):
 
 def test_rates_of_the_default():
     config = CodecConfig()
-    assert (config.hop_length, config.frame_rate, config.bits_per_level) == (320, 50.0, 500.0)
+    assert (config.hop_length, config.frame_rate, config.bitrate_per_level) == (320, 50.0, 500.0)
     assert CodecConfig(sample_rate=44_100).frame_rate == 44_100 / 320
 
 
@@ -280,7 +280,7 @@ def test_most_levels_that_do_not_exceed_a_bitrate(bitrate, levels):
 @pytest.mark.parametrize("sample_rate", [16_000, 22_050, 44_100, 48_000])
 def test_the_exact_bitrate_of_some_levels_gives_them(sample_rate, levels):
     config = CodecConfig(sample_rate=sample_rate, quantizer=QuantizerConfig(codebook_size=1000))
-    bitrate = levels * config.bits_per_level
+    bitrate = levels * config.bitrate_per_level
     assert config.num_quantizers_for(bitrate) == levels
     assert config.num_quantizers_for(float(f"{bitrate:.12g}")) == levels  # as printed, maybe rounded down
     if levels > 1:

@@ -207,7 +207,7 @@ def test_the_hop_is_the_size_of_the_vectors(hop):
     [
         (
             {"latent_dim": 12, "encoder": {"hop_length": 20}},
-            "an identity decoder makes 12 samples a frame, the encoder takes 20",
+            "an identity decoder makes 12 samples, the encoder.s hop is 20",
         ),
         ({"latent_dim": 12, "lookahead": 5, "encoder": {"kind": "identity"}}, "lookahead"),
         ({"encoder": {"kind": "identity", "strides": [4]}}, "encoder.strides.*: set encoder.kind"),

@@ -56,7 +56,7 @@ def test_recipe_says_what_it_makes_and_how_it_is_run(name):
 def test_recipe_validates_at_rates_that_it_has(name):
     config = load_recipe(name)
     for bitrate in config.validation.bitrates:
-        assert config.codec.num_quantizers_for(bitrate) * config.codec.bits_per_level == pytest.approx(
+        assert config.codec.num_quantizers_for(bitrate) * config.codec.bitrate_per_level == pytest.approx(
             bitrate, rel=1e-3
         )
 

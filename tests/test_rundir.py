@@ -39,7 +39,7 @@ def test_a_directory_takes_one_run(tmp_path, recipe):
     check_new(run_dir)  # nothing was saved yet: it may start again
     save_something(run_dir)
     assert holds_run(run_dir)
-    with pytest.raises(ConfigError, match=r"run already holds a run: .*--resume.*--out") as error:
+    with pytest.raises(ConfigError, match=r"run already holds a run: give resume=True or run_dir") as error:
         check_new(run_dir)
     assert one_line(error).startswith(str(run_dir))
 

@@ -35,14 +35,14 @@ class Plan(NamedTuple):
     peers: Sequence[str]
     """Of `codec.bench.peers`."""
     threads: Sequence[int]
-    seconds: float = 10.0
+    seconds: float
     """Audio of a run on whole signals."""
-    block_ms: float = 20.0
+    block_ms: float
     """Of a live stream."""
-    num_rounds: int = 7
-    num_blocks: int = 500
-    file_s: Sequence[float] = (10.0, 60.0, 600.0)
+    num_rounds: int
+    file_s: Sequence[float]
     """Lengths of the files whose memory is measured."""
+    num_blocks: int = 500
     product_size: int = 2048
     """Of the matrix product that shows the machine's peak."""
     batch_size: int = 16
@@ -193,7 +193,7 @@ def _describe_model(codec: Codec, name: str) -> Model:
         codec.sample_rate,
         codec.hop_length,
         1000 * codec.latency / codec.sample_rate,
-        codec.quantizer.num_quantizers * config.bits_per_level,
+        codec.quantizer.num_quantizers * config.bitrate_per_level,
         count_parameters(codec),
         count_operations(codec),
     )

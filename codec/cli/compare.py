@@ -3,14 +3,15 @@
 import io
 from collections.abc import Sequence
 
+from codec.cli.command_line import parse
 from codec.cli.jobs import check_inputs, check_outputs
-from codec.cli.options import CompareOptions, parse
+from codec.cli.options import CompareOptions
 from codec.errors import ConfigError
 
 
 def compare(argv: Sequence[str]) -> int:
     """Print the table of some runs, and draw the figure where an output is given."""
-    options: CompareOptions = parse(CompareOptions, argv, "codec-compare")
+    options = parse(CompareOptions, argv, "codec-compare")
     check_inputs(options.inputs)
     if options.output is not None:
         if options.output.suffix != ".png":

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from codec.cli.command_line import parse
 from codec.cli.jobs import Job, Outcome, plan, run_jobs
 from codec.cli.loading import load_model
-from codec.cli.options import DecodeOptions, parse
+from codec.cli.options import DecodeOptions
 
 if TYPE_CHECKING:
     from codec.model.codec import Codec
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def decode(argv: Sequence[str]) -> int:
     """Decode files of codes to audio files."""
-    options: DecodeOptions = parse(DecodeOptions, argv, "codec-decode")
+    options = parse(DecodeOptions, argv, "codec-decode")
     from codec.audio.file import WRITE_FORMATS
     from codec.bitstream import SUFFIXES
 

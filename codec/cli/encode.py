@@ -1,14 +1,14 @@
 """codec-encode: audio files to codes, or .codec files cut to fewer levels."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.command_line import parse
 from codec.cli.jobs import Job, Outcome, attempt, plan, report, run_jobs
 from codec.cli.loading import load_maker, load_model
-from codec.cli.options import EncodeOptions, parse, parse_bitrate
+from codec.cli.options import EncodeOptions
 from codec.errors import BitstreamError, CodecError, ConfigError
 
 if TYPE_CHECKING:
@@ -16,21 +16,16 @@ if TYPE_CHECKING:
     from codec.model.codec import Codec
 
 WINDOW_FILES = 256
-"""Files among which those of similar length are looked for: so many headers are read before the first is encoded."""
+"""Batches are formed within windows of this number of files, whose headers are read before the first is encoded."""
 
 
 def encode(argv: Sequence[str]) -> int:
     """Encode audio files, or cut .codec files."""
-    options: EncodeOptions = parse(EncodeOptions, argv, "codec-encode")
+    options = parse(EncodeOptions, argv, "codec-encode")
     if any(path.suffix == ".codec" for path in options.inputs):
         return _cut(options)
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
-    if not 0 <= options.batch_seconds < math.inf:
-        raise ConfigError(
-            f"--batch-seconds {options.batch_seconds} is no length: give seconds, or 0 for one file a time"
-        )
-    bitrate = None if options.bitrate is None else parse_bitrate(options.bitrate)
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
     from codec.model.quantizer.beam import check_beam
@@ -38,7 +33,7 @@ def encode(argv: Sequence[str]) -> int:
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
     jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
     codec = load_model(options)
-    levels = options.num_quantizers if bitrate is None else codec.num_quantizers_for(bitrate)
+    levels = codec.num_quantizers_for(options.bitrate) if options.bitrate else options.num_quantizers
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
@@ -47,7 +42,7 @@ def encode(argv: Sequence[str]) -> int:
 def _encode_files(
     codec: "Codec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
-    """Encode files in batches of similar length; a file without others of its length by itself, block by block."""
+    """Encode files in batches of similar length; a file that no other matches in length is encoded block by block."""
     from codec.inference.batching import plan_batches, read_size
 
     capacity = max(0, round(options.batch_seconds * codec.sample_rate))
@@ -77,7 +72,7 @@ def _encode_batch(
         return
     compress = partial(compress_batch, num_quantizers=levels, beam=options.beam)
     bitstreams = attempt(compress, codec, list(recordings.values()))
-    if isinstance(bitstreams, CodecError):  # one of them is to blame: who, each by itself tells
+    if isinstance(bitstreams, CodecError):  # of one recording: each by itself shows which
         for number in recordings:
             yield number, attempt(_encode_file, codec, jobs[number], levels, options)
         return
@@ -96,7 +91,7 @@ def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOp
 
 
 def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
-    """Write codes in any format, complete or not at all."""
+    """Write codes in the format of the suffix, complete or not at all."""
     from codec.bitstream import write_codes
     from codec.files import new_file
 
@@ -110,7 +105,7 @@ def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
 
 
 def _cut(options: EncodeOptions) -> int:
-    """Keep the first levels of .codec files; needs no model for packed codes, and runs none."""
+    """Keep the first levels of .codec files. Packed codes need no model, entropy-coded ones the tables of theirs."""
     levels = options.num_quantizers
     if levels is None or options.format not in (None, "codec"):
         raise ConfigError(
@@ -130,7 +125,7 @@ def _cut(options: EncodeOptions) -> int:
 
 
 def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
-    """A .codec file in memory, with the tables of the model that made it where it is entropy-coded."""
+    """Read a .codec file; an entropy-coded one with the tables of the model that made it, kept in `makers`."""
     from codec.bitstream import PACKED, Header
     from codec.inference.compression import read_bitstream
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.command_line import parse
 from codec.cli.jobs import check_inputs, check_outputs
 from codec.cli.loading import in_mode, load_original
-from codec.cli.options import EvalOptions, parse, parse_bitrate
+from codec.cli.options import EvalOptions
 from codec.config import to_dict
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
 def evaluate(argv: Sequence[str]) -> int:
     """Judge a model on files."""
-    options: EvalOptions = parse(EvalOptions, argv, "codec-eval")
+    options = parse(EvalOptions, argv, "codec-eval")
     check_inputs(options.inputs)
-    bitrates = [parse_bitrate(text) for text in options.bitrates]
     if options.output is not None:
         check_outputs([options.output], options.overwrite)
     from codec.eval.evaluate import evaluate as judge
@@ -33,7 +33,7 @@ def evaluate(argv: Sequence[str]) -> int:
     codec = in_mode(original, options.mode)
     every = codec.quantizer.num_quantizers
     default = {-(-every // 4), -(-every // 2), every}
-    levels = {codec.num_quantizers_for(bitrate) for bitrate in bitrates} or default
+    levels = {codec.num_quantizers_for(bitrate) for bitrate in options.bitrates} or default
     evaluation = judge(
         codec,
         paths,
@@ -88,7 +88,7 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
         shares = " ".join(f"{share:.1%}" for share in evaluation.agreement.tolist())
         lines.append(f"codes that are those of float32, by level: {shares}")
     ideal = float(evaluation.health.entropy.sum()) * codec.config.frame_rate / 1000
-    nominal = codec.quantizer.num_quantizers * codec.config.bits_per_level / 1000
+    nominal = codec.quantizer.num_quantizers * codec.config.bitrate_per_level / 1000
     return "\n".join([*lines, f"ideal entropy coding of all levels: {ideal:.2f} of {nominal:.2f} kbit/s"])
 
 

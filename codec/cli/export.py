@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
+from codec.cli.command_line import parse
 from codec.cli.loading import load_model
-from codec.cli.options import ExportOptions, ModelOptions, parse
+from codec.cli.options import ExportOptions, ModelOptions
 
 
 def export(argv: Sequence[str]) -> int:
     """Write a model as ONNX files."""
-    options: ExportOptions = parse(ExportOptions, argv, "codec-export")
+    options = parse(ExportOptions, argv, "codec-export")
     from codec.onnx.export import check_folder, export_codec
 
     check_folder(options.output, overwrite=options.overwrite)

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
+from codec.cli.command_line import override, parse_with_recipe
 from codec.cli.loading import find_device
-from codec.cli.options import ReleaseOptions, override, parse_release
+from codec.cli.options import ReleaseOptions
 from codec.errors import ConfigError
 from codec.recipe import Recipe, find_recipe, load_recipe
 
 
 def release(argv: Sequence[str]) -> int:
     """Make a release of a trained model."""
-    options, overrides = parse_release(argv)
-    recipe = override(_find_training(options), overrides)
+    options, changes = parse_with_recipe(ReleaseOptions, argv, "codec-release")
+    for key in changes:
+        if not key.startswith("data."):
+            raise ConfigError(f"no option --{key}: of the recipe only --data options can be given")
+    recipe = override(_find_training(options), changes)
     about = _read_about(options, recipe)
     from codec.release.release import release_codec
 
@@ -32,7 +36,7 @@ def release(argv: Sequence[str]) -> int:
 
 
 def _find_training(options: ReleaseOptions) -> Recipe:
-    """The recipe given, else that of the run which the model lies in."""
+    """The recipe given, else that of the run that the model belongs to."""
     if options.recipe is not None:
         return load_recipe(options.recipe)
     from codec.inference.pretrained import find_model
@@ -46,7 +50,7 @@ def _find_training(options: ReleaseOptions) -> Recipe:
 
 
 def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
-    """What the card says of data and licences."""
+    """Text of the card about data and licences."""
     from codec.release.card import header_comment
 
     if options.about is not None:
@@ -56,7 +60,7 @@ def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
             raise ConfigError(f"can't read {options.about}: {error}") from error
     try:
         comment = header_comment(find_recipe(options.recipe or recipe.name))
-    except ConfigError:  # a recipe of the user's own, of which the run keeps the values only
+    except ConfigError:  # a user's own recipe: the run has only its values
         comment = ""
     if not comment:
         raise ConfigError("which data was it trained on, under which licences? give a text file with --about")

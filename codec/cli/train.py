@@ -1,28 +1,39 @@
 """codec-train: start or resume a training run."""
 
+import itertools
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from codec.cli.command_line import HELP, Changes, override, parse_with_recipe, print_help
 from codec.cli.loading import find_device
-from codec.cli.options import TrainOptions, override, override_keys, parse_training
+from codec.cli.options import TrainOptions
+from codec.config import shipped
 from codec.errors import ConfigError
 from codec.recipe import Recipe, load_recipe
 
-EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")  # what may change when a run goes on
+EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")
+"""Keys of a recipe that may change when a run is resumed."""
 
 
 def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
-    """Start or resume a training run; `train.max_minutes` counts from the start of the process that it owns."""
-    options, overrides = parse_training(argv)
-    recipe, run_dir = _settle_run(options, overrides)
+    """Start or resume a training run.
+
+    Args:
+        argv: The words after the name of the command.
+        owns_process: `train.max_minutes` counts from the start of the process; otherwise from now.
+    """
+    options, changes = parse_training(argv)
+    if options.resume and options.init_from:
+        raise ConfigError("a resumed run has its own weights: give --resume or --init-from, not both")
+    recipe, run_dir, resumes = _settle_run(options, changes)
     from codec.experiment import build_trainer
     from codec.train.engine import build_fabric
-    from codec.train.rundir import check_new, holds_run, record_run
+    from codec.train.rundir import check_new, record_run
     from codec.train.stopwatch import process_began
 
-    resumes = options.resume and holds_run(run_dir)
     if not resumes:
         check_new(run_dir)
     fabric = build_fabric(recipe.train.precision, find_device(options.device))
@@ -51,7 +62,7 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
 
 
 def _describe_end(run_dir: Path) -> None:
-    """Say what a run has left, and what one can do with it."""
+    """Print the checkpoints and results of a run, and what to do next."""
     from codec.study.judge import RESULTS_FILE
     from codec.train.checkpoint import read_index
 
@@ -69,17 +80,65 @@ def _describe_end(run_dir: Path) -> None:
     print(f"results: {run_dir / RESULTS_FILE}, pictures: {run_dir / 'figures'}")
 
 
-def _settle_run(options: TrainOptions, overrides: Sequence[str]) -> tuple[Recipe, Path]:
-    """Recipe with its overrides, and the run directory."""
-    if options.resume and options.init_from:
-        raise ConfigError("a resumed run has its own weights: give --resume or --init-from, not both")
-    from codec.train.rundir import holds_run, read_run
+def parse_training(argv: Sequence[str]) -> tuple[TrainOptions, Changes]:
+    """Read the command line of codec-train: its own options, and the words that change values of the recipe.
 
-    run_dir = options.out or Path("runs", override(load_recipe(options.recipe), overrides).name)
-    if not (options.resume and holds_run(run_dir)):
-        return override(load_recipe(options.recipe), overrides), run_dir
-    fixed = [key for key in override_keys(overrides) if key not in EXTENDABLE]
+    Raises:
+        ConfigError: As for `parse`; or the recipe is missing.
+    """
+    asked = [word for word in argv if word not in HELP]
+    wants_help = len(asked) < len(argv) or not argv
+    if wants_help and (not asked or asked[0].startswith("-")):
+        print_help(TrainOptions, "codec-train", description=_describe_training())
+    if asked[0].startswith("-"):
+        raise ConfigError("the recipe comes first: codec-train RECIPE [options]; codec-train --help lists the recipes")
+    options, changes = parse_with_recipe(TrainOptions, asked, "codec-train")
+    if wants_help:
+        print_help(Recipe, f"codec-train {options.recipe}", default=load_recipe(options.recipe))
+    return options, changes
+
+
+def _describe_training() -> str:
+    folder = shipped("recipes")
+    recipes = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.toml"))}
+    width = max(map(len, recipes), default=0)
+    about = [f"  {name:<{width}}  {_first_sentence(path)}" for name, path in recipes.items()]
+    return "\n".join(
+        [
+            "Train a codec from a recipe, in one process or in those that torchrun starts.",
+            "\nShipped recipes:",
+            *about,
+            "\nEvery value of a recipe is an option too; codec-train RECIPE --help lists them all. For example:",
+            "  codec-train quickstart --data.root ~/speech --data.train . --train.steps 1000",
+        ]
+    )
+
+
+def _first_sentence(path: Path) -> str:
+    """The comment at the head of a recipe, up to its first stop or colon."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    return re.split(r"[.:](?:\s|$)", " ".join(line.lstrip("# ") for line in lines))[0]
+
+
+def _settle_run(options: TrainOptions, changes: Changes) -> tuple[Recipe, Path, bool]:
+    """The recipe with its changes, the run directory, and whether the run in it is resumed."""
+    from codec.train.rundir import holds_run
+
+    if options.out and options.resume and holds_run(options.out):
+        return _resumed(options.out, changes), options.out, True
+    recipe = override(load_recipe(options.recipe), changes)
+    run_dir = options.out or Path("runs", recipe.name)
+    if options.resume and holds_run(run_dir):
+        return _resumed(run_dir, changes), run_dir, True
+    return recipe, run_dir, False
+
+
+def _resumed(run_dir: Path, changes: Changes) -> Recipe:
+    """The recipe of a run to resume, with its changes."""
+    from codec.train.rundir import read_run
+
+    fixed = [key for key in changes if key not in EXTENDABLE]
     if fixed:
         allowed = " and ".join([", ".join(EXTENDABLE[:-1]), EXTENDABLE[-1]])
         raise ConfigError(f"--resume keeps the recipe of the run: only {allowed} can be given, not {fixed[0]}")
-    return override(read_run(run_dir), overrides), run_dir
+    return override(read_run(run_dir), changes)

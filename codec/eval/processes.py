@@ -46,9 +46,9 @@ def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[
         return
     device = judge.codec.device
     if device.type != "cpu":
-        raise ConfigError(f"several processes judge on the CPU, not on {device}: give --device cpu or --jobs 1")
+        raise ConfigError(f"several processes judge on the CPU, not on {device}", device="cpu", jobs=1)
     if isinstance(judge.codec, OnnxCodec):
-        raise ConfigError("a model in mode onnx can't be sent to other processes: give --jobs 1")
+        raise ConfigError("a model in mode onnx can't be sent to other processes", jobs=1)
     # Not forked: a copy of a process whose threads have computed may hang as soon as it computes itself.
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (judge,))
     try:

@@ -73,7 +73,7 @@ def describe_model(
         frame_rate=config.frame_rate,
         levels=config.quantizer.num_quantizers,
         size=config.quantizer.codebook_size,
-        lowest=config.bits_per_level / 1000,
+        lowest=config.bitrate_per_level / 1000,
         highest=config.bits_per_frame * config.frame_rate / 1000,
         latency=1000 * codec.latency / codec.sample_rate,
         facts=_table([("", ""), *facts.items()]),

@@ -112,7 +112,7 @@ def _read_row(run_dir: Path, name: str) -> Row:
             ),
         )
     except FileNotFoundError as error:
-        raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished; go on with --resume") from error
+        raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished: resume it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} is damaged: {error}") from error
 

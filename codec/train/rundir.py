@@ -36,7 +36,7 @@ def check_new(run_dir: Path) -> None:
         ConfigError: The directory holds a run that has saved a checkpoint.
     """
     if holds_run(run_dir):
-        raise ConfigError(f"{run_dir} already holds a run: continue it with --resume, or choose another --out")
+        raise ConfigError(f"{run_dir} already holds a run", resume=True, run_dir=...)
 
 
 def record_run(run_dir: Path, recipe: Recipe) -> None:

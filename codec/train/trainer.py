@@ -111,7 +111,7 @@ class Trainer:
             ModelError: The loss or its gradient was not finite for too many steps in a row.
         """
         if self.recipe.train.freeze and not self.progress.initialized:
-            raise ConfigError("train.freeze keeps what a model has learned: give one with all levels, --init-from")
+            raise ConfigError("train.freeze keeps what a model has learned, and this one is untrained", init_from=...)
         is_first = self.fabric.is_global_zero
         trackers = open_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
         bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", desc="training", disable=not is_first)

@@ -61,7 +61,7 @@ class Validator:
         evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
         values: dict[str, float] = {}
         for mean in evaluation.means:
-            rate = f"{mean['num_quantizers'] * codec.config.bits_per_level / 1000:g}kbps"
+            rate = f"{mean['num_quantizers'] * codec.config.bitrate_per_level / 1000:g}kbps"
             scores = {name: mean[name] for name in metrics} | _by_band(mean["bands"], evaluation.edges_hz)
             values |= {f"valid/{name}_{rate}": score for name, score in scores.items() if math.isfinite(score)}
         for level, usage in enumerate(evaluation.health.usage.tolist()):

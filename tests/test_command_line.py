@@ -1,0 +1,183 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from codec.audio.file import WRITE_FORMATS
+from codec.cli.command_line import override, parse, parse_with_recipe
+from codec.cli.options import (
+    BenchOptions,
+    DecodeOptions,
+    EncodeOptions,
+    EvalOptions,
+    ExportOptions,
+    ReleaseOptions,
+    TrainOptions,
+)
+from codec.cli.train import parse_training
+from codec.config import CodecConfig, FSQConfig, UpsampleDecoderConfig
+from codec.errors import ConfigError
+from codec.recipe import Recipe, load_recipe
+
+
+class TestOptions:
+    def test_encode(self) -> None:
+        words = ["a.wav", "b", "-o", "out/", "--num-quantizers", "3", "--model", "run", "--overwrite"]
+        assert parse(EncodeOptions, words, "codec-encode") == EncodeOptions(
+            inputs=(Path("a.wav"), Path("b")), output="out/", num_quantizers=3, model="run", overwrite=True
+        )
+
+    def test_a_file_whose_name_begins_with_a_dash(self) -> None:
+        assert parse(EncodeOptions, ["--", "-a.wav"], "codec-encode").inputs == (Path("-a.wav"),)
+
+    def test_eval(self) -> None:
+        words = ["a.wav", "--bitrates", "1500", "3k", "--metrics", "mel", "snr"]
+        options = parse(EvalOptions, words, "codec-eval")
+        assert (options.bitrates, options.metrics, options.split) == ((1500, 3000), ("mel", "snr"), "valid")
+
+    def test_options_and_inputs_in_any_order(self) -> None:
+        words = ["a.wav", "--overwrite", "b.wav", "--num_quantizers=3", "c.wav", "--format", "npz", "--", "-d.wav"]
+        options = parse(EncodeOptions, words, "codec-encode")
+        assert [path.name for path in options.inputs] == ["a.wav", "b.wav", "c.wav", "-d.wav"]
+        assert (options.overwrite, options.num_quantizers, options.format) == (True, 3, "npz")
+
+    def test_a_negative_number_is_a_value(self) -> None:
+        assert parse(EvalOptions, ["a.wav", "--gains", "0", "-20", "-1.5e1"], "codec-eval").gains == (0, -20, -15)
+
+    def test_none_is_a_value_where_there_may_be_none(self) -> None:
+        assert parse(EncodeOptions, ["a.wav", "--model", "None", "-o", "None"], "codec-encode").model is None
+        assert parse(EvalOptions, ["a.wav", "--split", "None"], "codec-eval").split == "None"
+
+    @pytest.mark.parametrize("words", [[], ["--quick", "--seconds", "3"], ["--no-quick"]])
+    def test_a_flag_sets_what_is_not_given(self, words: list[str]) -> None:
+        presets = {"quick": {"seconds": 1.0, "rounds": 2}}
+        options = parse(BenchOptions, words, "codec-bench", presets)
+        defaults = BenchOptions()
+        expected = (3.0, 2) if options.quick else (defaults.seconds, defaults.rounds)
+        assert (options.seconds, options.rounds) == expected
+
+    @pytest.mark.parametrize("suffix", WRITE_FORMATS)
+    def test_every_format_that_can_be_written_is_a_choice(self, suffix: str) -> None:
+        assert parse(DecodeOptions, ["--format", suffix[1:]], "codec-decode").format == suffix[1:]
+
+    @pytest.mark.parametrize(
+        ("options", "words", "reason"),
+        [
+            (EncodeOptions, ["a.wav", "--overwite"], "no option --overwite: did you mean --overwrite?"),
+            (EncodeOptions, ["a.wav", "-x"], "no option -x: see prog --help"),
+            (EncodeOptions, ["a.wav", "--train.steps", "3"], "no option --train.steps: see prog --help"),
+            (EncodeOptions, ["--inputs", "a.wav"], "no option --inputs: "),
+            (EncodeOptions, ["a.wav", "--num-quantizers", "two"], "num_quantizers: Input should be a valid integer"),
+            (EncodeOptions, ["a.wav", "--num-quantizers"], "--num-quantizers needs a value"),
+            (EncodeOptions, ["a.wav", "--device", "tpu"], "device: Input should be 'auto', 'cpu' or 'cuda', not 'tpu'"),
+            (ExportOptions, ["model"], "--output is missing: see prog --help"),
+            (ReleaseOptions, ["-o", "out"], "--model is missing: see prog --help"),
+            (ExportOptions, ["model", "other", "-o", "out"], "no option takes 'other': see prog --help"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, options: type, words: list[str], reason: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse(options, words, "prog")
+        assert str(caught.value).startswith(reason)
+        assert "\n" not in str(caught.value)
+
+
+class TestTraining:
+    def test_own_options_and_overrides_in_any_order(self) -> None:
+        words = ["quickstart", "--train.steps", "10", "--out", "x", "--data.kinds", "a", "b", "--resume", "--seed=3"]
+        options, changes = parse_training(words)
+        assert options == TrainOptions(recipe="quickstart", out=Path("x"), resume=True)
+        assert changes == {"train.steps": ["10"], "data.kinds": ["a", "b"], "seed": ["3"]}
+
+    def test_keys_of_the_recipe_and_options_of_another_command(self) -> None:
+        words = ["--data.root", "data", "run", "-o", "out", "--data.no-in-memory"]
+        options, changes = parse_with_recipe(ReleaseOptions, words, "codec-release")
+        assert options == ReleaseOptions(model="run", output=Path("out"))
+        assert changes == {"data.root": ["data"], "data.in_memory": ["false"]}
+
+    def test_recipe_first(self) -> None:
+        with pytest.raises(ConfigError, match="the recipe comes first"):
+            parse_training(["--out", "x", "quickstart"])
+
+    @pytest.mark.parametrize("words", [[], ["--help"], ["-h", "--resume"]])
+    def test_help_lists_the_recipes(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as stop:
+            parse_training(words)
+        assert stop.value.code in (None, 0)
+        text = capsys.readouterr().out
+        assert re.search(r"^  quickstart +A tiny 16 kHz codec", text, re.MULTILINE)
+        assert "codec-train RECIPE --help lists them" in text
+
+    def test_help_of_a_recipe_has_its_values(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            parse_training(["quickstart", "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        recipe = load_recipe("quickstart")
+        assert f"--train.steps INT (default: {recipe.train.steps})" in text
+        assert f"--codec.sample-rate INT Hz. (default: {recipe.codec.sample_rate})" in text
+
+
+def changed(*words: str, name: str = "quickstart") -> Recipe:
+    """A recipe with values replaced as on the command line."""
+    return override(load_recipe(name), parse_training([name, *words])[1])
+
+
+class TestOverride:
+    def test_values_are_typed(self) -> None:
+        words = ["--train.steps", "7", "--data.root=~/x", "--data.kinds", "a", "b", "--train.max_minutes", "None"]
+        recipe = changed(*words, "--codec.quantizer.normalize", "--optimizer.lr", "1e-4", "--data.gain-db", "-3", "3")
+        assert (recipe.train.steps, recipe.data.root, recipe.data.kinds) == (7, Path("~/x"), ("a", "b"))
+        assert (recipe.train.max_minutes, recipe.codec.quantizer.normalize, recipe.optimizer.lr) == (None, True, 1e-4)
+        assert recipe.data.gain_db == (-3, 3)
+
+    def test_nothing_else_changes(self) -> None:
+        recipe = load_recipe("quickstart")
+        assert changed() == recipe
+        assert changed("--train.steps", str(recipe.train.steps)) == recipe
+
+    def test_forms(self) -> None:
+        assert changed("--train.max-minutes=3").train.max_minutes == 3
+        assert changed("--train.trackers").train.trackers == ()
+        assert changed("--data.kinds=speech").data.kinds == ("speech",)
+        assert changed("--train.steps", "3", "--train.steps", "4").train.steps == 4
+        normalized = changed("--codec.quantizer.normalize")
+        assert override(normalized, parse_training(["x", "--codec.quantizer.no-normalize"])[1]) == changed()
+
+    def test_a_section_of_another_kind(self) -> None:
+        """Its other keys are those of the new kind, in any order, and the rest of it has the defaults of that kind."""
+        words = ["--codec.decoder.channels", "64", "--codec.decoder.kind", "upsample"]
+        quantizer = ["--codec.quantizer.steps", "4", "3", "--codec.quantizer.kind=fsq"]
+        codec = changed(*words, *quantizer).codec
+        assert codec.decoder == UpsampleDecoderConfig(channels=64)
+        assert codec.quantizer == FSQConfig(steps=(4, 3))
+        conv = ["--codec.encoder.kind", "conv", "--codec.encoder.strides", "320", "--codec.encoder.channels", "8"]
+        encoder = changed(*conv, "--codec.encoder.num-blocks", "1").codec.encoder
+        assert (encoder.strides, encoder.channels) == ((320,), (8,)), "of an envelope encoder, channels is one number"
+        same = ["--codec.decoder.kind", "harmonic_noise", "--codec.decoder.num-blocks", "1"]
+        assert changed(*same).codec.decoder.channels == load_recipe("quickstart").codec.decoder.channels
+        assert isinstance(changed(*words).codec, CodecConfig)
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (["--train.stepz", "1"], "unknown key 'train.stepz'; did you mean 'train.steps'?"),
+            (["--train.batch-sise=1"], "unknown key 'train.batch_sise'; did you mean 'train.batch_size'?"),
+            (["--devise", "cpu"], "no option --devise: did you mean --device?"),
+            (["--train.steps", "-3"], "train.steps: Input should be greater than 0, not '-3'"),
+            (["--train.steps", "x"], "train.steps: Input should be a valid integer"),
+            (["--train.steps"], "--train.steps needs a value"),
+            (["--train.steps", "3", "4"], "no option takes '4': see codec-train --help"),
+            (["--train.steps", "None"], "train.steps: Input should be a valid integer"),
+            (["--data.gain-db", "3", "-3"], "data: gain_db must go from low to high, not 3 to -3"),
+            (["--codec.encoder.channels", "8", "9"], "--codec.encoder.channels needs one value, not 8 9"),
+            (["--data.gain-db", "3"], "data.gain_db.1: Field required"),
+            (["--codec.decoder.strides", "2"], "'codec.decoder.strides' is a key of another kind of codec.decoder"),
+            (["--codec.decoder.kind", "wavenet"], "codec.decoder: kind must be harmonic_noise, upsample or identity"),
+            (["--codec.quantizer.num-quantizers", "65"], "codec.quantizer.num_quantizers: Input should be less than"),
+        ],
+    )
+    def test_a_mistake_is_one_line(self, words: list[str], reason: str) -> None:
+        with pytest.raises(ConfigError) as caught:
+            changed(*words)
+        assert str(caught.value).startswith(reason)
+        assert "\n" not in str(caught.value)
