@@ -20,7 +20,7 @@ INFERENCE = {
     "codec.files": BASE,
     "codec.config": BASE,
     "codec.dsp": BASE,
-    "codec.bitstream": BASE,
+    "codec.bitstream": {*BASE, "codec.files"},
     "codec.audio": {*BASE, "codec.files"},
     "codec.model": {*BASE, "codec.config", "codec.dsp"},
     "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from codec.audio.file import AudioWriter
+from codec.audio.file import new_audio_file
 from codec.bench.speed import noise
 from codec.bench.timing import clock
 from codec.errors import ModelError
@@ -72,7 +72,7 @@ def _write_noise(path: Path, sample_rate: int, seconds: float) -> None:
     """Write noise of any length; the same ten seconds repeat."""
     block = noise(sample_rate, BLOCK_S)[0].numpy()
     remaining = max(1, round(seconds * sample_rate))
-    with AudioWriter(path, sample_rate, num_channels=1, overwrite=True) as writer:
+    with new_audio_file(path, sample_rate, num_channels=1, overwrite=True) as writer:
         while remaining > 0:
             writer.write(block[:, :remaining])
             remaining -= block.shape[1]

@@ -6,7 +6,6 @@ Weights are rounded to float16 first. Identity, tables, fingerprint and card bel
 one that users load. A released model is never replaced: files name it by its identity and must always decode.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from codec.audio.manifest import list_items
 from codec.errors import ConfigError, ModelError
+from codec.files import new_folder
 from codec.inference.compression import compress_source
 from codec.inference.fingerprint import measure_deviation, save_fingerprint, take_fingerprint
-from codec.inference.pretrained import WEIGHTS_FILE, find_model, load_codec, save_codec, save_tables
+from codec.inference.pretrained import ENTROPY_FILE, WEIGHTS_FILE, find_model, load_codec, save_codec, save_tensors
 from codec.model.codec import Codec
 from codec.model.digest import model_identity, with_identity
 from codec.recipe import DataConfig, Recipe
@@ -68,16 +68,15 @@ def release_codec(
 
     Raises:
         ConfigError: The folder exists, the data is missing, or the figures are of another model.
-        ModelError: The model can't be loaded, rounded or written.
+        ModelError: The model can't be loaded or rounded.
+        WriteError: The folder can't be written.
         AudioError: A file of the data can't be read.
     """
     if folder.exists():
         raise ConfigError(f"{folder} is there already, and a released model is never replaced: give another name")
     paths = _train_files(recipe)
     source = find_model(model)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # left by a release that was killed
+    with new_folder(folder) as partial:
         original = load_codec(source)
         save_rounded(original, partial)
         rounding = check_rounding(original, load_codec(partial))
@@ -90,11 +89,6 @@ def release_codec(
         for path in partial.iterdir():
             path.chmod(0o644)  # safetensors lets only the owner read its files
         num_bytes = sum(path.stat().st_size for path in partial.iterdir())
-        partial.rename(folder)
-    except OSError as error:
-        raise ModelError(f"can't write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Released(model_identity(codec), num_bytes, rounding)
 
 
@@ -102,11 +96,12 @@ def save_rounded(codec: Codec, folder: Path) -> None:
     """Write a model as `save_codec` does, with weights in float16.
 
     Raises:
-        ModelError: A weight exceeds the range of float16, or the folder can't be written.
+        ModelError: A weight exceeds the range of float16.
+        WriteError: The folder can't be written.
     """
     save_codec(codec, folder)
     path = folder / WEIGHTS_FILE
-    save_file({name: _rounded(name, tensor) for name, tensor in load_file(path).items()}, path)
+    save_tensors({name: _rounded(name, tensor) for name, tensor in load_file(path).items()}, path)
 
 
 def check_rounding(original: Codec, rounded: Codec) -> float:
@@ -147,7 +142,8 @@ def _train_files(recipe: Recipe) -> list[Path]:
 def _add_tables(folder: Path, paths: Sequence[Path], device: str | torch.device) -> None:
     """Learn entropy tables on the codes of the rounded model, and add them to its folder."""
     codec = with_identity(load_codec(folder, device=device))
-    save_tables(learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size), folder)
+    tables = learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size)
+    save_tensors(tables.tensors(), folder / ENTROPY_FILE)
 
 
 def _rounded(name: str, tensor: Tensor) -> Tensor:
