@@ -3,6 +3,7 @@ import errno
 import functools
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
 
 import codec.inference.pretrained as pretrained_module
-import codec.train.checkpoint as checkpoint_module
-from codec.errors import ModelError
+from codec.errors import ModelError, WriteError
 from codec.inference.pretrained import load_codec
 from codec.train.checkpoint import Trained, load_checkpoint, read_index, save_checkpoint
 
@@ -149,16 +149,17 @@ class FailingDisk:
 
     def __init__(self, monkeypatch, error, fail_at=None):
         self.error, self.fail_at, self.calls = error, fail_at, []
-        for module in (checkpoint_module, pretrained_module):
-            monkeypatch.setattr(module, "save_file", self.watch(module.save_file, self.half_a_file))
+        monkeypatch.setattr(pretrained_module, "save_file", self.watch(pretrained_module.save_file, self.half_a_file))
         monkeypatch.setattr(Path, "write_text", self.watch(Path.write_text, self.half_a_text))
-        for name in ("rename", "replace"):
+        for name in ("touch", "rename", "replace", "unlink"):
             monkeypatch.setattr(Path, name, self.watch(getattr(Path, name)))
         monkeypatch.setattr(os, "fsync", self.watch(os.fsync))
-        monkeypatch.setattr(checkpoint_module.shutil, "rmtree", self.watch(checkpoint_module.shutil.rmtree))
+        monkeypatch.setattr(shutil, "rmtree", self.watch(shutil.rmtree))
 
     def watch(self, function, half=None):
         def watched(*args, **options):
+            if isinstance(self.error, Crash) and self.fail_at is not None and len(self.calls) > self.fail_at:
+                return None  # the process is dead
             self.calls.append(function.__name__)
             if len(self.calls) - 1 == self.fail_at:
                 if half:
@@ -185,7 +186,7 @@ def count_of_calls(tmp_path):
         disk = FailingDisk(monkeypatch, Crash())
         run.advance()
         run.save(tmp_path)
-    assert {"save_file", "write_text", "rename", "replace", "fsync", "rmtree"} == set(disk.calls)
+    assert {"save_file", "write_text", "touch", "rename", "replace", "unlink", "fsync", "rmtree"} == set(disk.calls)
     return len(disk.calls)
 
 
@@ -211,7 +212,8 @@ def test_a_crash_at_any_moment_leaves_a_checkpoint(tmp_path):
         other.advance()
         other.step = step + 1
         other.save(run_dir)  # the debris of the crash is in nobody's way
-        assert set(folders(run_dir)) == {"index.json", *read_index(run_dir).values()}
+        assert {name for name in folders(run_dir) if name[0] != "."} == {"index.json", *read_index(run_dir).values()}
+        assert not list(run_dir.glob("checkpoints/.step-*"))
 
 
 def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
@@ -224,19 +226,19 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
         run.advance()
         with pytest.MonkeyPatch.context() as monkeypatch:
             disk = FailingDisk(monkeypatch, full, fail_at=moment)
-            if disk_call(disk, run, run_dir) == "rmtree":
+            if disk_call(disk, run, run_dir) in ("rmtree", "unlink"):
                 continue  # removing what is not needed may fail in silence
         assert other.load(run_dir)["step"] == 1
         assert_same(other.state(), before)
-        assert not any(name.startswith("step-00000002.partial") for name in folders(run_dir))
+        assert not any(name.startswith(".step-00000002") for name in folders(run_dir))
 
 
 def disk_call(disk, run, run_dir):
     """Save on a failing disk and return the name of the call that failed."""
     try:
         run.save(run_dir)
-    except ModelError as error:
-        assert "\n" not in str(error) and str(error).startswith("can't write the checkpoint")
+    except WriteError as error:
+        assert "\n" not in str(error) and str(error).startswith("can't write ")
         assert "No space left on device" in str(error)
     except OSError:
         assert disk.calls[disk.fail_at] == "rmtree"
@@ -247,8 +249,8 @@ def test_an_error_of_safetensors_is_one_line(tmp_path, monkeypatch):
     def fail(*_):
         raise SafetensorError("Error while serializing:\nI/O error")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", fail)
-    with pytest.raises(ModelError, match="serializing: I/O error") as error:
+    monkeypatch.setattr(pretrained_module, "save_file", fail)
+    with pytest.raises(WriteError, match="serializing: I/O error") as error:
         Run().save(tmp_path)
     one_line(error)
 
@@ -259,8 +261,10 @@ def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
     rename = Path.rename
     monkeypatch.setattr(Path, "rename", lambda path, target: (synced.append("rename"), rename(path, target)))
     Run().save(tmp_path)
-    assert {path.name for path in synced[:4]} == FILES
-    assert synced[4] == "rename" and synced[5].name == "index.json.partial"
+    renamed = synced.index("rename")
+    assert {path.name for path in synced[renamed - 4 : renamed]} == FILES
+    (index,) = synced[renamed + 1 :]
+    assert index.parent.name == "checkpoints"
 
 
 def test_a_run_that_went_beyond_its_index_is_repeated(tmp_path):
@@ -350,15 +354,15 @@ def test_a_trainer_refuses_the_run_of_another_architecture(tmp_path):
 def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
     recipe = tiny_recipe(write_clips(tmp_path / "clips"), train__steps=4, train__checkpoint_every=1)
     trainer = start(recipe, tmp_path / "run")
-    save = checkpoint_module.save_file
+    save = pretrained_module.save_file
 
     def fill_up(tensors, path):
         if trainer.progress.step > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", fill_up)
-    with pytest.raises(ModelError, match="No space left on device") as error:
+    monkeypatch.setattr(pretrained_module, "save_file", fill_up)
+    with pytest.raises(WriteError, match="No space left on device") as error:
         trainer.fit()
     one_line(error)
     monkeypatch.undo()

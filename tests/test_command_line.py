@@ -169,6 +169,7 @@ class TestOverride:
             (["--train.steps", "3", "4"], "no option takes '4': see codec-train --help"),
             (["--train.steps", "None"], "train.steps: Input should be a valid integer"),
             (["--data.gain-db", "3", "-3"], "data: gain_db must go from low to high, not 3 to -3"),
+            (["--codec.encoder.channels", "8", "9"], "--codec.encoder.channels needs one value, not 8 9"),
             (["--data.gain-db", "3"], "data.gain_db.1: Field required"),
             (["--codec.decoder.strides", "2"], "'codec.decoder.strides' is a key of another kind of codec.decoder"),
             (["--codec.decoder.kind", "wavenet"], "codec.decoder: kind must be harmonic_noise, upsample or identity"),

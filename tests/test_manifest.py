@@ -95,6 +95,6 @@ def test_other_files_are_no_manifest(clips, tmp_path):
 
 
 def test_missing_data_says_what_to_give(tmp_path):
-    with pytest.raises(ConfigError, match=r"no data at .*nowhere.*--data\.root.*--data\.valid") as error:
+    with pytest.raises(ConfigError, match=r"no data at .*nowhere.*data\.root.*data\.valid") as error:
         list_items(tmp_path, "nowhere", split="valid")
     one_line(error)

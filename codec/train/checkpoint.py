@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from codec.errors import ModelError
-from codec.files import replace_text, sync_folder
-from codec.inference.pretrained import INDEX_FILE, save_codec
+from codec.files import new_folder, replace_text
+from codec.inference.pretrained import INDEX_FILE, save_codec, save_tensors
 from codec.model.codec import Codec
 
 TRAINING_FILE = "training.safetensors"
@@ -53,24 +53,17 @@ def save_checkpoint(
         best: Name it the best one too.
 
     Raises:
-        ModelError: It can't be written (a full disk, say); earlier checkpoints are untouched.
+        WriteError: It can't be written (a full disk, say); the checkpoints before it are untouched.
+        ModelError: The index is damaged.
     """
     folder = run_dir / "checkpoints" / f"step-{step:08d}"
-    partial = folder.with_name(folder.name + ".partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(folder) as partial:
         save_codec(ema, partial)
-        save_file(_training_tensors(ema, trained), partial / TRAINING_FILE)
+        save_tensors(_training_tensors(ema, trained), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
-        sync_folder(partial)
-        shutil.rmtree(folder, ignore_errors=True)  # left by a crash before its name was in the index
-        partial.rename(folder)
-        index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
-        replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
-    except (OSError, SafetensorError, ModelError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise ModelError(f"can't write the checkpoint {folder}: {' '.join(str(error).split())}") from error
-    for other in folder.parent.glob("step-*"):
+    index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
+    replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
+    for other in folder.parent.glob("*step-*"):  # older ones, and the hidden folders of runs that were killed
         if other.name not in index.values():
             shutil.rmtree(other, ignore_errors=True)
     return folder

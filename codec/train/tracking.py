@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from codec.errors import ConfigError, require
+from codec.files import replace_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,9 +69,7 @@ class HistoryTracker:
     def __init__(self, path: Path, last_step: int = 0) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line + "\n" for line in lines if _step_of(line) <= last_step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, "".join(kept))
         self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
