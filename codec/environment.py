@@ -1,4 +1,4 @@
-"""What a number depends on besides the code: versions, device, processors, git commit."""
+"""The environment of a result: versions, device, processors, git commit."""
 
 import os
 import platform
@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("codec", "torch", "torchaudio", "numpy", "soundfile", "soxr", "lightning-fabric", "safetensors")
+PACKAGES = ("codec", "torch", "torchaudio", "numpy", "soundfile", "soxr", "lightning-fabric", "safetensors")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, device and git commit (with a mark if the checkout has changes)."""
+    """Versions, device, threads and git commit, which ends with "-dirty" if the checkout has changes."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
@@ -25,11 +25,12 @@ def describe_environment() -> dict[str, Any]:
 
 
 def num_processors() -> int:
-    """Processors that this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Version of an installed package; None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -38,7 +39,7 @@ def _version(package: str) -> str | None:
 
 def _git_commit() -> str | None:
     checkout = Path(__file__).parents[1]
-    if not (checkout / ".git").exists():  # installed, maybe inside the checkout of something else
+    if not (checkout / ".git").exists():  # an installed package, possibly inside another checkout
         return None
     try:
         described = subprocess.run(

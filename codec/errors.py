@@ -1,4 +1,4 @@
-"""Errors that a caller can cause, all one line long, and the message for a missing optional package.
+"""Errors that a caller can cause, each with a message of one line, and the import of optional packages.
 
 CodecError
 ├── ConfigError      a recipe, an override or an argument is wrong

@@ -1,4 +1,4 @@
-"""From a recipe to a trainer: the one place that knows which data, discriminators and judgement a recipe asks for."""
+"""Builds a trainer from a recipe: the one place that reads which data, losses and discriminators a recipe asks for."""
 
 import dataclasses
 import time
@@ -29,13 +29,13 @@ from codec.train.validation import Judge, Validator
 
 
 def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float | None = None) -> Trainer:
-    """Build all that a run needs; nothing is written yet.
+    """Build everything that a run needs; writes no file.
 
     Args:
-        recipe: What to train, on what, how.
-        run_dir: Where checkpoints and records will go.
+        recipe: The recipe.
+        run_dir: Directory for checkpoints and records.
         fabric: Device, precision and processes.
-        began: What `train.max_minutes` counts from, by `time.monotonic`; now if not given.
+        began: Time that `train.max_minutes` counts from, by `time.monotonic`; now if not given.
 
     Raises:
         ConfigError: The data is missing, or the recipe contradicts itself.
@@ -43,7 +43,7 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
     began = time.monotonic() if began is None else began
     torch.manual_seed(recipe.seed)
     codec = build_codec(recipe.codec).to(fabric.device)
-    for part in recipe.train.freeze:  # encoder and quantizer come first: nothing in them is recorded for a gradient
+    for part in recipe.train.freeze:  # encoder or quantizer: autograd then records nothing in them
         codec.get_submodule(part).requires_grad_(False)
     objective = build_objective(_learned_terms(recipe), codec, fabric.device)
     adversary = open_adversary(recipe, fabric)
@@ -65,7 +65,7 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         fabric,
         source=source,
         learner=learner,
-        take=learner.step if not on_one_gpu else GraphedSteps(learner.step),
+        run_step=GraphedSteps(learner.step) if on_one_gpu else learner.step,
         reporter=reporter,
         judge=open_judge(recipe, source),
         began=began,
@@ -73,21 +73,21 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
 
 
 def open_judge(recipe: Recipe, source: Source) -> Judge | None:
-    """The judge of a recipe; None if it has no held-out data."""
+    """Build the judge of a recipe; None if the recipe has no held-out data."""
     if isinstance(source, GaussianVectors):
         return DistortionJudge(source)
     return Validator.of_recipe(recipe)
 
 
 def build_objective(loss: LossConfig | PublishedLossConfig, codec: Codec, device: torch.device) -> Objective:
-    """The objective of a recipe."""
+    """Build the objective of a recipe for a codec on `device`."""
     if isinstance(loss, PublishedLossConfig):
         return PublishedObjective(codec)
     return WeightedObjective(loss, codec, device)
 
 
 def _learned_terms(recipe: Recipe) -> LossConfig | PublishedLossConfig:
-    """The loss without terms that only frozen parts could learn from."""
+    """The loss without the terms that only reach frozen parts."""
     loss, freeze = recipe.loss, recipe.train.freeze
     if not isinstance(loss, LossConfig):
         return loss
@@ -99,10 +99,14 @@ def _learned_terms(recipe: Recipe) -> LossConfig | PublishedLossConfig:
 
 
 def open_source(recipe: Recipe, device: torch.device) -> Source:
-    """The data of a recipe, on its way to `device`.
+    """Open the data of a recipe.
+
+    Args:
+        recipe: Its section `data`.
+        device: Device that keeps the audio if `data.in_memory`.
 
     Raises:
-        ConfigError: It is missing or not what the recipe says, or does not fit into memory.
+        ConfigError: The data is missing, does not match the recipe, or does not fit into memory.
     """
     data, seed = recipe.data, recipe.seed
     if isinstance(data, GaussianConfig):
@@ -120,10 +124,10 @@ def open_source(recipe: Recipe, device: torch.device) -> Source:
 
 
 def open_adversary(recipe: Recipe, fabric: Fabric) -> Adversary | None:
-    """The discriminators of a recipe; None where its loss has no term of theirs.
+    """Build the discriminators of a recipe; None if its loss has no adversarial and no feature-matching term.
 
     Raises:
-        ConfigError: They would have no audio to judge, or no encoder and decoder to teach.
+        ConfigError: The data is not audio, or the codec has no encoder.
     """
     weights = recipe.loss
     if not isinstance(weights, LossConfig) or not (weights.adversarial or weights.feature_matching):
@@ -137,7 +141,7 @@ def open_adversary(recipe: Recipe, fabric: Fabric) -> Adversary | None:
 
 
 def build_reporter(recipe: Recipe, source: Source, device: torch.device) -> Reporter:
-    """What tells of a run of this recipe."""
+    """Build the reporter of a recipe."""
     return Reporter(
         log_every=recipe.train.log_every,
         steps_per_epoch=source.steps_per_epoch(recipe.train.batch_size),

@@ -22,23 +22,23 @@ def adversarial_recipe(root, **changes):
     return tiny_recipe(root, **adversarial_changes(), **changes)
 
 
-def opinion(scores, *features):
+def output(scores, *features):
     return DiscriminatorOutput(torch.tensor(scores), [torch.tensor(each) for each in features])
 
 
 def test_least_squares_by_hand():
-    assert float(adversarial_loss([opinion([[1.0, 0.0]]), opinion([[3.0]])])) == pytest.approx((0.5 + 4) / 2)
+    assert float(adversarial_loss([output([[1.0, 0.0]]), output([[3.0]])])) == pytest.approx((0.5 + 4) / 2)
     scores = [torch.tensor([[0.5], [1.0]]), torch.tensor([[0.0], [-1.0]])]  # decoded, original
     assert float(discriminator_loss(scores)) == pytest.approx((0.25 + 0 + 0 + 4) / 2)
 
 
 def test_feature_matching_by_hand():
-    decoded = [opinion([[0.0]], [[1.0, 3.0]], [[10.0, 0.0]])]
-    original = [opinion([[0.0]], [[2.0, -2.0]], [[10.0, 10.0]])]
+    decoded = [output([[0.0]], [[1.0, 3.0]], [[10.0, 0.0]])]
+    original = [output([[0.0]], [[2.0, -2.0]], [[10.0, 10.0]])]
     assert float(feature_matching_loss(decoded, original)) == pytest.approx((6 / 4 + 10 / 20) / 2, rel=1e-5)
 
 
-def test_the_level_of_an_item_does_not_matter():
+def test_the_gain_of_an_item_does_not_matter():
     target = torch.randn(1, 1, 1000)
     loud = at_unit_rms(target * 0.9, target)
     quiet = at_unit_rms(target * 0.009, target * 0.01)
@@ -82,7 +82,7 @@ def test_they_learn_to_tell_noise_from_originals(clips):
     for _ in range(60):
         tones = torch.sin(2 * torch.pi * time * (100 + 300 * torch.rand(4, 1, 1, generator=generator)))
         noise = tones + torch.randn(4, 1, 1600, generator=generator)
-        losses.append(float(adversary.learn(noise, tones).loss))
+        losses.append(float(adversary.backward(noise, tones).loss))
         adversary.apply(torch.tensor(1.0), torch.tensor(False))
         for weight in adversary.weights:
             weight.grad = None
@@ -122,12 +122,12 @@ def test_before_the_start_only_the_codec_learns(clips, tmp_path):
     trainer = start(recipe, tmp_path)
     before = copy_of(trainer)
     changed = []
-    take = trainer._step
+    step = trainer._step
 
     def watched(batch, progress):
-        taken = take(batch, progress)
+        result = step(batch, progress)
         changed.append(moved(trainer, before))
-        return taken
+        return result
 
     trainer._step = watched
     trainer.fit()
@@ -158,15 +158,15 @@ def test_the_codebooks_learn_once_a_step(clips, tmp_path, monkeypatch):
     follow = codebooks.follow
     monkeypatch.setattr(codebooks, "follow", lambda *args: (updates.append(trainer.progress.step), follow(*args))[1])
     tables = []
-    learn = trainer.learner.adversary.learn
+    backward = trainer.learner.adversary.backward
 
     def watched(*arguments):
         before = codebooks.table.clone()
-        learned = learn(*arguments)
+        result = backward(*arguments)
         tables.append(torch.equal(before, codebooks.table))
-        return learned
+        return result
 
-    trainer.learner.adversary.learn = watched
+    trainer.learner.adversary.backward = watched
     trainer.fit()
     assert updates == [0, 1, 2] and tables == [True] * 3
 
@@ -226,13 +226,13 @@ def test_discriminators_take_part_in_every_nth_step(clips, tmp_path):
     )
     trainer = start(recipe, tmp_path)
     changed = []
-    take = trainer._step
+    step = trainer._step
 
     def watched(batch, bar):
         before = copy_of(trainer)
-        taken = take(batch, bar)
+        result = step(batch, bar)
         changed.append(moved(trainer, before))
-        return taken
+        return result
 
     trainer._step = watched
     trainer.fit()

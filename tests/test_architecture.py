@@ -20,7 +20,7 @@ INFERENCE = {
     "codec.files": BASE,
     "codec.config": BASE,
     "codec.dsp": BASE,
-    "codec.bitstream": BASE,
+    "codec.bitstream": {*BASE, "codec.files"},
     "codec.audio": {*BASE, "codec.files"},
     "codec.model": {*BASE, "codec.config", "codec.dsp"},
     "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},
@@ -38,10 +38,11 @@ INFERENCE = {
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
 BEHIND = {"codec.eval", "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"}
-EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment"}
+EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment", "codec.table"}
 TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
     "codec.environment": set(),
+    "codec.table": set(),
     "codec.recipe": {*BASE, "codec.config"},
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
@@ -78,10 +79,10 @@ KNOWN_BY = {
     "torchaudio": {"codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {
         "codec.experiment",
-        "codec.train.codebook_start",
         "codec.train.engine",
         "codec.train.learner",
         "codec.train.losses.adversarial",
+        "codec.train.start",
         "codec.train.trainer",
     },
     "tensorboard": {"codec.train.tracking"},

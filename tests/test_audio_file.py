@@ -12,15 +12,15 @@ from messages import one_line
 
 from codec.audio.file import (
     AudioInfo,
-    AudioWriter,
     find_audio_files,
     iterate_blocks,
     load_audio,
+    new_audio_file,
     read_info,
     read_segment,
     save_audio,
 )
-from codec.errors import AudioError
+from codec.errors import AudioError, WriteError
 
 RATES = [8_000, 16_000, 22_050, 44_100, 48_000]
 CLIPS = Path(__file__).parent.parent / "data" / "clips"
@@ -246,7 +246,7 @@ def test_nan_and_inf_are_refused_with_their_time(tmp_path: Path, bad: float) -> 
         load_audio(tmp_path / "a.wav")
     with pytest.raises(AudioError, match=one_line("1.500 s")):
         read_segment(tmp_path / "a.wav", 23_999, 10)
-    with AudioWriter(tmp_path / "b.wav", 16_000, 2) as writer:
+    with new_audio_file(tmp_path / "b.wav", 16_000, 2) as writer:
         writer.write(samples[:16_000].T)
         with pytest.raises(AudioError, match=one_line("b.wav", "NaN or Inf", "1.500 s")):
             writer.write(samples[16_000:].T)
@@ -258,7 +258,7 @@ def test_nan_and_inf_are_refused_with_their_time(tmp_path: Path, bad: float) -> 
 def test_existing_files_are_kept_unless_overwrite(tmp_path: Path) -> None:
     first, second = noise(1, 10, seed=1), noise(1, 20, seed=2)
     save_audio(tmp_path / "a.wav", first, 16_000)
-    with pytest.raises(AudioError, match=one_line(tmp_path / "a.wav", "already there")):
+    with pytest.raises(WriteError, match=one_line(tmp_path / "a.wav", "already there")):
         save_audio(tmp_path / "a.wav", second, 16_000)
     assert torch.equal(load_audio(tmp_path / "a.wav"), first)
     save_audio(tmp_path / "a.wav", second, 16_000, overwrite=True)
@@ -267,8 +267,8 @@ def test_existing_files_are_kept_unless_overwrite(tmp_path: Path) -> None:
 
 def test_a_file_that_appears_while_writing_is_kept(tmp_path: Path) -> None:
     with (
-        pytest.raises(AudioError, match="already there"),
-        AudioWriter(tmp_path / "a.wav", 16_000, 1) as writer,
+        pytest.raises(WriteError, match="already there"),
+        new_audio_file(tmp_path / "a.wav", 16_000, 1) as writer,
     ):
         writer.write(noise(1, 10)[0].numpy())
         (tmp_path / "a.wav").write_text("theirs")
@@ -280,7 +280,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     before = (tmp_path / "old.wav").read_bytes()
     with (
         pytest.raises(KeyboardInterrupt),
-        AudioWriter(tmp_path / "old.wav", 16_000, 1, overwrite=True) as writer,
+        new_audio_file(tmp_path / "old.wav", 16_000, 1, overwrite=True) as writer,
     ):
         writer.write(noise(1, 50)[0].numpy())
         raise KeyboardInterrupt
@@ -289,7 +289,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_name_appears_only_when_the_file_is_complete(tmp_path: Path) -> None:
-    with AudioWriter(tmp_path / "deep" / "er" / "a.flac", 16_000, 1) as writer:
+    with new_audio_file(tmp_path / "deep" / "er" / "a.flac", 16_000, 1) as writer:
         writer.write(noise(1, 50)[0].numpy())
         assert not (tmp_path / "deep" / "er" / "a.flac").exists()
     assert list((tmp_path / "deep" / "er").iterdir()) == [tmp_path / "deep" / "er" / "a.flac"]
@@ -308,7 +308,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, suffix: str) -> None:
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(AudioError, match=one_line(tmp_path / f"a{suffix}", "disk full")):
+        with pytest.raises(WriteError, match=one_line(tmp_path / f"a{suffix}", "disk full")):
             save_audio(tmp_path / f"a{suffix}", noise(2, 200_000), 48_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, suffix: str) -> None:
 def test_samples_lost_by_an_encoder_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = sf.SoundFile.write
     monkeypatch.setattr(sf.SoundFile, "write", lambda file, samples: write(file, samples[:-3]))
-    with pytest.raises(AudioError, match=one_line(tmp_path / "a.wav", "97 samples", 100)):
+    with pytest.raises(WriteError, match=one_line(tmp_path / "a.wav", "97 samples", 100)):
         save_audio(tmp_path / "a.wav", noise(1, 100), 16_000)
     assert list(tmp_path.iterdir()) == []
 
@@ -327,15 +327,15 @@ def test_samples_lost_by_an_encoder_are_noticed(tmp_path: Path, monkeypatch: pyt
 def test_writing_what_the_format_does_not_take(tmp_path: Path) -> None:
     cases = {"a.xyz": ".wav .flac .ogg .opus .mp3", "a.opus": "44100 Hz", "a.mp3": "5 channels"}
     for name, fact in cases.items():
-        with pytest.raises(AudioError, match=one_line(name, fact)):
+        with pytest.raises(WriteError, match=one_line(name, fact)):
             save_audio(tmp_path / name, noise(5, 100), 44_100)
     with pytest.raises(AudioError, match="no samples"):
         save_audio(tmp_path / "a.wav", torch.zeros(1, 1, 0), 16_000)
-    with pytest.raises(AudioError, match=one_line("folder.wav", "folder")):
+    with pytest.raises(WriteError, match=one_line("folder.wav", "folder")):
         (tmp_path / "folder.wav").mkdir()
         save_audio(tmp_path / "folder.wav", noise(1, 5), 16_000, overwrite=True)
     (tmp_path / "file").touch()
-    with pytest.raises(AudioError, match=one_line("file/a.wav", "another folder")):
+    with pytest.raises(WriteError, match=one_line("file/a.wav", "Not a directory")):
         save_audio(tmp_path / "file" / "a.wav", noise(1, 5), 16_000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.wav"]
 
@@ -343,7 +343,7 @@ def test_writing_what_the_format_does_not_take(tmp_path: Path) -> None:
 def test_blocks_of_another_shape_are_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(AudioError, match=r"expected \[2, n\]"),
-        AudioWriter(tmp_path / "a.wav", 16_000, 2) as writer,
+        new_audio_file(tmp_path / "a.wav", 16_000, 2) as writer,
     ):
         writer.write(np.zeros((3, 10), np.float32))
 

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,11 @@ import torch
 from messages import one_line
 from models import tiny_codec
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
 
 import codec.inference.pretrained as pretrained_module
-import codec.train.checkpoint as checkpoint_module
-from codec.errors import ModelError
+from codec.errors import ModelError, WriteError
 from codec.inference.pretrained import load_codec
 from codec.train.checkpoint import Trained, load_checkpoint, read_index, save_checkpoint
 
@@ -145,16 +146,17 @@ class FailingDisk:
 
     def __init__(self, monkeypatch, error, fail_at=None):
         self.error, self.fail_at, self.calls = error, fail_at, []
-        for module in (checkpoint_module, pretrained_module):
-            monkeypatch.setattr(module, "save_file", self.watch(module.save_file, self.half_a_file))
+        monkeypatch.setattr(pretrained_module, "save_file", self.watch(pretrained_module.save_file, self.half_a_file))
         monkeypatch.setattr(Path, "write_text", self.watch(Path.write_text, self.half_a_text))
-        for name in ("rename", "replace"):
+        for name in ("touch", "rename", "replace", "unlink"):
             monkeypatch.setattr(Path, name, self.watch(getattr(Path, name)))
         monkeypatch.setattr(os, "fsync", self.watch(os.fsync))
-        monkeypatch.setattr(checkpoint_module.shutil, "rmtree", self.watch(checkpoint_module.shutil.rmtree))
+        monkeypatch.setattr(shutil, "rmtree", self.watch(shutil.rmtree))
 
     def watch(self, function, half=None):
         def watched(*args, **options):
+            if isinstance(self.error, Crash) and self.fail_at is not None and len(self.calls) > self.fail_at:
+                return None  # the process is dead
             self.calls.append(function.__name__)
             if len(self.calls) - 1 == self.fail_at:
                 if half:
@@ -181,7 +183,7 @@ def count_of_calls(tmp_path):
         disk = FailingDisk(monkeypatch, Crash())
         run.advance()
         run.save(tmp_path)
-    assert {"save_file", "write_text", "rename", "replace", "fsync", "rmtree"} == set(disk.calls)
+    assert {"save_file", "write_text", "touch", "rename", "replace", "unlink", "fsync", "rmtree"} == set(disk.calls)
     return len(disk.calls)
 
 
@@ -207,7 +209,8 @@ def test_a_crash_at_any_moment_leaves_a_checkpoint(tmp_path):
         other.advance()
         other.step = step + 1
         other.save(run_dir)  # the debris of the crash is in nobody's way
-        assert set(folders(run_dir)) == {"index.json", *read_index(run_dir).values()}
+        assert {name for name in folders(run_dir) if name[0] != "."} == {"index.json", *read_index(run_dir).values()}
+        assert not list(run_dir.glob("checkpoints/.step-*"))
 
 
 def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
@@ -220,19 +223,19 @@ def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
         run.advance()
         with pytest.MonkeyPatch.context() as monkeypatch:
             disk = FailingDisk(monkeypatch, full, fail_at=moment)
-            if disk_call(disk, run, run_dir) == "rmtree":
+            if disk_call(disk, run, run_dir) in ("rmtree", "unlink"):
                 continue  # removing what is not needed may fail in silence
         assert other.load(run_dir)["step"] == 1
         assert_same(other.state(), before)
-        assert not any(name.startswith("step-00000002.partial") for name in folders(run_dir))
+        assert not any(name.startswith(".step-00000002") for name in folders(run_dir))
 
 
 def disk_call(disk, run, run_dir):
     """Save on a failing disk and return the name of the call that failed."""
     try:
         run.save(run_dir)
-    except ModelError as error:
-        assert re.search(one_line("write", "checkpoint", run_dir, "No space left on device"), str(error))
+    except WriteError as error:
+        assert re.search(one_line("write", run_dir, "No space left on device"), str(error))
     except OSError:
         assert disk.calls[disk.fail_at] == "rmtree"
     return disk.calls[disk.fail_at]
@@ -242,8 +245,8 @@ def test_an_error_of_safetensors_is_one_line(tmp_path, monkeypatch):
     def fail(*_):
         raise SafetensorError("Error while serializing:\nI/O error")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", fail)
-    with pytest.raises(ModelError, match=one_line("serializing", "I/O error")):
+    monkeypatch.setattr(pretrained_module, "save_file", fail)
+    with pytest.raises(WriteError, match=one_line("serializing", "I/O error")):
         Run().save(tmp_path)
 
 
@@ -253,8 +256,10 @@ def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
     rename = Path.rename
     monkeypatch.setattr(Path, "rename", lambda path, target: (synced.append("rename"), rename(path, target)))
     Run().save(tmp_path)
-    assert {path.name for path in synced[:4]} == FILES
-    assert synced[4] == "rename" and synced[5].name == "index.json.partial"
+    renamed = synced.index("rename")
+    assert {path.name for path in synced[renamed - 4 : renamed]} == FILES
+    (index,) = synced[renamed + 1 :]
+    assert index.parent.name == "checkpoints"
 
 
 def test_a_run_that_went_beyond_its_index_is_repeated(tmp_path):
@@ -289,6 +294,13 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
     elif damage != "missing":
         path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": os.urandom(1000)}[damage])
     with pytest.raises(ModelError, match=one_line("resume", path.parent)):
+        Run().load(tmp_path)
+
+
+def test_a_checkpoint_without_ema_weights_is_damaged(tmp_path):
+    path = Run().save(tmp_path) / "training.safetensors"
+    save_file({key: tensor for key, tensor in load_file(path).items() if not key.startswith("ema.")}, path)
+    with pytest.raises(ModelError, match=r"can't resume from .*Missing key"):
         Run().load(tmp_path)
 
 
@@ -334,15 +346,15 @@ def test_a_trainer_refuses_the_run_of_another_architecture(tmp_path):
 def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
     recipe = tiny_recipe(write_clips(tmp_path / "clips"), train__steps=4, train__checkpoint_every=1)
     trainer = start(recipe, tmp_path / "run")
-    save = checkpoint_module.save_file
+    save = pretrained_module.save_file
 
     def fill_up(tensors, path):
         if trainer.progress.step > 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint_module, "save_file", fill_up)
-    with pytest.raises(ModelError, match=one_line("No space left on device")):
+    monkeypatch.setattr(pretrained_module, "save_file", fill_up)
+    with pytest.raises(WriteError, match=one_line("No space left on device")):
         trainer.fit()
     monkeypatch.undo()
     resumed = resume(recipe, tmp_path / "run")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from codec.model.quantizer.codebooks import Statistics
 from codec.model.quantizer.initialization import Initialization, kmeans
 from codec.model.quantizer.search import count_and_sum, nearest
-from codec.train.optimizer import forget_moments
+from codec.train.optimizer import reset_moments
 
 
 def found(codebooks, vectors, level=0):
@@ -265,7 +265,7 @@ def test_an_optimizer_forgets_the_moments_of_revived_rows_only():
         optimizer.step()
     codebooks.counts[0, 4:] = 0.0
     revived = codebooks.update(statistics_of(codebooks, noise(50, 3)), partial(seeded, 0))
-    forget_moments(optimizer, codebooks.table, revived)
+    reset_moments(optimizer, codebooks.table, revived)
     table = codebooks.table.detach().clone()
     codebooks.table.grad = torch.zeros_like(codebooks.table)
     optimizer.step()

@@ -168,6 +168,7 @@ class TestOverride:
             (["--train.steps", "3", "4"], ("'4'", "codec-train --help")),
             (["--train.steps", "None"], ("train.steps", "integer")),
             (["--data.gain-db", "3", "-3"], ("data", "gain_db", 3, -3)),
+            (["--codec.encoder.channels", "8", "9"], ("--codec.encoder.channels", "one value", "8 9")),
             (["--data.gain-db", "3"], ("data.gain_db.1", "required")),
             (["--codec.decoder.strides", "2"], ("'codec.decoder.strides'", "codec.decoder.kind")),
             (["--codec.decoder.kind", "wavenet"], ("codec.decoder", "harmonic_noise", "upsample", "identity")),

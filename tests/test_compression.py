@@ -11,8 +11,9 @@ from models import HOP, assert_beam_codes_equal, noise, tiny_codec, tiny_tables
 from codec.audio.file import load_audio, read_info, save_audio
 from codec.audio.resampling import resample
 from codec.bitstream import ENTROPY_CODED, Bitstream
+from codec.bitstream.payload import PackedPayloads
 from codec.config import FILE_BEAM
-from codec.errors import AudioError, BitstreamError, ConfigError
+from codec.errors import AudioError, BitstreamError, ConfigError, WriteError
 from codec.inference.compression import (
     compress,
     compress_file,
@@ -158,11 +159,11 @@ def test_nothing_is_overwritten_unless_asked(codec, tmp_path):
     save_audio(source, loud(1, 500), 16_000)
     for path in (middle, target):
         path.write_bytes(b"mine")
-    with pytest.raises(BitstreamError, match=one_line(middle, "already there")):
+    with pytest.raises(WriteError, match=one_line(middle, "already there")):
         compress_file(codec, source, middle)
     assert middle.read_bytes() == b"mine"
     compress_file(codec, source, middle, overwrite=True)
-    with pytest.raises(AudioError, match=one_line(target, "already there")):
+    with pytest.raises(WriteError, match=one_line(target, "already there")):
         decompress_file(codec, middle, target)
     assert target.read_bytes() == b"mine"
     decompress_file(codec, middle, target, overwrite=True)
@@ -187,10 +188,10 @@ def test_a_failure_leaves_nothing_behind(codec, tmp_path):
 
 def test_a_target_that_cannot_be_written_is_one_error(codec, tmp_path):
     save_audio(tmp_path / "a.wav", loud(1, 100), 16_000)
-    with pytest.raises(BitstreamError, match=one_line("write", tmp_path / "a.wav")):
+    with pytest.raises(WriteError, match=one_line("write", tmp_path / "a.wav")):
         compress_file(codec, tmp_path / "a.wav", tmp_path / "a.wav" / "a.codec")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(BitstreamError, match=one_line("write", tmp_path / "folder")):
+    with pytest.raises(WriteError, match=one_line(tmp_path / "folder", "folder")):
         compress_file(codec, tmp_path / "a.wav", tmp_path / "folder", overwrite=True)
     assert files_in(tmp_path) == ["a.wav", "folder"]
 
@@ -285,6 +286,32 @@ def test_a_damaged_entropy_coded_file_loses_one_chunk(with_tables, tmp_path, mon
 # ---- Damage
 
 
+def test_each_chunk_is_decoded_once(codec, tmp_path, monkeypatch):
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.1)
+    (tmp_path / "a.codec").write_bytes(compress(codec, loud(1, 8_000)).to_bytes())
+    decoded, decode = [], PackedPayloads.decode
+    monkeypatch.setattr(PackedPayloads, "decode", lambda *given: decoded.append(given[2]) or decode(*given))
+    decompress_file(codec, tmp_path / "a.codec", tmp_path / "a.wav")
+    read_bitstream(tmp_path / "a.codec")
+    assert decoded == 2 * [80, 80, 80, 80, 80, 2]
+
+
+def test_the_network_stops_at_the_damage_and_all_that_is_lost_is_named(codec, tmp_path, monkeypatch):
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.1)
+    data = bytearray(compress(codec, loud(1, 8_000)).to_bytes())
+    for chunk in (0, 3):
+        data[chunk_ends(data)[chunk] + 30] ^= 1
+    (tmp_path / "a.codec").write_bytes(data)
+    (tmp_path / "a.wav").write_text("theirs")
+    blocks, decode_frames = [], codec.decode_frames
+    codec.decode_frames = lambda codes, cache: blocks.append(codes) or decode_frames(codes, cache)
+    with pytest.raises(BitstreamError, match=r"2 of 6 chunks .* 0\.10-0\.20 s and 0\.40-0\.50 s") as error:
+        decompress_file(codec, tmp_path / "a.codec", tmp_path / "a.wav", overwrite=True)
+    assert error.value.remedy == {"salvage": True}
+    assert len(blocks) == 1
+    assert files_in(tmp_path) == ["a.codec", "a.wav"] and (tmp_path / "a.wav").read_text() == "theirs"
+
+
 def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, tmp_path, monkeypatch):
     """Three chunks and a bit, the second damaged; the model forgets within a few frames."""
     monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.45)
@@ -311,7 +338,7 @@ def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, 
     assert found[..., stop : stop + HOP].any()
     assert torch.equal(found[..., stop + 10 * HOP :], expected[..., stop + 10 * HOP :])
 
-    damaged = Bitstream.from_bytes(bytes(data), strict=False)
+    damaged = Bitstream.from_bytes(bytes(data), salvage=True)
     in_memory = decompress(codec, damaged)
     torch.testing.assert_close(in_memory.clamp(-1, LOUDEST), found, rtol=0, atol=1e-5 + 0.51 / 32768)
 

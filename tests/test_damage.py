@@ -38,9 +38,9 @@ CODER = make_coder()
 kinds = pytest.mark.parametrize("coder", [None, CODER], ids=["packed", "entropy-coded"])
 
 
-def read_bytes(data, *, strict=True):
+def read_bytes(data, *, salvage=False):
     """Read a file of either kind."""
-    return Bitstream.from_bytes(data, strict=strict, coder=CODER)
+    return Bitstream.from_bytes(data, salvage=salvage, coder=CODER)
 
 
 @kinds
@@ -53,9 +53,9 @@ def test_truncation_at_every_byte(coder):
         intact = sum(end <= length for end in ends)
         if intact == 0:
             with pytest.raises(BitstreamError):
-                read_bytes(data[:length], strict=False)
+                read_bytes(data[:length], salvage=True)
             continue
-        found = read_bytes(data[:length], strict=False)
+        found = read_bytes(data[:length], salvage=True)
         assert found.lost == (((4 * intact, 10),) if intact < 3 else ())
         assert_exact_outside_lost(found, original)
 
@@ -72,9 +72,9 @@ def test_flip_of_every_bit(coder):
             read_bytes(bytes(damaged))
         if bit < 8 * HEADER_BYTES:
             with pytest.raises(BitstreamError):
-                read_bytes(bytes(damaged), strict=False)
+                read_bytes(bytes(damaged), salvage=True)
             continue
-        found = read_bytes(bytes(damaged), strict=False)
+        found = read_bytes(bytes(damaged), salvage=True)
         hit = sum(end <= bit // 8 for end in ends)
         assert found.lost == (((4 * hit, min(4 * hit + 4, 10)),) if hit < 3 else ())
         assert_exact_outside_lost(found, original)
@@ -90,7 +90,7 @@ def test_every_single_byte_deleted_or_inserted(coder):
                 continue
             with pytest.raises(BitstreamError):
                 read_bytes(damaged)
-            found = read_bytes(damaged, strict=False)
+            found = read_bytes(damaged, salvage=True)
             assert len(found.lost) <= 1
             assert_exact_outside_lost(found, original)
 
@@ -105,7 +105,7 @@ def test_chunks_lost_doubled_and_swapped(coder):
         damaged = data[:HEADER_BYTES] + b"".join(chunks[number] for number in order) + data[ends[-1] :]
         with pytest.raises(BitstreamError):
             read_bytes(damaged)
-        found = read_bytes(damaged, strict=False)
+        found = read_bytes(damaged, salvage=True)
         assert list(found.lost) == lost
         assert_exact_outside_lost(found, original)
 
@@ -125,7 +125,7 @@ def test_resync_passes_over_syncs_inside_payloads():
     damaged = bytearray(original.to_bytes())
     length_at = chunk_ends(original.to_bytes())[0] + 5
     damaged[length_at : length_at + 3] = b"\xff\xff\xff"
-    found = read_bytes(bytes(damaged), strict=False)
+    found = read_bytes(bytes(damaged), salvage=True)
     assert found.lost == ((4, 8),)
     assert_exact_outside_lost(found, original)
 
@@ -134,7 +134,7 @@ def test_resync_passes_over_syncs_inside_payloads():
 def test_resync_finds_a_sync_across_two_blocks_of_the_scan(num_bytes):
     original = make_bitstream(20)
     data = original.to_bytes()
-    found = read_bytes(data[:HEADER_BYTES] + bytes(num_bytes) + data[HEADER_BYTES:], strict=False)
+    found = read_bytes(data[:HEADER_BYTES] + bytes(num_bytes) + data[HEADER_BYTES:], salvage=True)
     assert found.lost == ()
     assert_exact_outside_lost(found, original)
 
@@ -146,7 +146,7 @@ def test_message_says_in_seconds_what_is_lost():
     data[ends[2] + 20] ^= 1
     with pytest.raises(BitstreamError, match=one_line("2 of 9 chunks", "4.00-8.00 s", "12.00-16.00 s", "salvage")):
         read_bytes(bytes(data))
-    lost = read_bytes(bytes(data), strict=False).lost
+    lost = read_bytes(bytes(data), salvage=True).lost
     assert lost == ((200, 400), (600, 800))
     many = [(number, number + 1) for number in range(0, 1800, 200)]
     assert re.search(one_line("9 of 9 chunks", "12.00-12.02 s", "5 more"), describe_lost(original.header, many))
@@ -155,7 +155,7 @@ def test_message_says_in_seconds_what_is_lost():
 
 def test_lost_frames_are_never_written_as_if_they_were_codes(tmp_path):
     original = make_bitstream(10)
-    found = read_bytes(original.to_bytes()[: chunk_ends(original.to_bytes())[0]], strict=False)
+    found = read_bytes(original.to_bytes()[: chunk_ends(original.to_bytes())[0]], salvage=True)
     for write in (
         found.to_bytes,
         found.keep_quantizers(1).to_bytes,
@@ -195,23 +195,23 @@ def test_header_fields_that_pass_the_checksum_are_still_checked(at, value, facts
     data[at] = value
     data[74:78] = struct.pack("<I", zlib.crc32(data[:74]))
     with pytest.raises(BitstreamError, match=one_line(*facts)):
-        read_bytes(bytes(data), strict=False)
+        read_bytes(bytes(data), salvage=True)
 
 
 def test_codes_outside_the_codebook_are_damage_though_the_checksum_fits():
     original = make_bitstream(10, codebook_size=8)
     original.codes[...] = 1
     original.codes[0, 0, 5] = 7
-    found = read_bytes(forged(original.to_bytes(), codebook_size=7), strict=False)
+    found = read_bytes(forged(original.to_bytes(), codebook_size=7), salvage=True)
     assert found.lost == ((4, 8),)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300), st.booleans(), st.booleans())
-def test_random_bytes_raise_only_bitstream_errors(data, strict, with_header):
+def test_random_bytes_raise_only_bitstream_errors(data, salvage, with_header):
     data = make_header(10).to_bytes() + data if with_header else data
     with pytest.raises(BitstreamError):
-        read_bytes(data, strict=strict)
+        read_bytes(data, salvage=salvage)
 
 
 FUZZED = [make_bitstream(30), make_bitstream(30, coder=CODER)]
@@ -228,7 +228,7 @@ def test_random_edits_never_give_wrong_codes(fuzzed, edits):
         with pytest.raises(BitstreamError):
             read_bytes(data)
     try:
-        found = read_bytes(data, strict=False)
+        found = read_bytes(data, salvage=True)
     except BitstreamError:
         return
     assert_exact_outside_lost(found, fuzzed)
@@ -247,16 +247,16 @@ def test_forged_headers_raise_only_bitstream_errors(kind, num_samples, number, s
     head = struct.pack("<4sBB32sIIHHIIIIQ", b"CODC", 1, kind, MODEL_ID, *values)
     data = head + struct.pack("<I", zlib.crc32(head)) + body
     with pytest.raises(BitstreamError):
-        read_bytes(data, strict=False)
+        read_bytes(data, salvage=True)
 
 
-@pytest.mark.parametrize("strict", [True, False])
-def test_huge_claims_allocate_nothing(strict):
+@pytest.mark.parametrize("salvage", [True, False])
+def test_huge_claims_allocate_nothing(salvage):
     data = forged(make_bitstream(10).to_bytes(), num_samples=2**33)
 
     def read():
         with pytest.raises(BitstreamError):
-            read_bytes(data, strict=strict)
+            read_bytes(data, salvage=salvage)
 
     assert peak_bytes(read) < 2**20
 
@@ -281,7 +281,7 @@ def test_forged_payloads_give_codes_in_range_or_are_lost(payloads):
     header = make_header(4 * len(payloads), coder=CODER)
     data = header.to_bytes() + b"".join(forged_chunk(*chunk) for chunk in enumerate(payloads))
     try:
-        found = read_bytes(data, strict=False)
+        found = read_bytes(data, salvage=True)
     except BitstreamError:
         return
     assert found.codes.min() >= 0 and found.codes.max() < header.codebook_size

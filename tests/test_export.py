@@ -16,7 +16,7 @@ from models import HOP, noise, tiny_codec
 
 import codec.onnx.export
 from codec import cli
-from codec.errors import ConfigError, ModelError, WriteError
+from codec.errors import ModelError, WriteError
 from codec.inference.pretrained import load_codec, save_codec
 from codec.model.digest import model_identity
 from codec.onnx.check import NEAR_TIE, tie_margin
@@ -125,18 +125,18 @@ class TestFolder:
     @pytest.mark.parametrize("overwrite", [False, True])
     def test_a_folder_of_other_things_stays(self, tmp_path, quick, overwrite):
         (tmp_path / "thesis.tex").write_text("all of it")
-        with pytest.raises(ConfigError, match=one_line("thesis.tex")):
+        with pytest.raises(WriteError, match=one_line("thesis.tex")):
             export_codec(quick, tmp_path, overwrite=overwrite)
         assert contents(tmp_path) == {"thesis.tex": b"all of it"}
 
     def test_a_file_in_its_place(self, tmp_path, quick):
         (tmp_path / "onnx").write_text("")
-        with pytest.raises(ConfigError, match=one_line(tmp_path / "onnx", "file")):
+        with pytest.raises(WriteError, match=one_line(tmp_path / "onnx", "file")):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
 
     def test_a_folder_that_cannot_be_made(self, tmp_path, quick):
         (tmp_path / "file").write_text("")
-        with pytest.raises(ModelError, match=one_line("write", tmp_path / "file/onnx", "Not a directory")):
+        with pytest.raises(WriteError, match=one_line("write", tmp_path / "file/onnx", "Not a directory")):
             export_codec(quick, tmp_path / "file" / "onnx")
         assert contents(tmp_path) == {"file": b""}
 
@@ -150,7 +150,7 @@ class TestFolder:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(codec.onnx.export.shutil, "copyfile", fail)
-        with pytest.raises(ModelError, match=one_line("write", tmp_path / "onnx", "No space left on device")):
+        with pytest.raises(WriteError, match=one_line("write", tmp_path / "onnx", "No space left on device")):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
         assert contents(tmp_path) == before
         assert [path.name for path in tmp_path.iterdir()] == (["onnx"] if there else [])
@@ -163,7 +163,7 @@ class TestFolder:
             raise OSError(5, "Input/output error")
 
         monkeypatch.setattr(Path, "replace", fail)
-        with pytest.raises(ModelError, match=one_line("write", tmp_path / "onnx", "Input/output error")):
+        with pytest.raises(WriteError, match=one_line("write", tmp_path / "onnx", "Input/output error")):
             export_codec(quick, tmp_path / "onnx", overwrite=True)
         assert contents(tmp_path) == before
 

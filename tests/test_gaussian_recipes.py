@@ -32,6 +32,7 @@ RUNS = {  # name: words, and the distortion that it reached when this was writte
     "bottlenecks/simvq": (FAST, 0.7132),
     "bottlenecks/straight_through": (FAST + WIDE, 0.6940),
     "bottlenecks/rotation": (FAST + WIDE, 0.7021),
+    "bottlenecks/low_dimensional": (FAST, 0.7310),
     "bottlenecks/fsq": ([*FAST, "--codec.quantizer.steps", "4", "4", "4"], 0.8387),
 }
 

@@ -10,7 +10,7 @@ import torch
 from messages import one_line
 
 from codec.train.graph import WARM_UP, GraphedSteps
-from codec.train.learner import Inputs, Plan, Taken
+from codec.train.learner import Inputs, Plan, StepResult
 
 
 class Stream:
@@ -65,7 +65,7 @@ class Learner:
 
         self.launched += 1
         Graph.capturing.calls.append(work) if Graph.capturing else work()
-        return Taken(None, None, {"norm": norm})
+        return StepResult(None, None, {"norm": norm})
 
 
 def inputs(value, size=2):
@@ -80,8 +80,8 @@ def test_every_step_is_taken_once_and_replayed_after_the_warm_up():
     learner = Learner()
     steps = GraphedSteps(learner.step)
     for number in range(1, 11):
-        taken = steps(inputs(number), PLAIN)
-        assert float(taken.norms["norm"]) == 8 * number
+        result = steps(inputs(number), PLAIN)
+        assert float(result.grad_norms["norm"]) == 8 * number
         assert float(learner.total) == 8 * sum(range(1, number + 1))
     assert learner.launched == WARM_UP + 1
 

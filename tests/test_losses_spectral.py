@@ -10,11 +10,11 @@ from models import noise
 from codec.dsp.mel import mel_filterbank
 from codec.errors import ConfigError, ModelError
 from codec.train.losses.spectral import (
-    LOUDNESS,
     SILENCE_POWER,
+    TARGET_RMS,
     BandComparison,
     MelDistance,
-    to_one_loudness,
+    normalize_rms,
     waveform_loss,
 )
 
@@ -131,17 +131,17 @@ def test_waveform_loss_below_a_frequency_has_the_right_gradient():
     torch.testing.assert_close(single.grad, expected.float(), rtol=1e-4, atol=1e-6)
 
 
-# --- loudness ---
+# --- rms ---
 
 
-def test_items_come_to_one_loudness_by_the_gain_of_the_target():
+def test_items_come_normalize_rms_by_the_gain_of_the_target():
     target = noise(3, 1, 4000) * torch.tensor([1e-2, 1.0, 9.0])[:, None, None]
     audio = 0.5 * target
-    scaled, wanted = to_one_loudness(audio, target)
-    torch.testing.assert_close(wanted.square().mean(-1).sqrt(), torch.full((3, 1), LOUDNESS))
+    scaled, wanted = normalize_rms(audio, target)
+    torch.testing.assert_close(wanted.square().mean(-1).sqrt(), torch.full((3, 1), TARGET_RMS))
     torch.testing.assert_close(scaled, 0.5 * wanted)
-    _, silent = to_one_loudness(audio[:1], 1e-6 * target[:1])
-    assert silent.square().mean().sqrt() < 0.01 * LOUDNESS  # silence is not made loud
+    _, silent = normalize_rms(audio[:1], 1e-6 * target[:1])
+    assert silent.square().mean().sqrt() < 0.01 * TARGET_RMS  # silence is not made loud
 
 
 # --- mel distance ---
@@ -280,8 +280,8 @@ def test_energy_of_one_band_that_is_six_decibels_down():
 
 
 @pytest.mark.parametrize("scale", [0.1, 1e-3])
-def test_level_error_of_one_band_that_is_six_decibels_down(scale):
-    """One of nine bands: a ninth of 6 dB, whatever the level of the recording."""
+def test_power_error_of_one_band_that_is_six_decibels_down(scale):
+    """One of nine bands: a ninth of 6 dB, whatever the gain of the recording."""
     target = noise(1, 1, 64_000, scale=scale)
     spectrum = torch.fft.rfft(target)
     frequency = torch.arange(spectrum.shape[-1]) * RATE / 64_000
@@ -291,7 +291,7 @@ def test_level_error_of_one_band_that_is_six_decibels_down(scale):
     assert power_error(audio, target, RATE).item() == pytest.approx(20 * math.log10(2) / 9, rel=0.05)
 
 
-def test_level_error_of_equal_silent_and_halved_audio():
+def test_power_error_of_equal_silent_and_halved_audio():
     target = noise(2, 1, 8000)
     assert power_error(target, target, RATE) == 0
     assert power_error(target / 2, target, RATE).item() == pytest.approx(20 * math.log10(2), rel=1e-2)
@@ -301,5 +301,5 @@ def test_level_error_of_equal_silent_and_halved_audio():
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16_000, 24_000, 48_000])
-def test_level_error_fits_every_rate(sample_rate):
+def test_power_error_fits_every_rate(sample_rate):
     assert power_error(noise(1, 1, 9000), noise(1, 1, 9000, seed=1), sample_rate).isfinite()

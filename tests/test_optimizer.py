@@ -7,12 +7,12 @@ from torch import nn
 
 from codec.recipe import OptimizerConfig
 from codec.train.optimizer import (
-    average_share,
-    average_weights,
     build_optimizer,
-    catch_up,
-    forget_moments,
+    copy_unaveraged,
+    ema_rate,
     learning_rate,
+    reset_moments,
+    update_ema,
 )
 
 CONFIG = OptimizerConfig(lr=1e-3, final_lr=1e-5, warmup_steps=4)
@@ -77,8 +77,8 @@ def test_average_is_the_recursion():
             model.weight.copy_(weight)
             model.running_mean.fill_(update)
             model.num_batches_tracked.fill_(update)
-        average_weights([*ema.parameters()], [*model.parameters()], torch.tensor(average_share(0.7, update)))
-        catch_up(ema, model, decay=0.7)
+        update_ema([*ema.parameters()], [*model.parameters()], torch.tensor(ema_rate(0.7, update)))
+        copy_unaveraged(ema, model, decay=0.7)
         decay = min(0.7, (1 + update) / (10 + update))
         expected = decay * expected + (1 - decay) * weight
         assert ema.weight.detach().double() == pytest.approx(expected, rel=1e-5)
@@ -87,17 +87,17 @@ def test_average_is_the_recursion():
         assert torch.equal(model.weight, weight)
 
 
-def test_forget_moments_of_rows():
+def test_reset_moments_of_rows():
     table = nn.Parameter(torch.randn(2, 3, 4))
     other = nn.Parameter(torch.randn(2, 3))
     optimizer = torch.optim.AdamW([table, other])
     rows = torch.tensor([[True, False, False], [False, False, True]])
-    forget_moments(optimizer, table, rows)  # before the first step there is nothing to forget
+    reset_moments(optimizer, table, rows)  # before the first step there is nothing to reset
     (table.square().sum() + other.square().sum()).backward()
     optimizer.step()
     before = {key: value.clone() for key, value in optimizer.state[table].items()}
     others = {key: value.clone() for key, value in optimizer.state[other].items()}
-    forget_moments(optimizer, table, rows)
+    reset_moments(optimizer, table, rows)
     for key in ("exp_avg", "exp_avg_sq"):
         after = optimizer.state[table][key]
         assert not after[rows].any() and before[key][rows].all()
@@ -109,7 +109,7 @@ def test_forget_moments_of_rows():
 def test_without_an_average_the_weights_are_those_of_the_model():
     model, ema = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     nn.init.constant_(model.weight, 5.0)
-    catch_up(ema, model, decay=0)
+    copy_unaveraged(ema, model, decay=0)
     assert torch.equal(ema.weight, model.weight)
 
 

@@ -9,7 +9,7 @@ from bitstream_cases import MODEL_ID, make_bitstream, make_header, peak_bytes
 from messages import one_line
 
 from codec.bitstream import ENTROPY_CODED, Bitstream, read_codes, write_codes
-from codec.errors import BitstreamError
+from codec.errors import BitstreamError, WriteError
 
 MODEL = replace(make_header(num_quantizers=4), num_samples=0)
 
@@ -190,7 +190,7 @@ def test_npz_without_codes_or_of_another_model(tmp_path):
     np.savez(path, tokens=np.zeros((1, 2, 3), int))
     with pytest.raises(BitstreamError, match=one_line(path, "'codes'")):
         read_codes(path, MODEL)
-    write_codes(path, make_bitstream(9))
+    write_codes(path, make_bitstream(9), overwrite=True)
     with pytest.raises(BitstreamError, match=one_line("delay", 80, 0)):
         read_codes(path, replace(MODEL, delay=0))
 
@@ -198,8 +198,13 @@ def test_npz_without_codes_or_of_another_model(tmp_path):
 def test_missing_files_and_other_suffixes(tmp_path):
     with pytest.raises(BitstreamError, match="No such file"):
         read_codes(tmp_path / "none.npy", MODEL)
-    with pytest.raises(BitstreamError, match="No such file"):
-        write_codes(tmp_path / "none" / "a.npy", make_bitstream())
+    (tmp_path / "a.npy").touch()
+    with pytest.raises(WriteError, match=r"a\.npy is already there"):
+        write_codes(tmp_path / "a.npy", make_bitstream())
+    write_codes(tmp_path / "a.npy", make_bitstream(), overwrite=True)
+    with pytest.raises(WriteError, match="can't write"):
+        write_codes(tmp_path / "a.npy" / "b.npy", make_bitstream())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
     for call in (lambda: read_codes("a.txt", MODEL), lambda: write_codes("a.txt", make_bitstream())):
         with pytest.raises(BitstreamError, match=one_line("'.txt'", ".npy", ".npz", ".jsonl")):
             call()

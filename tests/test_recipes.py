@@ -1,9 +1,11 @@
+import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from codec.audio.manifest import list_items
-from codec.config import shipped
+from codec.config import CodecConfig, shipped
 from codec.model.builder import build_codec
 from codec.recipe import DataConfig, GaussianConfig, load_recipe
 from codec.train.data.segments import SHIPPED_CLIPS, data_root
@@ -59,6 +61,14 @@ def test_recipe_validates_at_rates_that_it_has(name):
         assert config.codec.num_quantizers_for(bitrate) * config.codec.bitrate_per_level == pytest.approx(
             bitrate, rel=1e-3
         )
+
+
+@pytest.mark.parametrize("part", ["encoder", "quantizer", "decoder"])
+def test_every_kind_of_part_is_used_by_a_recipe(part):
+    (field,) = (field for field in dataclasses.fields(CodecConfig) if field.name == part)
+    kinds = {get_args(choice)[0]().kind for choice in get_args(field.type)}
+    assert len(kinds) >= 2
+    assert {getattr(load_recipe(name).codec, part).kind for name in NAMES} == kinds
 
 
 def test_quickstart_has_its_data_at_hand():

@@ -104,18 +104,6 @@ def test_means_go_on_where_a_run_stopped():
     assert first.values == whole.values
 
 
-def test_the_state_of_an_older_checkpoint_names_no_terms():
-    whole, first = Recorder(), Recorder()
-    subject, resumed = reporter(), reporter()
-    add(subject, 0.1)
-    state = {"loss_sums": subject.state()["loss_sums"], "num_summed": 1}
-    resumed.restore(state, is_first=True)
-    for each, recorder in ((subject, whole), (resumed, first)):
-        add(each, 0.3)
-        report(each, [recorder])
-    assert first.values == whole.values
-
-
 def test_only_one_process_takes_the_sums_of_all():
     stopped = reporter()
     add(stopped, 1.0)

@@ -48,8 +48,8 @@ def only_mel(monkeypatch):
 
 def before_step(monkeypatch, trainer, action):
     """Have `action(trainer, batch)` see, and maybe replace, the batch of every step."""
-    take = trainer._step
-    monkeypatch.setattr(trainer, "_step", lambda batch, progress: take(action(trainer, batch) or batch, progress))
+    step = trainer._step
+    monkeypatch.setattr(trainer, "_step", lambda batch, progress: step(action(trainer, batch) or batch, progress))
 
 
 def stop_before(monkeypatch, trainer, step):
@@ -239,7 +239,7 @@ def test_codebooks_change_once_a_step_and_only_there(clips, tmp_path, monkeypatc
     validate, states = trainer._validate, []
 
     def watched(*arguments):
-        trainer.learner.up_to_date()
+        trainer.learner.current_ema()
         before = copy_of(trainer)
         validate(*arguments)
         states.append((before, copy_of(trainer)))
@@ -364,14 +364,14 @@ def test_a_resumed_run_with_workers_is_the_uninterrupted_one(clips, tmp_path, mo
 def test_ctrl_c_within_a_step_waits_for_its_end(clips, tmp_path, monkeypatch, uninterrupted, update):
     recipe = resumable(clips, update)
     trainer = start(recipe, tmp_path)
-    average = learner_module.average_weights
+    average = learner_module.update_ema
 
     def interrupted(*args, **options):
         if trainer.progress.step == 3:
             signal.raise_signal(signal.SIGINT)
         average(*args, **options)
 
-    monkeypatch.setattr(learner_module, "average_weights", interrupted)
+    monkeypatch.setattr(learner_module, "update_ema", interrupted)
     with pytest.raises(KeyboardInterrupt):
         trainer.fit()
     monkeypatch.undo()

@@ -8,11 +8,9 @@ C channels, T samples of a whole, n or m samples of a block; float32, nominally 
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +19,8 @@ import torch
 
 from codec.audio.containers import OpenEndedWav, check_ogg_end, check_sizes, truncated
 from codec.audio.resampling import Block, Resampler
-from codec.errors import AudioError
+from codec.errors import AudioError, WriteError
+from codec.files import new_path
 
 StrPath = str | os.PathLike[str]
 
@@ -154,10 +153,11 @@ def find_audio_files(folder: StrPath) -> list[Path]:
 
 
 def save_audio(path: StrPath, audio: torch.Tensor, sample_rate: int, *, overwrite: bool = False) -> None:
-    """Save audio `[1, C, T]`, `[C, T]` or `[T]` with the guarantees of `AudioWriter`.
+    """Save audio `[1, C, T]`, `[C, T]` or `[T]` as `new_audio_file` does.
 
     Raises:
-        AudioError: The audio has another shape; else as for `AudioWriter`.
+        AudioError: Another shape, no samples, NaN or Inf.
+        WriteError: As for `new_audio_file`.
     """
     if audio.ndim == 1:
         audio = audio[None]
@@ -166,109 +166,100 @@ def save_audio(path: StrPath, audio: torch.Tensor, sample_rate: int, *, overwrit
     if audio.ndim != 2:
         raise AudioError(f"can't save audio of shape {list(audio.shape)}; give [1, C, T], [C, T] or [T]")
     block = audio.detach().float().cpu().numpy()
-    with AudioWriter(path, sample_rate, len(block), overwrite=overwrite) as writer:
+    with new_audio_file(path, sample_rate, len(block), overwrite=overwrite) as writer:
         writer.write(block)
 
 
-class AudioWriter:
-    """Write an audio file block by block; a context manager.
+@contextlib.contextmanager
+def new_audio_file(
+    path: StrPath, sample_rate: int, num_channels: int, *, overwrite: bool = False
+) -> Iterator["AudioWriter"]:
+    """Write an audio file block by block; it appears under its name complete or not at all.
 
-    The suffix decides the format (`WRITE_FORMATS`). WAV and FLAC hold 16-bit PCM: samples beyond [-1, 1] are
-    clipped, the rest is rounded so that a 16-bit file loaded and saved again is the same to the bit. The file
-    appears under its name complete or not at all: it is written under a hidden name in the same folder, then
-    checked and renamed, or removed when anything fails. Parent folders are created.
+    The suffix decides the format (`WRITE_FORMATS`). WAV and FLAC hold 16-bit PCM: samples beyond [-1, 1] are clipped,
+    the others are rounded so that a 16-bit file that is loaded and saved again is the same to the bit.
 
-        with AudioWriter("talk.wav", 16_000, num_channels=1) as writer:
+        with new_audio_file("talk.wav", 16_000, num_channels=1) as writer:
             writer.write(block)
 
     Raises:
-        AudioError: Unknown suffix, a file that is there and may not be overwritten, a rate (Hz) or number of
-            channels that the format does not take, a folder that can't be written, a full disk.
+        AudioError: Nothing was written.
+        WriteError: Unknown suffix, a file that exists while `overwrite` is False, a rate (Hz) or number of channels
+            that the format does not take, a folder that can't be written, a full disk.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITE_FORMATS:
+        raise WriteError(f"can't write {path}: its suffix must be one of {' '.join(WRITE_FORMATS)}")
+    with new_path(path, overwrite=overwrite) as partial:
+        writer = AudioWriter(path, partial, sample_rate, num_channels)
+        try:
+            yield writer
+        except BaseException:
+            with contextlib.suppress(sf.LibsndfileError):  # the first error counts
+                writer.file.close()
+            raise
+        writer.finish()
+
+
+class AudioWriter:
+    """An audio file that is being written, see `new_audio_file`.
+
+    Args:
+        path: The name that it is going to have; its suffix decides the format.
+        partial: The name that it has until then.
+        sample_rate: In Hz.
+        num_channels: C.
     """
 
-    def __init__(self, path: StrPath, sample_rate: int, num_channels: int, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
-        self.sample_rate, self.num_channels, self.overwrite = sample_rate, num_channels, overwrite
-        if self.path.suffix.lower() not in WRITE_FORMATS:
-            raise AudioError(f"can't write {self.path}: its suffix must be one of {' '.join(WRITE_FORMATS)}")
-        self._container, self._encoding = WRITE_FORMATS[self.path.suffix.lower()]
-        self._refuse_overwriting()
-        self._temporary = self.path.with_name(f".{secrets.token_hex(8)}.partial")
-        self._file: Any = None
-        self._num_samples = 0
-
-    def __enter__(self) -> Self:
-        """Open the temporary file."""
+    def __init__(self, path: Path, partial: Path, sample_rate: int, num_channels: int) -> None:
+        self.path, self.partial = path, partial
+        self.num_samples = 0
+        container, self.encoding = WRITE_FORMATS[path.suffix.lower()]
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.touch(exist_ok=False)  # tells a folder that can't be written from a wrong format
-        except OSError as error:
-            raise AudioError(f"can't write {self.path}: {error.strerror}; choose another folder") from error
-        try:
-            layout = {"samplerate": self.sample_rate, "channels": self.num_channels}
-            encoding = {"format": self._container, "subtype": self._encoding}
-            self._file = sf.SoundFile(self._temporary, "w", **layout, **encoding)
+            self.file: Any = sf.SoundFile(partial, "w", sample_rate, num_channels, self.encoding, format=container)
         except sf.LibsndfileError as error:
-            self._temporary.unlink()
-            what = f"{self.num_channels} channels at {self.sample_rate} Hz as {self._encoding}"
+            what = f"{num_channels} channels at {sample_rate} Hz as {self.encoding}"
             remedy = "try .wav, and see that the disk is not full"
-            raise AudioError(f"can't write {self.path}: {what} ({error.error_string}); {remedy}") from error
-        return self
+            raise WriteError(f"can't write {path}: {what} ({error.error_string}); {remedy}") from error
 
     def write(self, block: Block) -> None:
         """Append a block `[C, n]`.
 
         Raises:
-            AudioError: The block has another number of channels, holds NaN or Inf, or the disk is full.
+            AudioError: The block has another number of channels, or holds NaN or Inf.
+            WriteError: The disk is full.
         """
-        if block.ndim != 2 or block.shape[0] != self.num_channels:
-            raise AudioError(f"can't write a block of shape {block.shape}; expected [{self.num_channels}, n]")
-        _check_finite(block, self._num_samples, self.sample_rate, f"the audio for {self.path}")
+        if block.ndim != 2 or block.shape[0] != self.file.channels:
+            raise AudioError(f"can't write a block of shape {block.shape}; expected [{self.file.channels}, n]")
+        _check_finite(block, self.num_samples, self.file.samplerate, f"the audio for {self.path}")
         # libsndfile's Vorbis encoder keeps a whole write on its stack, so a long block goes in pieces.
         for start in range(0, block.shape[1], _BLOCK_SAMPLES):
             piece = block[:, start : start + _BLOCK_SAMPLES].clip(-1, 1)
             with self._disk_errors():
-                self._file.write(self._to_pcm(piece).T)
-        self._num_samples += block.shape[1]
+                self.file.write(self._to_pcm(piece).T)
+        self.num_samples += block.shape[1]
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Check and rename the finished file, or remove it if the body of the `with` statement failed."""
-        try:
-            if error_type is not None:
-                with contextlib.suppress(sf.LibsndfileError):
-                    self._file.close()
-                return
-            with self._disk_errors():
-                self._file.close()
-                self._publish()
-        finally:
-            self._temporary.unlink(missing_ok=True)
+    def finish(self) -> None:
+        """Close the file and check that it holds what was written.
 
-    def _publish(self) -> None:
-        if self._num_samples == 0:
-            raise AudioError(f"can't write {self.path}: there are no samples")
-        # Encoders report a full disk late or never, and the sizes in a WAV wrap at 4 GiB.
-        num_written = sf.info(self._temporary).frames
-        if num_written != self._num_samples:
-            lengths = f"{num_written} samples long, not {self._num_samples}"
-            raise AudioError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
-        self._refuse_overwriting()
-        self._temporary.replace(self.path)
+        Encoders report a full disk late or never, and the sizes in a WAV wrap at 4 GiB.
 
-    def _refuse_overwriting(self) -> None:
-        if self.path.is_dir():
-            raise AudioError(f"{self.path} is a folder; give the name of a file")
-        if self.path.exists() and not self.overwrite:
-            raise AudioError(f"{self.path} is already there; choose another name or allow overwriting")
+        Raises:
+            AudioError: Nothing was written.
+            WriteError: The file has another length, or the disk is full.
+        """
+        with self._disk_errors():
+            self.file.close()
+            if self.num_samples == 0:
+                raise AudioError(f"can't write {self.path}: there are no samples")
+            num_written = sf.info(self.partial).frames
+        if num_written != self.num_samples:
+            lengths = f"{num_written} samples long, not {self.num_samples}"
+            raise WriteError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
 
     def _to_pcm(self, piece: Block) -> npt.NDArray[Any]:
-        """Round to 16 bits ourselves: libsndfile reads k as k / 32768, but writes x as 32767 * x."""
-        if self._encoding != "PCM_16":
+        """Round to 16 bits here: libsndfile reads k as k / 32768, but writes x as 32767 * x."""
+        if self.encoding != "PCM_16":
             return piece
         return np.rint(piece * 32768).clip(-32768, 32767).astype(np.int16)
 
@@ -276,8 +267,8 @@ class AudioWriter:
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sf.LibsndfileError, OSError) as error:
-            raise AudioError(f"can't write {self.path} ({error}); is the disk full?") from error
+        except sf.LibsndfileError as error:
+            raise WriteError(f"can't write {self.path} ({error}); is the disk full?") from error
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]

@@ -34,9 +34,7 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
     if location.is_dir():
         return [Item(path, "", None) for path in find_audio_files(location)]
     if not location.is_file():
-        raise ConfigError(
-            f"no data at {location}: give the folder with --data.root, a folder or manifest with --data.{split}"
-        )
+        raise ConfigError(f"no data at {location}", **{"data.root": ..., f"data.{split}": ...})
     rows = [
         row
         for row in _read_manifest(location)

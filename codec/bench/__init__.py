@@ -1,1 +1,1 @@
-"""How fast and how large a model is, beside what others do. Never imported by the inference side."""
+"""Speed, memory and cost of a model, compared with other codecs. Never imported by the inference side."""

@@ -1,6 +1,6 @@
-"""The whole speed measurement of a model: its modes, live streams, memory, other codecs and quantizers, in one run."""
+"""The complete speed measurement of a model: modes, live streams, memory, other codecs and quantizers."""
 
-import importlib.metadata
+import contextlib
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +14,9 @@ from codec.bench.operations import Operations, Parameters, count_operations, cou
 from codec.bench.peers import PeerSpeed, load_peer, measure_peer
 from codec.bench.residual_peer import ResidualComparison, Sizes, compare_residual
 from codec.bench.speed import PartSpeed, PeakShare, StreamSpeed, measure_offline, measure_stream
-from codec.bench.timing import using_threads
+from codec.bench.timing import describe_threads, using_threads
 from codec.dsp.precision import has_fast_bfloat16
-from codec.environment import num_processors
+from codec.environment import num_processors, package_version
 from codec.errors import CodecError, ConfigError
 from codec.inference.modes import speed_up
 from codec.model.codec import Codec
@@ -28,45 +28,45 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 class Plan(NamedTuple):
-    """What is measured, and how long."""
+    """What to measure, and how long."""
 
     modes: Sequence[str]
-    """Of `codec.inference.modes`."""
+    """Names in `codec.inference.modes`."""
     peers: Sequence[str]
-    """Of `codec.bench.peers`."""
+    """Names in `codec.bench.peers`."""
     threads: Sequence[int]
     seconds: float
-    """Audio of a run on whole signals."""
+    """Audio of a run on whole signals (s)."""
     block_ms: float
-    """Of a live stream."""
+    """Audio of a block of the live stream (ms)."""
     num_rounds: int
     file_s: Sequence[float]
-    """Lengths of the files whose memory is measured."""
+    """Lengths of the files whose memory is measured (s)."""
     num_blocks: int = 500
     product_size: int = 2048
-    """Of the matrix product that shows the machine's peak."""
+    """Rows and columns of the matrix product that measures the machine's peak."""
     batch_size: int = 16
-    """Signals of `seconds` that the quantizers are compared on."""
+    """Items of `seconds` each in the comparison of quantizers."""
     budget_s: float = 10.0
-    """For the rounds of one peer or of one task of the quantizers, and for a stream: what is slow gets fewer."""
+    """Time limit for a peer, for a quantizer task and for a stream (s): slow ones get fewer rounds or blocks."""
 
 
 class Machine(NamedTuple):
-    """Where it was measured."""
+    """The machine of a measurement."""
 
     cpu: str
     cpu_capability: str
-    """Of the vector instructions that torch uses."""
+    """Vector instructions that torch uses, such as AVX2."""
     fast_bfloat16: bool
     num_processors: int
     platform: str
     python: str
     versions: dict[str, str | None]
-    """Of packages; None where one is not installed."""
+    """By package; None if it is not installed."""
 
 
 class Model(NamedTuple):
-    """What was measured."""
+    """The measured model."""
 
     name: str
     identity: str
@@ -85,7 +85,7 @@ class Benchmark(NamedTuple):
     model: Model
     plan: Plan
     unavailable: dict[str, str]
-    """Modes, peers and comparisons that could not be measured, and why."""
+    """Why some modes, peers or comparisons could not be measured."""
     offline: list[PartSpeed]
     peak_shares: list[PeakShare]
     streams: list[StreamSpeed]
@@ -95,11 +95,11 @@ class Benchmark(NamedTuple):
 
 
 def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True) -> Benchmark:
-    """Measure a model on the processor.
+    """Measure the speed of a model on the CPU.
 
     Args:
         codec: On the CPU, in eval mode.
-        name: What the model is called in the result.
+        name: Of the model, for the result.
         plan: What to measure.
         progress: Show a progress bar.
 
@@ -113,7 +113,7 @@ def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True)
         for threads in plan.threads:
             with using_threads(threads):
                 for step in _measure(codec, result):
-                    bar.set_postfix_str(f"{step}, {threads} threads" if threads > 1 else f"{step}, 1 thread")
+                    bar.set_postfix_str(f"{step}, {describe_threads(threads)}")
                     bar.update()
         bar.set_postfix_str("memory")
         with _noting(result.unavailable, "memory"):
@@ -122,7 +122,7 @@ def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True)
 
 
 def _measure(codec: Codec, result: Benchmark) -> Iterator[str]:
-    """Add to the result what is measured in one setting of threads; yields after each step what comes next."""
+    """Add the measurements at the current number of threads to the result; yield the name of each next step."""
     plan, operations = result.plan, result.model.flop_per_s_of_audio
     codecs: dict[str, Codec] = {}
     for mode in plan.modes:
@@ -140,45 +140,36 @@ def _measure(codec: Codec, result: Benchmark) -> Iterator[str]:
         yield f"stream {mode}"
         if mode in codecs:
             with _noting(result.unavailable, f"stream {mode}"):
-                result.streams.append(_measure_stream(codecs[mode], mode, plan))
+                stream = measure_stream(
+                    codecs[mode], mode, block_ms=plan.block_ms, num_blocks=plan.num_blocks, budget_s=plan.budget_s
+                )
+                result.streams.append(stream)
     for name in plan.peers:
         yield name
         with _noting(result.unavailable, f"peer {name}"):
-            result.peers.extend(_measure_peer(codecs, name, plan))
+            speeds = measure_peer(
+                codecs, load_peer(name), seconds=plan.seconds, num_rounds=plan.num_rounds, budget_s=plan.budget_s
+            )
+            result.peers.extend(speeds)
     yield "quantizer"
     with _noting(result.unavailable, "quantizer beside vector-quantize-pytorch"):
         result.residual.append(_compare_residual(codec, plan))
     yield "done"
 
 
-class _noting:
-    """Write down why something is not available instead of stopping."""
-
-    def __init__(self, notes: dict[str, str], what: str) -> None:
-        self.notes, self.what = notes, what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> bool:
-        if isinstance(error, CodecError):
-            self.notes[self.what] = str(error)
-        return isinstance(error, CodecError)
-
-
-def _measure_stream(codec: Codec, mode: str, plan: Plan) -> StreamSpeed:
-    return measure_stream(codec, mode, block_ms=plan.block_ms, num_blocks=plan.num_blocks, budget_s=plan.budget_s)
-
-
-def _measure_peer(codecs: Mapping[str, Codec], name: str, plan: Plan) -> list[PeerSpeed]:
-    peer = load_peer(name)
-    return measure_peer(codecs, peer, seconds=plan.seconds, num_rounds=plan.num_rounds, budget_s=plan.budget_s)
+@contextlib.contextmanager
+def _noting(notes: dict[str, str], what: str) -> Iterator[None]:
+    """Record an error as the reason why something is unavailable, and go on."""
+    try:
+        yield
+    except CodecError as error:
+        notes[what] = str(error)
 
 
 def _compare_residual(codec: Codec, plan: Plan) -> ResidualComparison:
     quantizer = codec.quantizer
     if not isinstance(quantizer, ResidualQuantizer):
-        raise ConfigError(f"the model's quantizer is no residual one but {type(quantizer).__name__}")
+        raise ConfigError(f"the model's quantizer is a {type(quantizer).__name__}, not a residual quantizer")
     num_quantizers, codebook_size, codebook_dim = quantizer.codebooks.table.shape
     num_frames = max(1, round(plan.seconds * codec.config.frame_rate))
     sizes = Sizes(num_quantizers, codebook_size, codebook_dim, plan.batch_size, num_frames)
@@ -200,7 +191,7 @@ def _describe_model(codec: Codec, name: str) -> Model:
 
 
 def describe_machine() -> Machine:
-    """Processor, system and versions."""
+    """Describe processor, system and versions."""
     return Machine(
         _cpu_name(),
         torch.backends.cpu.get_cpu_capability(),
@@ -208,7 +199,7 @@ def describe_machine() -> Machine:
         num_processors(),
         platform.platform(),
         platform.python_version(),
-        {name: _version(name) for name in PACKAGES},
+        {name: package_version(name) for name in PACKAGES},
     )
 
 
@@ -221,15 +212,8 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def to_json(value: Any) -> Any:
-    """Plain JSON values of a result: an object for each NamedTuple, its fields by name."""
+    """Convert a result to plain JSON values; a NamedTuple becomes an object with its fields by name."""
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {key: to_json(field) for key, field in value._asdict().items()}
     if isinstance(value, Mapping):

@@ -1,12 +1,9 @@
-"""Picture of a speed measurement: round trips beside other codecs, blocks of a live stream, memory against length.
-
-Like those of `codec.eval.plotting` it belongs to no window, and matplotlib is imported late.
-"""
+"""Figure of a speed measurement: round trips and other codecs, blocks of a live stream, memory over file length."""
 
 from typing import TYPE_CHECKING
 
 from codec.bench.bench import Benchmark
-from codec.bench.timing import Spread
+from codec.bench.timing import Spread, describe_threads
 from codec.eval.plotting import BLACK, BLUE, GREY, ORANGE, SKY
 
 if TYPE_CHECKING:
@@ -15,12 +12,12 @@ if TYPE_CHECKING:
 
 PALE = "#F5D491"
 OURS, THEIRS = (BLUE, SKY), (ORANGE, PALE)
-"""Colours by setting of threads: the first, and all others."""
+"""Colours for the first number of threads, and for all others."""
 ROUND_TRIP = "round trip"
 
 
 def speed_figure(benchmark: Benchmark) -> "Figure":
-    """Draw what was measured: three panels, the first as high as the others together."""
+    """Draw a measurement in three panels; the figure has no window, `figure.savefig(path)` writes it."""
     from matplotlib.figure import Figure  # slow to import, and few runs draw
 
     figure = Figure(figsize=(12, 6), layout="constrained")
@@ -33,7 +30,7 @@ def speed_figure(benchmark: Benchmark) -> "Figure":
 
 
 def _draw_speed(axis: "Axes", benchmark: Benchmark) -> None:
-    """Bars of round trips: a group for each mode and peer, a bar for each setting of threads."""
+    """Draw round trips: a group of bars per mode and peer, a bar per number of threads."""
     from matplotlib.ticker import StrMethodFormatter  # slow to import, and few runs draw
 
     ours = {(row.mode, row.num_threads): row.times_real_time for row in benchmark.offline if row.part == ROUND_TRIP}
@@ -48,42 +45,42 @@ def _draw_speed(axis: "Axes", benchmark: Benchmark) -> None:
     axis.invert_yaxis()
     axis.set_xscale("log")
     medians = [speed.median for speed in (*ours.values(), *theirs.values())]
-    axis.set_xlim(min(medians) / 2, 8 * max(medians))  # room for what is written behind the bars
+    axis.set_xlim(min(medians) / 2, 8 * max(medians))  # room for the text beside the bars
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_xlabel("times real time, encode and decode (log)")
     axis.set_title(f"Whole signals of {benchmark.plan.seconds:g} s")
 
 
 def _draw_bars(axis: "Axes", position: int, group: dict[int, Spread], colours: tuple[str, str]) -> None:
-    """Draw the speeds of one codec, by number of threads, around a place on the vertical axis."""
+    """Draw the speeds of one codec by number of threads, centred at a place on the vertical axis."""
     height = 0.8 / len(group)
     for index, (threads, speed) in enumerate(group.items()):
         y = position + (index - (len(group) - 1) / 2) * height
-        between = [[speed.median - speed.quartile_1], [speed.quartile_3 - speed.median]]
-        axis.barh(y, speed.median, 0.92 * height, color=colours[min(index, 1)], xerr=between, ecolor=BLACK)
-        text = f"{speed.median:.3g} x, {threads} thread{'s' if threads > 1 else ''}"
+        quartiles = [[speed.median - speed.quartile_1], [speed.quartile_3 - speed.median]]
+        axis.barh(y, speed.median, 0.92 * height, color=colours[min(index, 1)], xerr=quartiles, ecolor=BLACK)
+        text = f"{speed.median:.3g} x, {describe_threads(threads)}"
         axis.annotate(text, (speed.quartile_3, y), (5, 0), textcoords="offset points", va="center", fontsize=9)
 
 
 def _draw_stream(axis: "Axes", benchmark: Benchmark) -> None:
-    """Median and 99 % of a block, and of the matrix product that ran after each."""
+    """Draw median and 99th percentile of the time of a block, and of the matrix product that ran after each."""
     labels = []
     for position, row in enumerate(benchmark.streams):
         shown = (
             (position - 0.13, BLUE, "block", row.median_ms, row.p99_ms),
-            (position + 0.13, GREY, "matrix product beside", row.product_median_ms, row.product_p99_ms),
+            (position + 0.13, GREY, "matrix product after each block", row.product_median_ms, row.product_p99_ms),
         )
         for y, colour, label, median, p99 in shown:
             axis.plot([median, p99], [y, y], color=colour, linewidth=2.5)
             axis.plot(median, y, "o", color=colour, label=label if position == 0 else None)
             axis.plot(p99, y, "|", color=colour, markersize=9, markeredgewidth=2.5)
-        labels.append(f"{row.mode}, {row.num_threads} thread{'s' if row.num_threads > 1 else ''}")
-    axis.axvline(benchmark.plan.block_ms, color=BLACK, linestyle=":", label="audio of a block")
+        labels.append(f"{row.mode}, {describe_threads(row.num_threads)}")
+    axis.axvline(benchmark.plan.block_ms, color=BLACK, linestyle=":", label="duration of a block")
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.5, -0.5)
     longest = max((row.p99_ms for row in benchmark.streams), default=0.0)
     axis.set_xlim(0, 1.6 * max(longest, benchmark.plan.block_ms))  # room for the legend
-    axis.set_xlabel("ms, median (dot) to 99 % (bar)")
+    axis.set_xlabel("time (ms): median (dot) to 99th percentile (bar)")
     axis.set_title(f"Live stream, a block of {benchmark.plan.block_ms:g} ms")
     axis.legend(fontsize=9)
 
@@ -93,7 +90,7 @@ def _draw_memory(axis: "Axes", benchmark: Benchmark) -> None:
     peaks = [row.peak_bytes / 1e6 for row in benchmark.memory]
     axis.plot(seconds, peaks, "o-", color=BLUE, label="peak")
     loaded = [row.loaded_bytes / 1e6 for row in benchmark.memory]
-    axis.plot(seconds, loaded, "s--", color=GREY, label="Python, torch and the model")
+    axis.plot(seconds, loaded, "s--", color=GREY, label="before the file: Python, torch, model")
     axis.set_xscale("log")
     axis.set_xticks(seconds, [f"{value:g}" for value in seconds])
     axis.minorticks_off()

@@ -1,8 +1,8 @@
-"""Peak memory against length: encode and decode a file in a process of its own, and ask how much it held.
+"""Peak memory by file length: a new process encodes and decodes a file of each length, and reports its peak.
 
     python -m codec.bench.memory MODEL IN.wav FOLDER       prints one line of JSON: what `_code_file` returns
 
-A new process for each length, since memory that was once taken is not all given back.
+Each length needs its own process, because a process does not give all of its memory back.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from codec.audio.file import AudioWriter
+from codec.audio.file import new_audio_file
 from codec.bench.speed import noise
 from codec.bench.timing import clock
 from codec.errors import ModelError
@@ -28,17 +28,17 @@ from codec.model.codec import Codec
 STATUS = Path("/proc/self/status")
 RESET = Path("/proc/self/clear_refs")
 BLOCK_S = 10.0
-"""Audio made at a time (s)."""
+"""Noise in memory while a file is written (s)."""
 
 
 class FileMemory(NamedTuple):
-    """What it took to encode and decode a file of some length, in one thread."""
+    """Memory and speed of encoding and decoding a file, with one thread."""
 
     file_s: float
     loaded_bytes: int
-    """Held by the process before it read the file: Python, torch and the model."""
+    """Memory before the file is read: Python, torch and the model."""
     peak_bytes: int
-    """The most that it held from then on."""
+    """Peak from then on."""
     encode_times_real_time: float
     decode_times_real_time: float
 
@@ -49,12 +49,12 @@ def measure_memory(
     """Encode and decode mono files of these lengths (s), each in a new process.
 
     Args:
-        codec: In eval mode; it is saved for the processes in a temporary folder, and so are the files.
-        file_s: Lengths of the files, in the order in which they come back.
+        codec: In eval mode; the processes load it from a temporary folder.
+        file_s: Lengths of the files (s), in the order of the result.
         on_file: Called after each file.
 
     Raises:
-        ModelError: A process failed; the message is the last line it wrote.
+        ModelError: A process failed; the message ends with the last line that it wrote.
     """
     rows = []
     with tempfile.TemporaryDirectory() as name:
@@ -69,18 +69,18 @@ def measure_memory(
 
 
 def _write_noise(path: Path, sample_rate: int, seconds: float) -> None:
-    """Write noise of any length, the same ten seconds again and again."""
+    """Write noise of any length; the same ten seconds repeat."""
     block = noise(sample_rate, BLOCK_S)[0].numpy()
     remaining = max(1, round(seconds * sample_rate))
-    with AudioWriter(path, sample_rate, num_channels=1, overwrite=True) as writer:
+    with new_audio_file(path, sample_rate, num_channels=1, overwrite=True) as writer:
         while remaining > 0:
             writer.write(block[:, :remaining])
             remaining -= block.shape[1]
 
 
 def _run(folder: Path, source: Path, seconds: float) -> tuple[int, int, float, float]:
-    """Memory (bytes) and speeds of a new process; the fields of `FileMemory` after the first."""
-    root = str(Path(__file__).parents[2])  # it may not be installed
+    """Run the new process; the fields of `FileMemory` after the first."""
+    root = str(Path(__file__).parents[2])  # this package may not be installed
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     words = [sys.executable, "-m", "codec.bench.memory", str(folder / "model"), str(source), str(folder)]
     result = subprocess.run(words, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
@@ -92,7 +92,7 @@ def _run(folder: Path, source: Path, seconds: float) -> tuple[int, int, float, f
 
 
 def _code_file(model: str, source: Path, folder: Path) -> tuple[int, int, float, float]:
-    """Memory (bytes) before and at the peak, and how long to encode and to decode (s)."""
+    """Encode and decode a file: memory before and at the peak (bytes), time of encoding and of decoding (s)."""
     torch.set_num_threads(1)
     codec = load_codec(model)
     forget_peak()
@@ -100,26 +100,26 @@ def _code_file(model: str, source: Path, folder: Path) -> tuple[int, int, float,
     coded, decoded = folder / "out.codec", folder / "out.wav"
     encode_s = clock(lambda: compress_file(codec, source, coded, overwrite=True))
     decode_s = clock(lambda: decompress_file(codec, coded, decoded, overwrite=True))
-    return loaded, max(loaded, peak_memory()), encode_s, decode_s  # the kernel counts in steps
+    return loaded, max(loaded, peak_memory()), encode_s, decode_s  # the kernel's counters are approximate
 
 
 def forget_peak() -> None:
-    """Let the peak start at what this process holds now, where the system can; loading takes more for a moment."""
+    """Reset the peak memory of this process to the current memory, if the system can: loading briefly takes more."""
     with contextlib.suppress(OSError):
         RESET.write_text("5", encoding="ascii")
 
 
 def peak_memory() -> int:
-    """The most that this process has held in memory since it started or last forgot it (bytes).
+    """Peak memory of this process since it started or last called `forget_peak` (bytes).
 
-    On Linux not what getrusage says: there a new process inherits the peak of the one that started it.
+    Linux has it in /proc. getrusage is of no use there: a new process inherits the peak of its parent.
     """
     if STATUS.exists():
         fields = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())
         return int(fields["VmHWM"].split()[0]) * 1024
     import resource  # Windows has none
 
-    # In kilobytes, but on macOS in bytes.
+    # macOS counts bytes, others kilobytes.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -1,4 +1,4 @@
-"""What a model costs whatever machine it runs on: parameters, operations and latency; and what this machine can do."""
+"""The cost of a model on any machine, in parameters and operations; and matrix products that show a machine's peak."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,27 +13,27 @@ from codec.model.codec import Codec
 
 
 class Parameters(NamedTuple):
-    """Numbers of a model that training sets."""
+    """Number of learned values of each part of a model."""
 
     encoder: int
     codebooks: int
-    """Codewords, and what projects latents into their space and back."""
+    """Codewords, and the projections into code space and back."""
     decoder: int
 
 
 class Operations(NamedTuple):
-    """FLOP per second of audio, two for each multiply-accumulate of a matrix product or a convolution."""
+    """FLOP per second of audio; a multiply-accumulate of a matrix product or convolution counts as two."""
 
     encoder: float
     search: float
-    """Projection into code space and the search of all levels."""
+    """Projection into code space, and the search of all levels."""
     lookup: float
-    """Projection out of code space; to look a codeword up costs none."""
+    """Projection out of code space; looking up a codeword costs nothing."""
     decoder: float
 
 
 def count_parameters(codec: Codec) -> Parameters:
-    """Count the numbers of each part; EMA codebooks are buffers, and statistics of training do not count."""
+    """Count the learned values of each part: with EMA codebooks, which are buffers, but not their statistics."""
     quantizer = codec.quantizer
     codebooks = getattr(quantizer, "codebooks", None)
     num_codewords = 0 if codebooks is None else codebooks.table.numel()
@@ -42,17 +42,17 @@ def count_parameters(codec: Codec) -> Parameters:
 
 
 def num_parameters(module: nn.Module) -> int:
-    """Numbers of a module that training sets."""
+    """Number of parameters of a module."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()
 def count_operations(codec: Codec, *, num_seconds: int = 2) -> Operations:
-    """Count what each part does for `num_seconds` of audio, by running it, and divide by the time.
+    """Run each part on silence and count its operations per second of audio.
 
     Args:
         codec: In eval mode.
-        num_seconds: Audio to count on. Frames are whole: a rate with a fraction of a frame is rounded up.
+        num_seconds: Length of the audio, rounded up to whole frames.
     """
     num_frames = -(-num_seconds * codec.sample_rate // codec.hop_length)
     duration = num_frames * codec.hop_length / codec.sample_rate
@@ -70,9 +70,9 @@ def count_operations(codec: Codec, *, num_seconds: int = 2) -> Operations:
 
 
 def count_flop(task: Callable[[], object]) -> int:
-    """FLOP of the matrix products and convolutions of a task, counted by torch; not under inference mode.
+    """FLOP of the matrix products and convolutions of a task, counted by torch.
 
-    Nothing else is counted: element-wise operations, sums and Fourier transforms are left out.
+    Element-wise operations, sums and Fourier transforms are not counted. Does not work in inference mode.
     """
     with FlopCounterMode(display=False) as counter:
         task()
@@ -80,10 +80,7 @@ def count_flop(task: Callable[[], object]) -> int:
 
 
 def matrix_products(size: int) -> dict[str, Task]:
-    """Square matrix products that show the peak of this machine: in float32, and in bfloat16 where it is fast.
-
-    Each is 2 x size^3 FLOP.
-    """
+    """Square matrix products, 2 size^3 FLOP each: in float32, and in bfloat16 if the processor has it."""
     dtypes = [torch.float32, torch.bfloat16] if has_fast_bfloat16(torch.device("cpu")) else [torch.float32]
     return {str(dtype).removeprefix("torch."): _product(size, dtype) for dtype in dtypes}
 

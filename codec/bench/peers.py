@@ -1,7 +1,8 @@
-"""Other codecs beside ours: those that are installed, with random weights from their own default configuration.
+"""Speed of other codecs and of ours in the same rounds.
 
-Nothing is downloaded; how fast a network is does not depend on what its weights say. All run in float32, in inference
-mode, on as many seconds of audio as ours, each at its own rate.
+Those that are installed run in their default configuration with random weights: nothing is downloaded, and the speed
+of a network does not depend on its weights. All run in float32, in inference mode, on equally long audio, each at its
+own sample rate.
 """
 
 import warnings
@@ -19,7 +20,7 @@ from codec.model.codec import Codec
 
 EXTRA = "bench"
 WARM_UP_S = 1.0
-"""Audio of the runs before the measured ones (s): a slow peer takes long enough without ten."""
+"""Audio of the run before the measured rounds (s), short because some peers are slow."""
 
 
 class Peer(NamedTuple):
@@ -27,16 +28,16 @@ class Peer(NamedTuple):
 
     name: str
     about: str
-    """Which of its configurations this is."""
+    """Package and configuration."""
     sample_rate: int
     num_parameters: int
     encode: Callable[[Tensor], Any]
-    """Map audio `[1, 1, T]` to whatever its decoder takes."""
+    """Map audio `[1, 1, T]` to the input of `decode`."""
     decode: Callable[[Any], object]
 
 
 class PeerSpeed(NamedTuple):
-    """A part of a peer and the same part of ours, from the same rounds."""
+    """Speed of a part of a peer and of the same part of our codec, from the same rounds."""
 
     num_threads: int
     peer: str
@@ -49,66 +50,44 @@ class PeerSpeed(NamedTuple):
     times_real_time: Spread
     ours_times_real_time: Spread
     ours_over_theirs: Spread
-    """Our speed divided by theirs, pair by pair."""
+    """Our speed divided by theirs, for each round."""
 
 
-def _of_transformers(kind: str) -> tuple[Any, Any]:
-    """Default configuration of a codec of transformers, and a model of it with random weights."""
+def _of_transformers(kind: str, about: str, codes: Sequence[str], **how: Any) -> Peer:
+    """A codec of transformers.
+
+    Args:
+        kind: Its name in the names of the classes.
+        about: Its bitrate or number of levels, formatted with its `config`.
+        codes: Fields of the encoder's output that the decoder takes.
+        how: Options of its encoder.
+    """
     library: Any = require("transformers", EXTRA)
     config = getattr(library, f"{kind}Config")()
-    return config, getattr(library, f"{kind}Model")(config).eval()
-
-
-def _encodec() -> Peer:
-    config, model = _of_transformers("Encodec")
+    model = getattr(library, f"{kind}Model")(config).eval()
     return Peer(
-        "encodec",
-        "transformers, 24 kHz, 6 kbit/s",
+        kind.lower(),
+        f"transformers, {config.sampling_rate / 1000:g} kHz, {about.format(config=config)}",
         config.sampling_rate,
         num_parameters(model),
-        lambda audio: model.encode(audio, bandwidth=6.0),
-        lambda encoded: model.decode(encoded.audio_codes, encoded.audio_scales),
-    )
-
-
-def _mimi() -> Peer:
-    config, model = _of_transformers("Mimi")
-    return Peer(
-        "mimi",
-        "transformers, 24 kHz, 8 levels",
-        config.sampling_rate,
-        num_parameters(model),
-        lambda audio: model.encode(audio, num_quantizers=8),
-        lambda encoded: model.decode(encoded.audio_codes),
-    )
-
-
-def _dac() -> Peer:
-    config, model = _of_transformers("Dac")
-    return Peer(
-        "dac",
-        f"transformers, {config.sampling_rate / 1000:g} kHz, {config.n_codebooks} levels",
-        config.sampling_rate,
-        num_parameters(model),
-        model.encode,
-        lambda encoded: model.decode(audio_codes=encoded.audio_codes),
+        lambda audio: model.encode(audio, **how),
+        lambda encoded: model.decode(**{name: getattr(encoded, name) for name in codes}),
     )
 
 
 def _snac() -> Peer:
     library: Any = require("snac", EXTRA)
     model = library.SNAC().eval()
-    return Peer(
-        "snac",
-        f"snac, {model.sampling_rate / 1000:g} kHz, {model.n_codebooks} levels",
-        model.sampling_rate,
-        num_parameters(model),
-        model.encode,
-        model.decode,
-    )
+    about = f"snac, {model.sampling_rate / 1000:g} kHz, {model.n_codebooks} levels"
+    return Peer("snac", about, model.sampling_rate, num_parameters(model), model.encode, model.decode)
 
 
-PEERS: dict[str, Callable[[], Peer]] = {"encodec": _encodec, "mimi": _mimi, "dac": _dac, "snac": _snac}
+PEERS: dict[str, Callable[[], Peer]] = {
+    "encodec": lambda: _of_transformers("Encodec", "6 kbit/s", ("audio_codes", "audio_scales"), bandwidth=6.0),
+    "mimi": lambda: _of_transformers("Mimi", "8 levels", ("audio_codes",), num_quantizers=8),
+    "dac": lambda: _of_transformers("Dac", "{config.n_codebooks} levels", ("audio_codes",)),
+    "snac": _snac,
+}
 
 
 def load_peer(name: str) -> Peer:
@@ -121,7 +100,7 @@ def load_peer(name: str) -> Peer:
         ConfigError: Its package is not installed; the message holds the command that installs it.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what their authors will change one day
+        warnings.simplefilter("ignore")  # future changes of their libraries
         return PEERS[name]()
 
 
@@ -129,14 +108,14 @@ def load_peer(name: str) -> Peer:
 def measure_peer(
     codecs: Mapping[str, Codec], peer: Peer, *, seconds: float, num_rounds: int, budget_s: float
 ) -> list[PeerSpeed]:
-    """Time a peer and our codec in the same rounds: encode, decode and round trip.
+    """Time encode, decode and round trip of a peer and of our codec in the same rounds.
 
     Args:
-        codecs: Ours in several modes, by name, in eval mode.
-        peer: Theirs.
+        codecs: Our codec in several modes, by name, in eval mode.
+        peer: The other codec.
         seconds: Audio per run.
         num_rounds: Measured rounds.
-        budget_s: Fewer rounds, but two at least, if they would take longer than that.
+        budget_s: Time limit (s): slow ones get fewer rounds, but at least two.
     """
     theirs = noise(peer.sample_rate, seconds)
     peer.decode(peer.encode(noise(peer.sample_rate, min(WARM_UP_S, seconds))))
@@ -162,6 +141,6 @@ def measure_peer(
 
 
 def _compare(ours: Sequence[float], theirs: Sequence[float], seconds: float) -> tuple[Spread, Spread, Spread]:
-    """Their speed, our speed, and ours over theirs, from times (s)."""
+    """Their speed, our speed, and the ratio ours / theirs, from times (s)."""
     speed, our_speed = (spread([seconds / took for took in times]) for times in (theirs, ours))
     return speed, our_speed, ratios(theirs, ours)

@@ -1,16 +1,16 @@
-"""Our residual quantizer beside `ResidualVQ` of vector-quantize-pytorch: the same codebooks, the same frames.
+"""Speed of our residual quantizer and of `ResidualVQ` in vector-quantize-pytorch, on the same codebooks and frames.
 
-Both are plain residual vector quantizers in one thread setting and float32, without projections, k-means or anything
-drawn at random: ours with EMA codebooks, theirs with `ema_update`, no rotation trick, no cosine similarity, no sampling
-of codes; channels are laid out as each likes best. Two things are compared.
+Both are plain residual vector quantizers in float32 with the same number of threads, without projections and without
+randomness: ours has EMA codebooks, theirs `ema_update`, no rotation trick, no cosine similarity, no sampling of codes.
+Each gets the memory layout that it prefers. Two tasks are timed.
 
-search          in eval: codes and the quantized sum. Theirs gives both in one call; ours are `encode` and `decode`.
-training step   forward with straight-through and commitment loss of every level, backward to the input, and one EMA
-                update with revival of dead codewords. Theirs updates within the forward pass, ours by `update`. Both
-                count a codeword as dead below two uses a step.
+search          In eval mode: codes and quantized vectors, theirs in one call, ours by `encode` and `decode`.
+training step   Forward with straight-through and the commitment loss of every level, backward to the input, one EMA
+                update with revival of dead codewords. Theirs updates in the forward pass, ours in `update`. In both, a
+                codeword with fewer than two uses per step is dead.
 
-Both start from codebooks that k-means has fitted to the frames, with the uses that it found, so that neither spends its
-first steps replacing dead codewords.
+Both start with codebooks and use counts from k-means on these frames. Otherwise the first steps would go into replacing
+dead codewords.
 """
 
 from typing import Any, NamedTuple
@@ -27,12 +27,12 @@ from codec.model.quantizer.residual import ResidualQuantizer
 PACKAGE = "vector_quantize_pytorch"
 DECAY = 0.99
 MIN_USES = 2.0
-"""A step, below which a codeword is dead."""
+"""A codeword with fewer uses per step is dead."""
 KMEANS_ITERATIONS = 2
 
 
 class Sizes(NamedTuple):
-    """What both quantizers are built for."""
+    """Size of both quantizers and of their input."""
 
     num_quantizers: int
     codebook_size: int
@@ -43,42 +43,41 @@ class Sizes(NamedTuple):
 
 
 class TaskSpeed(NamedTuple):
-    """Time of one task in both, from the same rounds."""
+    """Time of a task with both quantizers, from the same rounds."""
 
     task: str
     ours_ms: Spread
     theirs_ms: Spread
     theirs_over_ours: Spread
-    """Their time divided by ours, pair by pair: how many times as fast ours is."""
+    """Their time divided by ours, for each round: how many times as fast ours is."""
 
 
 class ResidualComparison(NamedTuple):
-    """Our residual quantizer beside theirs."""
+    """Result of `compare_residual`."""
 
     num_threads: int
     sizes: Sizes
     equal_codes: float
-    """Share of codes that are equal, 0 .. 1. Where two codewords are almost equally near, two ways to compute the
-    distance may choose differently, and all later codes of the frame differ then."""
+    """Share of equal codes, 0 .. 1. Rounding may decide between two codewords that are almost equally near; then all
+    later codes of the frame differ."""
     largest_difference: float
-    """Between the quantized vectors of frames whose codes are all equal, relative to the largest element."""
+    """Of the quantized vectors of frames with equal codes, relative to the largest element."""
     speeds: list[TaskSpeed]
 
 
 def compare_residual(sizes: Sizes, *, num_rounds: int, budget_s: float) -> ResidualComparison:
-    """Check that both find the same codes, then time the search and a training step.
+    """Compare the codes of both, then time the search and a training step.
 
     Args:
-        sizes: Of both.
-        num_rounds: Measured rounds of each task.
-        budget_s: Fewer rounds, but two at least, if those of a task would take longer than that.
+        sizes: Of both quantizers and their input.
+        num_rounds: Measured rounds per task.
+        budget_s: Time limit of a task (s): a slow one gets fewer rounds, but at least two.
 
     Raises:
         ConfigError: vector-quantize-pytorch is not installed; the message holds the command that installs it.
     """
-    latents = torch.randn(
-        sizes.batch_size, sizes.codebook_dim, sizes.num_frames, generator=torch.Generator().manual_seed(0)
-    )
+    shape = (sizes.batch_size, sizes.codebook_dim, sizes.num_frames)
+    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     ours = _build_ours(sizes, latents)
     theirs = _build_theirs(sizes, ours)
     equal_codes, difference = _check_equal(ours, theirs, latents)
@@ -90,7 +89,7 @@ def compare_residual(sizes: Sizes, *, num_rounds: int, budget_s: float) -> Resid
 
 
 def _build_ours(sizes: Sizes, latents: Tensor) -> ResidualQuantizer:
-    uses = sizes.batch_size * sizes.num_frames / sizes.codebook_size  # of a codeword in a step, on the average
+    uses = sizes.batch_size * sizes.num_frames / sizes.codebook_size  # mean uses of a codeword per step
     codebooks = EMACodebooks(
         sizes.num_quantizers,
         sizes.codebook_size,
@@ -106,7 +105,7 @@ def _build_ours(sizes: Sizes, latents: Tensor) -> ResidualQuantizer:
 
 
 def _build_theirs(sizes: Sizes, ours: ResidualQuantizer) -> Any:
-    """Their quantizer with our codebooks and their statistics."""
+    """Build their quantizer with our codebooks and our EMA statistics."""
     library: Any = require(PACKAGE, "bench")
     theirs = library.ResidualVQ(
         dim=sizes.codebook_dim,
@@ -131,7 +130,7 @@ def _build_theirs(sizes: Sizes, ours: ResidualQuantizer) -> Any:
 
 @torch.no_grad()
 def _check_equal(ours: ResidualQuantizer, theirs: nn.Module, latents: Tensor) -> tuple[float, float]:
-    """Share of equal codes, and the largest relative difference of what equal codes decode to."""
+    """Share of equal codes, and the largest relative difference of vectors decoded from equal codes."""
     theirs.eval()
     their_vectors, their_codes, _ = theirs(latents.transpose(1, 2).contiguous())
     codes = ours.encode(latents)
@@ -143,7 +142,7 @@ def _check_equal(ours: ResidualQuantizer, theirs: nn.Module, latents: Tensor) ->
 
 
 def _searches(ours: ResidualQuantizer, theirs: nn.Module, latents: Tensor) -> dict[str, Task]:
-    """Find codes and the quantized sum of all frames."""
+    """Tasks that find the codes and quantized vectors of all frames."""
     theirs.eval()
     frames = latents.transpose(1, 2).contiguous()
 
@@ -159,7 +158,7 @@ def _searches(ours: ResidualQuantizer, theirs: nn.Module, latents: Tensor) -> di
 
 
 def _steps(ours: ResidualQuantizer, theirs: nn.Module, latents: Tensor) -> dict[str, Task]:
-    """Train on all frames once."""
+    """Tasks that do one training step on all frames."""
     theirs.train()
     inputs = latents.clone().requires_grad_()
     frames = latents.transpose(1, 2).contiguous().requires_grad_()

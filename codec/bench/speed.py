@@ -1,6 +1,6 @@
-"""How fast a codec is on this processor: whole signals part by part, and a live stream block by block.
+"""Speed of a codec on the CPU: whole signals part by part, and a live stream block by block.
 
-Speed is seconds of audio per second (60 is sixty times real time), larger is faster. All that is compared runs in the
+Speed is seconds of audio per second of computing: 60 is sixty times real time. Values that are compared come from the
 same rounds, see `codec.bench.timing`.
 """
 
@@ -18,14 +18,14 @@ from codec.inference.streaming import StreamDecoder, StreamEncoder
 from codec.model.codec import Codec
 
 WHOLE = ("encode", "decode", "round trip")
-"""What every mode can be measured by."""
+"""Parts that every mode has."""
 NUM_WARM_UP_BLOCKS = 20
 PRODUCT_SIZE = 256
-"""Of the matrix product beside each block of a stream."""
+"""Rows and columns of the matrix product after each block of a stream."""
 
 
 class PartSpeed(NamedTuple):
-    """Speed of a part of a codec on whole signals."""
+    """Speed of one part of a codec on whole signals."""
 
     num_threads: int
     mode: str
@@ -34,23 +34,24 @@ class PartSpeed(NamedTuple):
 
 
 class PeakShare(NamedTuple):
-    """How near a part comes to the peak of the machine, measured in the same rounds by a square matrix product."""
+    """Speed of one part relative to the machine's peak, which a square matrix product shows in the same rounds."""
 
     num_threads: int
     mode: str
     part: str
     gflop_per_s: Spread
     product: str
-    """Kind of numbers of the matrix product."""
+    """Data type of the matrix product."""
     product_gflop_per_s: Spread
     share: Spread
+    """0 .. 1."""
 
 
 class StreamSpeed(NamedTuple):
-    """Time to code one block of a live stream: push into the encoder, push its codes into the decoder.
+    """Time to encode and decode one block of a live stream.
 
-    Beside each block runs a fixed matrix product: where its slowest are as far from its median as those of the stream,
-    it was the machine.
+    A fixed matrix product runs after each block. If its 99th percentile is as far from its median as that of the
+    blocks, other work on the machine is the cause.
     """
 
     num_threads: int
@@ -71,7 +72,7 @@ class Offline(NamedTuple):
 
 
 def noise(sample_rate: int, seconds: float) -> Tensor:
-    """Random audio `[1, 1, T]`; what a codec does takes as long for noise as for speech."""
+    """Random audio `[1, 1, T]`, always the same; a codec takes as long for noise as for speech."""
     generator = torch.Generator().manual_seed(0)
     return 0.1 * torch.randn(1, 1, max(1, round(seconds * sample_rate)), generator=generator)
 
@@ -80,14 +81,14 @@ def noise(sample_rate: int, seconds: float) -> Tensor:
 def measure_offline(
     codecs: Mapping[str, Codec], operations: Operations, *, seconds: float, num_rounds: int, product_size: int
 ) -> Offline:
-    """Speed of every part of every mode on one signal.
+    """Measure the speed of every part in every mode.
 
     Args:
         codecs: The same model in several modes, by name, in eval mode.
         operations: Of the model.
         seconds: Audio per run.
         num_rounds: Measured rounds.
-        product_size: Of the square matrix product that shows the machine's peak; large enough to reach it.
+        product_size: Rows and columns of the matrix product that shows the machine's peak, large enough to reach it.
     """
     threads = torch.get_num_threads()
     products = matrix_products(product_size)
@@ -113,12 +114,12 @@ def measure_offline(
 
 
 def total(*times: Sequence[float]) -> list[float]:
-    """Sums of the times of each round."""
+    """Sum of the times of each round."""
     return [sum(each) for each in zip(*times, strict=True)]
 
 
 def part_tasks(codec: Codec, audio: Tensor) -> dict[str, Task]:
-    """Tasks that encode and decode `audio` `[B, 1, T]`, and each part by itself where the mode runs the parts."""
+    """Tasks that encode and decode `audio` `[B, 1, T]`, and tasks of single parts if the mode runs them."""
     codes = codec.encode(audio)
     tasks: dict[str, Task] = {}
     if _runs_its_parts(codec, "encode_frames"):
@@ -136,14 +137,14 @@ def part_tasks(codec: Codec, audio: Tensor) -> dict[str, Task]:
 
 
 def _runs_its_parts(codec: Codec, method: str) -> bool:
-    """Whether a method is that of every codec, and not one that a mode has put in its place."""
+    """Whether a method is `Codec`'s own; a mode that replaces it does not run encoder and decoder by themselves."""
     return method not in vars(codec) and getattr(type(codec), method) is getattr(Codec, method)
 
 
 def _share(
     mode: str, part: str, ours: tuple[float, Sequence[float]], product: str, peak: tuple[float, Sequence[float]]
 ) -> PeakShare:
-    """Put a part beside a matrix product; each is its FLOP and its times (s)."""
+    """Compare a part with a matrix product, each given by its FLOP and its times (s)."""
     speeds, peaks = ([flop / 1e9 / took for took in times] for flop, times in (ours, peak))
     threads = torch.get_num_threads()
     return PeakShare(threads, mode, part, spread(speeds), product, spread(peaks), ratios(speeds, peaks))
@@ -151,14 +152,14 @@ def _share(
 
 @torch.inference_mode()
 def measure_stream(codec: Codec, mode: str, *, block_ms: float, num_blocks: int, budget_s: float) -> StreamSpeed:
-    """Code a live stream block by block, with a fixed matrix product of about 1 ms after each.
+    """Encode and decode a live stream block by block, with a matrix product of about 1 ms after each.
 
     Args:
         codec: In eval mode.
         mode: Its name in the result.
-        block_ms: Audio per block. A block in which no frame ends is encoded, and nothing is decoded.
-        num_blocks: Measured blocks; some more run before them.
-        budget_s: Fewer blocks, but one at least, if they take longer than that.
+        block_ms: Audio per block. Nothing is decoded after a block in which no frame ends.
+        num_blocks: Measured blocks, after `NUM_WARM_UP_BLOCKS` others.
+        budget_s: Time limit (s): a slow codec gets fewer blocks, but at least one.
     """
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
     samples = max(1, round(block_ms * codec.sample_rate / 1000))
@@ -183,7 +184,7 @@ def _median_and_p99(milliseconds: np.ndarray[tuple[int], np.dtype[np.float64]]) 
 
 
 def _repeated_product() -> Task:
-    """A matrix product, as often as it takes about 1 ms."""
+    """A small matrix product, repeated until it takes about 1 ms."""
     once = matrix_products(PRODUCT_SIZE)["float32"]
     took = min(clock(once) for _ in range(20))
     repeats = max(1, round(1e-3 / took))

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 
 from codec.bench.bench import Benchmark
 from codec.bench.timing import Spread
+from codec.table import Row, aligned
 
-Row = Sequence[str]
 PARTS = ("encoder", "search", "lookup", "decoder", "encode", "decode", "round trip")
 
 
 def format_benchmark(benchmark: Benchmark) -> str:
-    """All that was measured, in the order in which a reader asks."""
-    sections = [_describe_head(benchmark), *_tables(benchmark)]
+    """Format all results: the machine and the model, our speed, memory, other codecs, and what is missing."""
+    sections = [_describe_head(benchmark), *_our_tables(benchmark), *_peer_tables(benchmark)]
     if benchmark.unavailable:
         width = max(map(len, benchmark.unavailable))
         lines = [f"  {what:<{width}}  {why}" for what, why in benchmark.unavailable.items()]
@@ -19,7 +19,7 @@ def format_benchmark(benchmark: Benchmark) -> str:
     return "\n\n".join(sections)
 
 
-def _tables(benchmark: Benchmark) -> Iterator[str]:
+def _our_tables(benchmark: Benchmark) -> Iterator[str]:
     plan = benchmark.plan
     yield _table(
         f"Whole signals of {plan.seconds:g} s, times real time (half of the rounds lie in the brackets)",
@@ -59,31 +59,30 @@ def _tables(benchmark: Benchmark) -> Iterator[str]:
             for row in benchmark.memory
         ],
     )
-    yield from _peer_tables(benchmark)
 
 
 def _describe_head(benchmark: Benchmark) -> str:
     machine, model = benchmark.machine, benchmark.model
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items() if version)
     millions = [f"{count / 1e6:.2f} M" for count in model.num_parameters]
-    gflop = {name: f"{value / 1e9:.3f}" for name, value in model.flop_per_s_of_audio._asdict().items()}
+    gflop = [f"{name} {value / 1e9:.3f}" for name, value in model.flop_per_s_of_audio._asdict().items()]
     return "\n".join(
         [
             f"{machine.cpu}, {machine.num_processors} processors, {machine.cpu_capability}; {versions}",
             f"{model.name}, model {model.identity[:12]}: {model.sample_rate_hz} Hz, hop {model.hop_length_samples}, "
             f"latency {model.latency_ms:g} ms, {model.bitrate_bit_per_s:g} bit/s",
             "parameters: encoder {}, codebooks {}, decoder {}".format(*millions),
-            "GFLOP per second of audio: " + ", ".join(f"{name} {value}" for name, value in gflop.items()),
+            f"GFLOP per second of audio: {', '.join(gflop)}",
         ]
     )
 
 
 def _offline_rows(benchmark: Benchmark) -> list[Row]:
-    """One row a mode, one column a part."""
+    """One row per mode, one column per part."""
     speeds = {(row.num_threads, row.mode, row.part): row.times_real_time for row in benchmark.offline}
-    rows = dict.fromkeys((threads, mode) for threads, mode, _ in speeds)
     return [
-        [str(threads), mode, *(_spread(speeds.get((threads, mode, part))) for part in PARTS)] for threads, mode in rows
+        [str(threads), mode, *(_spread(speeds.get((threads, mode, part))) for part in PARTS)]
+        for threads, mode in dict.fromkeys(key[:2] for key in speeds)
     ]
 
 
@@ -117,9 +116,9 @@ def _peer_tables(benchmark: Benchmark) -> Iterator[str]:
 
 
 def _describe_residual(benchmark: Benchmark) -> list[str]:
-    """What was quantized, and whether both found the same; a line, or none where nothing was compared."""
+    """What was quantized, and how well both agree; empty if nothing was compared."""
     lines = []
-    for sizes, equal, difference in {row[1:4] for row in benchmark.residual}:
+    for sizes, equal, difference in dict.fromkeys(row[1:4] for row in benchmark.residual):
         shape = f"{sizes.num_quantizers} x {sizes.codebook_size} codewords of {sizes.codebook_dim}"
         lines.append(
             f"  {shape}, {sizes.batch_size} x {sizes.num_frames} frames; equal codes {100 * equal:.6g} %, "
@@ -129,17 +128,12 @@ def _describe_residual(benchmark: Benchmark) -> list[str]:
 
 
 def _table(title: str, header: Row, rows: Sequence[Row]) -> str:
-    """A title and aligned columns; without rows the title says so."""
-    if not rows:
-        return f"{title}: none"
-    cells = [header, *rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join([title, *lines])
+    """A title above a table; without rows the title ends with "none"."""
+    return f"{title}\n{aligned([header, *rows])}" if rows else f"{title}: none"
 
 
 def _spread(value: Spread | None) -> str:
-    """Median and quartiles; a dash where nothing was measured."""
+    """Median and quartiles with three digits; a dash if nothing was measured."""
     if value is None:
         return "-"
     digits = 0 if value.median >= 100 else 1 if value.median >= 10 else 2

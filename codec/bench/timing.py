@@ -1,7 +1,7 @@
-"""Time things beside each other: rounds in which each runs once, so that what slows the machine down slows all.
+"""Fair timing on a shared machine: all tasks run once in every round, and times of the same round are compared.
 
-A shared machine is slow at times, for seconds or minutes. What was measured a minute apart can't be compared; what ran
-in one round can, and the ratio of two times of the same round hardly depends on the machine.
+Other work slows such a machine down for seconds or minutes. Times taken a minute apart can't be compared; the ratio of
+two times of one round hardly depends on the other work.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from codec.errors import ConfigError
 Task = Callable[[], object]
 Name = TypeVar("Name", bound=Hashable)
 ALL = "all"
-"""The word for as many threads as there are processors."""
+"""Stands for as many threads as there are processors."""
 
 
 class Spread(NamedTuple):
-    """What several rounds gave: the median, and the quartiles between which half of them lie."""
+    """Median and quartiles of a value over several rounds; half of the rounds lie between the quartiles."""
 
     median: float
     quartile_1: float
@@ -32,29 +32,28 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Median and quartiles of at least one value."""
+    """Median and quartiles of one or more values."""
     first, median, third = np.percentile(values, [25, 50, 75]).tolist()
     return Spread(median, first, third, len(values))
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Spread:
-    """Spread of `above / below`, each pair from one round."""
+    """Spread of `above / below`; each pair of values is from one round."""
     return spread([first / second for first, second in zip(above, below, strict=True)])
 
 
 def interleave(
     tasks: Mapping[Name, Task], *, num_rounds: int, num_warm_up: int = 1, budget_s: float | None = None
 ) -> dict[Name, list[float]]:
-    """Run every task once a round, and measure how long each takes (s).
+    """Run every task once per round and return its times (s).
 
-    Every other round goes backwards, so that no task always follows the same one. The rounds before the first measured
-    one fill caches and compile what is compiled late.
+    The order is reversed in every other round, so no task always follows the same one.
 
     Args:
-        tasks: What to run, by name.
+        tasks: The tasks, by name.
         num_rounds: Measured rounds.
-        num_warm_up: Rounds before them.
-        budget_s: Leave out rounds that would end later than that, but not the first two.
+        num_warm_up: Rounds before them, which fill caches and compile what is compiled on first use.
+        budget_s: Time limit (s): rounds that would end later are left out, except for the first two.
     """
     for _, task in itertools.product(range(num_warm_up), tasks.values()):
         task()
@@ -70,7 +69,7 @@ def interleave(
 
 
 def clock(task: Task) -> float:
-    """How long a task takes (s)."""
+    """Run a task and return the time it took (s)."""
     start = time.perf_counter()
     task()
     return time.perf_counter() - start
@@ -78,7 +77,7 @@ def clock(task: Task) -> float:
 
 @contextlib.contextmanager
 def using_threads(num_threads: int) -> Iterator[None]:
-    """Let torch compute in so many threads."""
+    """Make torch compute with this number of threads, and restore the number before."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
@@ -88,10 +87,10 @@ def using_threads(num_threads: int) -> Iterator[None]:
 
 
 def count_threads(words: Sequence[str]) -> list[int]:
-    """Numbers of threads from words like 1 and all, each once.
+    """Numbers of threads from words such as "1" and "all", each once.
 
     Raises:
-        ConfigError: A word is neither a number that this machine has processors for, nor "all".
+        ConfigError: A word is neither "all" nor a number from 1 to the number of processors.
     """
     available = num_processors()
     counts = []
@@ -101,3 +100,8 @@ def count_threads(words: Sequence[str]) -> list[int]:
             raise ConfigError(f"threads {word!r}: give a number in 1 .. {available}, or {ALL}")
         counts.append(count)
     return list(dict.fromkeys(counts))
+
+
+def describe_threads(num_threads: int) -> str:
+    """Write "1 thread" or "2 threads"."""
+    return f"{num_threads} thread{'s' if num_threads > 1 else ''}"

@@ -206,28 +206,32 @@ class BitstreamReader:
             offset = int(self._offsets[self._number])
             self._offset = offset if self._chunk_at(offset) else HEADER_BYTES
 
-    def check(self) -> None:
-        """Read the whole file, then go back to its start.
+    def intact(self) -> Iterator[tuple[int, Codes]]:
+        """Yield the chunks of the whole file, and raise at the end unless all of it is as it was written.
+
+        After a damaged chunk the others are read, to name everything that is lost, but not yielded.
 
         Raises:
-            BitstreamError: Anything is not as it was written, index and trailer included; says what is lost.
+            BitstreamError: A chunk, the index or the trailer is damaged or missing, or there are bytes besides.
         """
         self.seek(0)
-        sizes = [self._size for _ in self]  # of the chunk that was read last
-        header = self.header
-        if self.lost:
-            raise BitstreamError(f"{describe_lost(header, self.lost)}; --salvage decodes the rest")
+        sizes = []
+        for chunk in self:
+            sizes.append(self._size)  # of this chunk, in bytes
+            if not self._lost:
+                yield chunk
+        if self._lost:
+            raise BitstreamError(describe_lost(self.header, self._lost), salvage=True)
         if not self._closed:
             raise BitstreamError(
-                f"the file was never closed: --salvage decodes the {header.duration_s:.2f} s that are in it"
+                f"the file was never closed; it holds {self.header.duration_s:.2f} s of audio", salvage=True
             )
-        # Header, chunks and tail fill the file to the byte, so that nothing can hide between them.
+        tail = _tail(sizes)
         tail_at = HEADER_BYTES + sum(sizes)
-        if (surplus := self._num_bytes - tail_at - tail_bytes(header.num_chunks)) > 0:
-            raise BitstreamError(f"{surplus} bytes too many, no codes are lost: --salvage decodes the file")
-        if self._read(tail_at, tail_bytes(header.num_chunks)) != _tail(sizes):
-            raise BitstreamError("the index is damaged, no codes are lost: --salvage decodes the file")
-        self.seek(0)
+        if (surplus := self._num_bytes - tail_at - len(tail)) > 0:
+            raise BitstreamError(f"{surplus} bytes too many, no codes are lost", salvage=True)
+        if self._read(tail_at, len(tail)) != tail:
+            raise BitstreamError("the index is damaged, no codes are lost", salvage=True)
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64] | None:

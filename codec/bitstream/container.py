@@ -94,28 +94,27 @@ class Bitstream:
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes, *, strict: bool = True, coder: EntropyCoder | None = None) -> "Bitstream":
+    def from_bytes(cls, data: bytes, *, salvage: bool = False, coder: EntropyCoder | None = None) -> "Bitstream":
         """Read a `.codec` file.
 
         Args:
             data: The whole file.
-            strict: Refuse any damage, even of the index; otherwise return every intact chunk, and `lost`.
+            salvage: Return every intact chunk of a damaged file, and what is `lost`; otherwise any damage is refused,
+                even of the index.
             coder: Of the model that made the file; packed files need none.
 
         Raises:
-            BitstreamError: The header is unusable, or asks for a coder that is not given; no chunk is intact or, if
-                strict, anything is damaged.
+            BitstreamError: The header is unusable, or asks for a coder that is not given; anything is damaged or, with
+                `salvage`, no chunk is intact.
         """
         reader = BitstreamReader(io.BytesIO(data), coder)
-        if strict:
-            reader.check()
         header = reader.header
         shape = (header.num_channels, header.num_quantizers, header.num_frames)
         if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * len(data)):
             raise BitstreamError(f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold")
         codes = np.zeros(shape, np.int64)
         num_found = 0
-        for first, block in reader:
+        for first, block in reader if salvage else reader.intact():
             codes[:, :, first : first + block.shape[2]] = block
             num_found += block.shape[2]
         if not num_found:

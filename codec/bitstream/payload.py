@@ -75,7 +75,8 @@ class EntropyCodedPayloads:
         if coder.codebook_size != header.codebook_size or coder.num_quantizers < header.num_quantizers:
             raise BitstreamError(
                 f"{header.num_quantizers} levels of {header.codebook_size} codewords can't be coded with tables "
-                f"for {coder.num_quantizers} levels of {coder.codebook_size}: give the model that made the codes"
+                f"for {coder.num_quantizers} levels of {coder.codebook_size}",
+                codec=...,
             )
         self._header, self._coder = header, coder
         self._packed = PackedPayloads(header)
@@ -112,7 +113,6 @@ def payloads_of(header: Header, coder: EntropyCoder | None) -> PackedPayloads | 
     if header.payload_kind == PACKED:
         return PackedPayloads(header)
     if coder is None:
-        raise BitstreamError(
-            f"the codes are entropy-coded with the tables of model {header.model_id.hex()[:12]}: give that model"
-        )
+        made_by = header.model_id.hex()[:12]
+        raise BitstreamError(f"the codes are entropy-coded with the tables of model {made_by}", codec=...)
     return EntropyCodedPayloads(header, coder)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from codec.bitstream.container import Bitstream
 from codec.bitstream.header import PACKED, Header
 from codec.errors import BitstreamError
+from codec.files import new_file
 
 Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and what the file says about them
 
@@ -42,11 +43,12 @@ _UNREADABLE = (  # what NumPy, zipfile and json raise on files that are not thei
 )
 
 
-def write_codes(path: str | Path, bitstream: Bitstream) -> None:
-    """Write codes to a .npy, .npz or .jsonl file.
+def write_codes(path: str | Path, bitstream: Bitstream, *, overwrite: bool = False) -> None:
+    """Write codes to a .npy, .npz or .jsonl file, which appears complete or not at all.
 
     Raises:
-        BitstreamError: Another suffix, frames are lost, or the file can't be written.
+        BitstreamError: Another suffix, or frames are lost.
+        WriteError: The file exists and `overwrite` is False, or it can't be written.
     """
     path = Path(path)
     bitstream.require_intact()
@@ -55,18 +57,15 @@ def write_codes(path: str | Path, bitstream: Bitstream) -> None:
     facts: dict[str, Any] = {name: getattr(header, name) for name in _FIELDS}
     facts["model_id"] = header.model_id.hex()
     suffix = _suffix(path)
-    try:
-        with path.open("wb") as file:
-            if suffix == ".npy":
-                np.save(file, codes, allow_pickle=False)
-            elif suffix == ".npz":
-                np.savez(file, codes=codes, **facts)
-            else:
-                for channel, rows in enumerate(codes):
-                    line = json.dumps({"channel": channel, "codes": rows.tolist(), **facts})
-                    file.write(line.encode() + b"\n")
-    except OSError as error:
-        raise BitstreamError(f"{path} can't be written: {error.strerror}") from error
+    with new_file(path, overwrite=overwrite) as file:
+        if suffix == ".npy":
+            np.save(file, codes, allow_pickle=False)
+        elif suffix == ".npz":
+            np.savez(file, codes=codes, **facts)
+        else:
+            for channel, rows in enumerate(codes):
+                line = json.dumps({"channel": channel, "codes": rows.tolist(), **facts})
+                file.write(line.encode() + b"\n")
 
 
 def read_codes(path: str | Path, model: Header) -> Bitstream:

@@ -1,9 +1,9 @@
 """The commands: codec-train, -encode, -decode, -eval, -compare, -bench, -export and -release.
 
-Results go to standard output, notes and progress to standard error. Exit codes: 0 done; 1 done but for some files,
-which are named; 2 not done, and why is said in one line; 130 interrupted. Each command is a module, which only its own
-entry point loads, and modules that need torch are imported where they are used, so that --help and a mistyped option
-are answered at once.
+Results go to standard output, notes and progress to standard error. Exit codes: 0 success; 1 some files failed or are
+incomplete, and are named; 2 failure, with the reason in one line; 130 interrupted. Each entry point loads only the
+module of its command, and modules that need torch are imported where they are used: --help and errors in options are
+fast.
 """
 
 import functools
@@ -72,10 +72,10 @@ def release_main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:
-    """Run a command and exit; what a user can cause is told in one line, with options as remedies."""
+    """Run a command and exit; an error that a user can cause is one line, with options as remedies."""
     try:
         code = command(sys.argv[1:] if argv is None else argv)
-    except (CodecError, OSError) as error:  # OSError: what no module expects, such as a disk that fills up under a log
+    except (CodecError, OSError) as error:  # OSError: not foreseen by any module, such as a full disk under a log
         print(f"{prog}: {message(error)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""codec-bench: how fast a model is, beside others."""
+"""codec-bench: measure the speed of a model beside others."""
 
 import io
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DEFAULT_RECIPE = "speech_16khz"
 NO_PEERS = "none"
 QUICK = {"modes": ["float32"], "threads": ["1"], "seconds": 1.0, "rounds": 2, "file_seconds": [1.0, 10.0]}
-"""Options that --quick sets where they are not given."""
+"""Values that --quick sets for options that are not given."""
 
 
 def bench(argv: Sequence[str]) -> int:
@@ -39,7 +39,7 @@ def bench(argv: Sequence[str]) -> int:
 
 
 def _check(options: BenchOptions) -> None:
-    """Find what is wrong before torch is loaded.
+    """Check the options before torch is loaded.
 
     Raises:
         ConfigError: Two models, a wrong suffix, or an output that is there already.
@@ -61,7 +61,7 @@ def _existing(folder: Path) -> Path:
 
 
 def _plan(options: BenchOptions) -> "Plan":
-    """What to measure.
+    """Plan of the measurements.
 
     Raises:
         ConfigError: No such number of threads.
@@ -83,7 +83,7 @@ def _plan(options: BenchOptions) -> "Plan":
 
 
 def _default_modes() -> list[str]:
-    """All but those in a precision that this processor would have to emulate."""
+    """All modes, but bfloat16 only where the processor has it."""
     import torch
 
     from codec.dsp.precision import has_fast_bfloat16

@@ -29,7 +29,7 @@ T = TypeVar("T")
 Changes = Mapping[str, Sequence[str]]
 """Words by the dotted key of a recipe whose value they replace."""
 Presets = Mapping[str, Mapping[str, Any]]
-"""By the name of a flag: values of other options that it sets unless they are given too."""
+"""By the name of a flag: values that it sets for other options that are not given."""
 
 
 def parse(options: type[T], argv: Sequence[str], prog: str, presets: Presets | None = None) -> T:
@@ -76,7 +76,7 @@ def override(recipe: Recipe, changes: Changes) -> Recipe:
 
 
 def print_help(options: Any, prog: str, **how: Any) -> None:
-    """Print what `options`, a dataclass, and each of its fields is; exit."""
+    """Print the docstrings of `options`, a dataclass, and of its fields; exit."""
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
     tyro.cli(options, args=HELP[:1], prog=prog, config=config, **how)
 
@@ -93,7 +93,7 @@ def _parse(
 
 
 def _split(argv: Sequence[str], known: Mapping[str, int], prog: str) -> tuple[dict[str, list[str]], list[str]]:
-    """Words by the option that takes them, and those that belong to none; `known` has the most words of each option."""
+    """Split words into those of each option and those of none; `known` has the most words that an option takes."""
     given: dict[str, list[str]] = {}
     free: list[str] = []
     words = list(argv)
@@ -118,7 +118,7 @@ def _split(argv: Sequence[str], known: Mapping[str, int], prog: str) -> tuple[di
 
 
 def _build(options: type[T], given: Changes, free: Sequence[str], prog: str, presets: Presets) -> T:
-    """Validate the words of options, and the free ones as the value of the positional field."""
+    """Validate the words of options; the free ones are the value of the positional field."""
     types = _types(options)
     values = {name: _value(types[name], words, name) for name, words in given.items()}
     for name, annotation in types.items():
@@ -137,14 +137,14 @@ def _build(options: type[T], given: Changes, free: Sequence[str], prog: str, pre
 
 
 def _value(annotation: Any, words: Sequence[str], name: str) -> Any:
-    """What pydantic is given for the words of an option."""
+    """The words of an option as pydantic takes them: a list for a tuple, True for a flag, or None."""
     if list(words) == ["None"] and NoneType in get_args(_plain(annotation)):
         return None
     count = _most_words(annotation)
     if count > 1:
         return list(words)
-    if count == 1 and not words:
-        raise ConfigError(f"{_option(name)} needs a value")
+    if len(words) > 1 or (count == 1 and not words):
+        raise ConfigError(f"{_option(name)} needs {'one value, not ' + ' '.join(words) if words else 'a value'}")
     return words[0] if words else True
 
 
@@ -160,7 +160,7 @@ def _most_words(annotation: Any) -> int:
 
 
 def _options(config: type) -> dict[str, int]:
-    """Most words of every option by its name; of a key that is in several kinds of a section, by the longest."""
+    """Most words that each option takes, by name; the maximum where kinds of a section differ."""
     most: dict[str, int] = {}
     for key, annotation in leaves(config):
         if not _is_positional(annotation):
@@ -191,7 +191,7 @@ def _option(name: str) -> str:
 def _unknown(option: str, known: Mapping[str, int], prog: str) -> str:
     """Message for an unknown option, naming the nearest."""
     name = _name(option)
-    if "." in name and "train.steps" in known:
+    if "." in name and any("." in key for key in known):
         return unknown_key(name, Recipe)
     nearest = difflib.get_close_matches(name, [other for other in known if "." not in other], 1, 0.6)
     return f"no option {option}: " + (f"did you mean {_option(nearest[0])}?" if nearest else f"see {prog} --help")

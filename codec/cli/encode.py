@@ -1,6 +1,5 @@
 """codec-encode: audio files to codes, or .codec files cut to fewer levels."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from codec.model.codec import Codec
 
 WINDOW_FILES = 256
-"""Files among which those of similar length are looked for: so many headers are read before the first is encoded."""
+"""Batches are formed within windows of this number of files, whose headers are read before the first is encoded."""
 
 
 def encode(argv: Sequence[str]) -> int:
@@ -43,7 +42,7 @@ def encode(argv: Sequence[str]) -> int:
 def _encode_files(
     codec: "Codec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
-    """Encode files in batches of similar length; a file without others of its length by itself, block by block."""
+    """Encode files in batches of similar length; a file that no other matches in length is encoded block by block."""
     from codec.inference.batching import plan_batches, read_size
 
     capacity = max(0, round(options.batch_seconds * codec.sample_rate))
@@ -73,7 +72,7 @@ def _encode_batch(
         return
     compress = partial(compress_batch, num_quantizers=levels, beam=options.beam)
     bitstreams = attempt(compress, codec, list(recordings.values()))
-    if isinstance(bitstreams, CodecError):  # one of them is to blame: who, each by itself tells
+    if isinstance(bitstreams, CodecError):  # of one recording: each by itself shows which
         for number in recordings:
             yield number, attempt(_encode_file, codec, jobs[number], levels, options)
         return
@@ -92,23 +91,21 @@ def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOp
 
 
 def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
-    """Write codes in any format, complete or not at all."""
+    """Write codes in the format of the suffix, complete or not at all."""
     from codec.bitstream import write_codes
     from codec.files import new_file
 
-    with new_file(target, overwrite=overwrite) as file:
-        if target.suffix == ".codec":
-            file.write(bitstream.to_bytes())
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                scratch = Path(folder, f"codes{target.suffix}")
-                write_codes(scratch, bitstream)
-                file.write(scratch.read_bytes())
+    if target.suffix == ".codec":
+        data = bitstream.to_bytes()
+        with new_file(target, overwrite=overwrite) as file:
+            file.write(data)
+    else:
+        write_codes(target, bitstream, overwrite=overwrite)
     return Outcome(_describe_codes(target, bitstream.header))
 
 
 def _cut(options: EncodeOptions) -> int:
-    """Keep the first levels of .codec files; needs no model for packed codes, and runs none."""
+    """Keep the first levels of .codec files. Packed codes need no model, entropy-coded ones the tables of theirs."""
     levels = options.num_quantizers
     if levels is None or options.format not in (None, "codec"):
         raise ConfigError(
@@ -128,7 +125,7 @@ def _cut(options: EncodeOptions) -> int:
 
 
 def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
-    """A .codec file in memory, with the tables of the model that made it where it is entropy-coded."""
+    """Read a .codec file; an entropy-coded one with the tables of the model that made it, kept in `makers`."""
     from codec.bitstream import PACKED, Header
     from codec.inference.compression import read_bitstream
 

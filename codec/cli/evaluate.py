@@ -11,6 +11,7 @@ from codec.cli.jobs import check_inputs, check_outputs
 from codec.cli.loading import in_mode, load_original
 from codec.cli.options import EvalOptions
 from codec.config import to_dict
+from codec.table import aligned
 
 if TYPE_CHECKING:
     from codec.eval.evaluate import Evaluation
@@ -81,9 +82,10 @@ def _installed_metrics() -> tuple[str, ...]:
 
 def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
     """Usage of every level as a table, and what entropy coding could save."""
-    lines = ["level   usage  perplexity  entropy (bit)"]
+    rows = [["level", "usage", "perplexity", "entropy (bit)"]]
     for level, (entropy, perplexity, usage) in enumerate(zip(*evaluation.health, strict=True), start=1):
-        lines.append(f"{level:5}  {usage:6.1%}  {perplexity:10.1f}  {entropy:13.2f}")
+        rows.append([str(level), f"{usage:6.1%}", f"{perplexity:.1f}", f"{entropy:.2f}"])
+    lines = [aligned(rows)]
     if evaluation.agreement is not None:
         shares = " ".join(f"{share:.1%}" for share in evaluation.agreement.tolist())
         lines.append(f"codes that are those of float32, by level: {shares}")

@@ -1,4 +1,4 @@
-"""Which file becomes which, settled before anything is read or written, and the loop over the files (no torch)."""
+"""Pairs of input and output files, planned before anything is read or written, and the loop over them (no torch)."""
 
 import os
 import re
@@ -16,19 +16,19 @@ T = TypeVar("T")
 
 
 class Job(NamedTuple):
-    """One file to make."""
+    """An input file and the output file to make of it."""
 
     source: Path
     target: Path
 
 
 class Outcome(NamedTuple):
-    """What a job has to say."""
+    """Report of a job."""
 
     line: str
-    """About the file that was written."""
+    """Describes the file that was written."""
     lost: str = ""
-    """What could not be saved of a damaged file."""
+    """Names the parts of a damaged file that could not be decoded."""
 
 
 def plan(
@@ -47,16 +47,16 @@ def plan(
     Otherwise it is the name of the one result, and its suffix decides the format.
 
     Args:
-        inputs: Files, taken as they are, and folders, searched for readable files (hidden ones are skipped).
-        output: As the user wrote it: a slash at the end matters.
+        inputs: Files, and folders, which are searched for readable files (hidden ones are skipped).
+        output: As the user wrote it; a slash at the end makes it a folder.
         readable: Suffixes to look for in folders, in lower case.
         formats: Suffixes that a result may have; the first is the default.
-        mark: What comes before the suffix in names made here, like ".decoded".
-        overwrite: Existing results are no error.
+        mark: Comes before the suffix in derived names, like ".decoded".
+        overwrite: Existing results may be replaced.
 
     Raises:
-        ConfigError: An input is missing, a folder holds nothing to do, two sources have one result or a source is a
-            result, or results exist already. Nothing has been written then.
+        ConfigError: An input is missing, a folder holds nothing readable, two sources have the same result, a source is
+            a result, or results exist already. Nothing has been written then.
     """
     check_inputs(inputs)
     if output is not None and not _is_folder(output, inputs):
@@ -72,12 +72,12 @@ def plan(
 
 
 def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> int:
-    """Do every job; as `report`."""
+    """Do every job and report it, see `report`."""
     return report(prog, jobs, ((number, attempt(work, job)) for number, job in enumerate(jobs)))
 
 
 def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
-    """What the work gives, or what a caller can cause that went wrong: a bad file among several costs only itself."""
+    """Result of the work, or its CodecError: a bad file among several does not stop the others."""
     try:
         return work(*given)
     except CodecError as error:
@@ -85,13 +85,13 @@ def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
 
 
 def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome | CodecError]]) -> int:
-    """Print the line of every job to standard output, or name the file that is bad, while the results come in.
+    """Print the line of every job to standard output, or its error to standard error, while the results come in.
 
     Args:
         prog: The command.
         jobs: All of them.
-        results: Number of a job and how it ended, each job once, in any order. They are told in the order of the jobs,
-            as soon as those before are known.
+        results: Number of a job and its result, each job once, in any order. They are printed in the order of the jobs,
+            as soon as all before them are known.
 
     Returns:
         Exit code: 0, or 1 if a file failed or is incomplete.
@@ -99,25 +99,25 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
     Raises:
         CodecError: The only job failed.
     """
-    num_bad = num_told = 0
+    num_bad = num_printed = 0
     known: dict[int, Outcome | CodecError] = {}
-    # None: no bar where standard error is no terminal. tqdm.write would draw one before its delay is over.
+    # None: no bar unless standard error is a terminal. tqdm.write would draw the bar before its delay is over.
     hidden = len(jobs) == 1 or None
     with tqdm(total=len(jobs), desc=prog, unit="file", delay=2, leave=False, disable=hidden) as bar:
         for number, result in results:
             known[number] = result
             bar.update()
             bar.clear()
-            while num_told in known:
-                num_bad += _tell(prog, jobs[num_told], known.pop(num_told), alone=len(jobs) == 1)
-                num_told += 1
+            while num_printed in known:
+                num_bad += _print(prog, jobs[num_printed], known.pop(num_printed), alone=len(jobs) == 1)
+                num_printed += 1
     if num_bad and len(jobs) > 1:
         print(f"{prog}: {num_bad} of {len(jobs)} files failed or are incomplete", file=sys.stderr)
     return 1 if num_bad else 0
 
 
-def _tell(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> bool:
-    """Print how a job ended; whether it is bad."""
+def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> bool:
+    """Print the result of a job; True if it failed or is incomplete."""
     if isinstance(result, CodecError):
         if alone:
             raise CodecError(_about(job.source, message(result))) from result
@@ -130,7 +130,7 @@ def _tell(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> 
 
 
 def _about(source: Path, reason: str) -> str:
-    """The reason, with the file's name in front unless it names the file itself."""
+    """The reason, preceded by the name of the file unless it contains it."""
     named = re.search(rf"(^|\s){re.escape(str(source))}($|[\s:;,])", reason)
     return reason if named else f"{source}: {reason}"
 
@@ -145,7 +145,7 @@ def check_inputs(inputs: Sequence[Path]) -> None:
 
 
 def check_outputs(targets: Sequence[Path], overwrite: bool) -> None:
-    """Raise ConfigError if a target is a folder, or is there already and may not be replaced."""
+    """Raise ConfigError if a target is a folder, or exists and may not be replaced."""
     for target in targets:
         if target.is_dir():
             raise ConfigError(f"{target} is a folder, but a file of that name is to be written")
@@ -168,7 +168,7 @@ def _named(output: str, formats: Sequence[str]) -> Path:
 
 
 def _sources(inputs: Sequence[Path], readable: Collection[str]) -> Iterator[tuple[Path, Path]]:
-    """Every source, with the folder below the input that it lies in."""
+    """Every source, with its folder relative to the input folder."""
     for path in inputs:
         if not path.is_dir():
             yield path, Path()

@@ -1,4 +1,4 @@
-"""What the commands load: the model asked for, in its mode on its device, or the one that made a .codec file."""
+"""Loading of models by the commands: the one asked for, in its mode on its device, or the maker of a .codec file."""
 
 import sys
 from pathlib import Path
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 
 def load_model(options: ModelOptions) -> "Codec":
-    """The model asked for, or the only one that ships, in the mode asked for; see `load_original`."""
+    """Load the model asked for, or the only one that ships, in the mode asked for; see `load_original`."""
     return in_mode(load_original(options), options.mode)
 
 
 def load_original(options: ModelOptions) -> "Codec":
-    """The model asked for, or the only one that ships, in float32 on a device that its mode runs on.
+    """Load the model asked for, or the only one that ships, in float32 on a device that its mode runs on.
 
     Raises:
-        ConfigError: None is asked for, and not just one ships.
+        ConfigError: No model is asked for and not exactly one ships, or the mode does not run on the device.
+        ModelError: The model can't be loaded.
     """
     shipped_models = find_shipped()
     if options.model is None and len(shipped_models) != 1:
@@ -44,7 +45,7 @@ def find_shipped() -> list[Path]:
 
 
 def in_mode(codec: "Codec", mode: str) -> "Codec":
-    """The model in a mode; where that is slow on this processor, a note says so."""
+    """Put the model in a mode; print a note if the mode is slow on this processor."""
     from codec.dsp.precision import has_fast_bfloat16
     from codec.inference.modes import speed_up
 
@@ -54,7 +55,7 @@ def in_mode(codec: "Codec", mode: str) -> "Codec":
 
 
 def find_device(name: str) -> str:
-    """What torch calls the device.
+    """Name of the device in torch.
 
     Raises:
         ConfigError: There is no such device here.
@@ -67,10 +68,10 @@ def find_device(name: str) -> str:
 
 
 def load_maker(header: "Header", name: str | None) -> "Codec":
-    """The model that made the codes of a file: the one asked for or, if none is, one of those that ship.
+    """Load the model that made the codes of a file: the one asked for, else one of those that ship.
 
     Raises:
-        BitstreamError: It is another one, or none of them.
+        BitstreamError: Another model made the codes.
         ModelError: The model asked for can't be loaded.
     """
     from codec.inference.pretrained import read_codec

@@ -1,9 +1,9 @@
-"""Errors as the commands tell them: one line, whose remedy is an option."""
+"""Error messages of the commands: the remedy is an option, not an argument of Python."""
 
 from codec.errors import CodecError
 
 OPTIONS = {"codec": "--model", "run_dir": "--out"}
-"""Options that have another name than the argument of the library."""
+"""Options whose name differs from the argument of the library."""
 
 
 def message(error: CodecError | OSError) -> str:

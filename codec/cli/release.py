@@ -36,7 +36,7 @@ def release(argv: Sequence[str]) -> int:
 
 
 def _find_training(options: ReleaseOptions) -> Recipe:
-    """The recipe given, else that of the run which the model lies in."""
+    """The recipe given, else that of the run that the model belongs to."""
     if options.recipe is not None:
         return load_recipe(options.recipe)
     from codec.inference.pretrained import find_model
@@ -50,7 +50,7 @@ def _find_training(options: ReleaseOptions) -> Recipe:
 
 
 def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
-    """What the card says of data and licences."""
+    """Text of the card about data and licences."""
     from codec.release.card import header_comment
 
     if options.about is not None:
@@ -60,7 +60,7 @@ def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
             raise ConfigError(f"can't read {options.about}: {error}") from error
     try:
         comment = header_comment(find_recipe(options.recipe or recipe.name))
-    except ConfigError:  # a recipe of the user's own, of which the run keeps the values only
+    except ConfigError:  # a user's own recipe: the run has only its values
         comment = ""
     if not comment:
         raise ConfigError("which data was it trained on, under which licences? give a text file with --about")

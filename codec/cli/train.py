@@ -14,7 +14,8 @@ from codec.config import shipped
 from codec.errors import ConfigError
 from codec.recipe import Recipe, load_recipe
 
-EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")  # what may change when a run goes on
+EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")
+"""Keys of a recipe that may change when a run is resumed."""
 
 
 def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
@@ -61,7 +62,7 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
 
 
 def _describe_end(run_dir: Path) -> None:
-    """Say what a run has left, and what one can do with it."""
+    """Print the checkpoints and results of a run, and what to do next."""
     from codec.study.judge import RESULTS_FILE
     from codec.train.checkpoint import read_index
 
@@ -120,7 +121,7 @@ def _first_sentence(path: Path) -> str:
 
 
 def _settle_run(options: TrainOptions, changes: Changes) -> tuple[Recipe, Path, bool]:
-    """The recipe with its changes, the run directory, and whether the run in it goes on."""
+    """The recipe with its changes, the run directory, and whether the run in it is resumed."""
     from codec.train.rundir import holds_run
 
     if options.out and options.resume and holds_run(options.out):
@@ -133,7 +134,7 @@ def _settle_run(options: TrainOptions, changes: Changes) -> tuple[Recipe, Path, 
 
 
 def _resumed(run_dir: Path, changes: Changes) -> Recipe:
-    """The recipe of a run that goes on, with its changes."""
+    """The recipe of a run to resume, with its changes."""
     from codec.train.rundir import read_run
 
     fixed = [key for key in changes if key not in EXTENDABLE]

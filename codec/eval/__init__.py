@@ -1,1 +1,1 @@
-"""Evaluation: metrics, and a codec judged on files. Never imported by the inference side."""
+"""Evaluation of a codec on files, and its metrics. Never imported by the inference side."""

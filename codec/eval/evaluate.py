@@ -1,4 +1,4 @@
-"""Judge a codec on files: rates, metrics and bands per file, their means, and how well each codebook is used."""
+"""Evaluate a codec on files: bitrates, metrics and bands per file, their means, and the use of every codebook."""
 
 import itertools
 import math
@@ -23,21 +23,27 @@ class Evaluation(NamedTuple):
     """Result of `evaluate`."""
 
     rows: list[dict[str, Any]]
-    """One per file, gain and number of levels, in this order: path, gain_db (dB), seconds, num_quantizers, num_bytes
-    and bitrate (bit/s) of its `.codec` file, header and all channels included, nominal_bitrate (bit/s) of its codes
-    before entropy coding, each metric by name, and bands: `codec.eval.bands.Bands` by name."""
+    """One per file, gain and number of levels, in this order.
+
+    path, gain_db (dB), seconds, num_quantizers; num_bytes and bitrate (bit/s) of the `.codec` file with its header and
+    all channels; nominal_bitrate (bit/s) of its codes before entropy coding; each metric by name; bands, the fields of
+    `codec.eval.bands.Bands` by name.
+    """
     means: list[dict[str, Any]]
-    """One per gain and number of levels: gain_db, num_quantizers, bitrate and nominal_bitrate (bit/s; all bits by all
-    seconds), each metric's mean over the files where it is finite, bands: likewise, and left_out: for each metric how
-    many files are not in its mean, where there are any, and for "bands" how many are not in each band's."""
+    """One per gain and number of levels.
+
+    gain_db, num_quantizers; bitrate and nominal_bitrate (bit/s), all bits divided by all seconds; for each metric and
+    each band the mean over the files with a finite value; left_out, the number of files without one, by metric and as
+    a list for "bands".
+    """
     health: CodebookHealth
     """Of every level over all files and gains."""
     seconds: float
-    """Length of the files together."""
+    """Total length of the files."""
     agreement: Tensor | None
-    """Share of codes `[K]` that are those of the reference, where there is one."""
+    """Share of codes equal to those of the reference `[K]`; None without a reference."""
     edges_hz: list[float]
-    """Of the bands."""
+    """Edges of the bands."""
 
 
 def evaluate(
@@ -52,23 +58,23 @@ def evaluate(
     reference: Codec | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Write files in memory as codec-encode would, decode them, and measure the result at the model's sample rate.
+    """Encode files in memory as codec-encode does, decode them, and compare with the originals at the model's rate.
 
     Args:
         codec: In eval mode.
-        paths: Audio files of any rate; channels are coded separately and averaged.
-        num_quantizers: Numbers of levels to judge.
-        metrics: Names that `codec.eval.metrics.measure` knows.
-        gains_db: Each clip is coded at each of these (dB), and judged against the clip at that gain.
+        paths: Audio files of any rate; channels are encoded separately, and their metrics averaged.
+        num_quantizers: Numbers of levels to evaluate.
+        metrics: Names in `codec.eval.metrics.METRICS`.
+        gains_db: Gains (dB): each clip is scaled by each of them, encoded, and compared with the scaled clip.
         beam: Candidates of the search in the quantizer; None: as for files.
-        jobs: Processes that share the files, with one thread each; 1: this one, 0: one a processor.
-        reference: The same model in another mode, whose codes are compared.
+        jobs: Processes that share the files, each with one thread; 1 is this process, 0 one per processor.
+        reference: The same model in another mode; the share of equal codes is reported.
         progress: Show a progress bar.
 
     Raises:
         AudioError: A file can't be read.
-        ConfigError: A metric is unknown or its package is not installed, there are not so many levels, or other
-            processes can't have the model.
+        ConfigError: A metric is unknown or its package is not installed, the model has fewer levels, or it can't be
+            sent to other processes.
     """
     codec = with_identity(codec)  # every file names its model
     judge = FileJudge(codec, tuple(num_quantizers), tuple(metrics), tuple(gains_db), beam, reference)
@@ -85,17 +91,16 @@ def evaluate(
 
 
 def finite_mean(values: Sequence[float]) -> float:
-    """Mean of the values that are finite; nan if none is."""
+    """Mean of the finite values; nan if there is none."""
     kept = [value for value in values if math.isfinite(value)]
     return sum(kept) / len(kept) if kept else math.nan
 
 
 def _means(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
-    """The rows of one gain and number of levels to one."""
+    """Mean of the rows of one gain and number of levels."""
     seconds = sum(row["seconds"] for row in rows)
     nominal_bits = sum(row["nominal_bitrate"] * row["seconds"] for row in rows)
     scores = {name: [row[name] for row in rows] for name in metrics}
-    # A band without a value in one field has none in the others.
     bands = {name: list(zip(*(row["bands"][name] for row in rows), strict=True)) for name in Bands._fields}
     return {
         "gain_db": rows[0]["gain_db"],
@@ -105,7 +110,7 @@ def _means(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, 
         **{name: finite_mean(values) for name, values in scores.items()},
         "bands": {name: [finite_mean(values) for values in columns] for name, columns in bands.items()},
         "left_out": {name: num for name, values in scores.items() if (num := _num_left_out(values))}
-        | {"bands": [_num_left_out(values) for values in bands["energy"]]},
+        | {"bands": [_num_left_out(values) for values in bands["energy"]]},  # the same in all fields
     }
 
 
@@ -119,6 +124,6 @@ def _count(results: Sequence[FileResult]) -> Tensor:
 
 
 def _agreement(results: Sequence[FileResult]) -> Tensor | None:
-    """Share of equal codes over all files, `[K]`; None if nothing was compared."""
+    """Share of equal codes over all files, `[K]`; None without a reference."""
     found = [result.num_equal for result in results if result.num_equal is not None]
     return torch.from_numpy(np.sum(found, axis=0)) / _count(results).sum(dim=-1) if found else None

@@ -1,4 +1,4 @@
-"""Judge a codec on one file: what its `.codec` file holds is decoded and measured, and its bytes are counted.
+"""Evaluate a codec on one audio file: encode it to a `.codec` file in memory, decode that, measure, count the bytes.
 
 in.wav --load_audio--> audio --gain--> scaled --compress--> Bitstream --to_bytes--> bytes --decompress--> decoded
 (scaled, decoded) --measure, measure_bands--> a row
@@ -24,30 +24,30 @@ from codec.model.codec import Codec
 
 
 class FileResult(NamedTuple):
-    """Of one file."""
+    """Result for one audio file."""
 
     rows: list[dict[str, Any]]
     """One per gain and number of levels, in this order; see `codec.eval.evaluate.Evaluation`."""
     seconds: float
-    """Its length."""
+    """Length of the file."""
     counts: npt.NDArray[np.int64]
-    """Uses of every codeword `[K, N]` in its files of all levels, over all gains."""
+    """Uses of every codeword `[K, N]`, encoded with all levels, summed over the gains."""
     num_equal: npt.NDArray[np.int64] | None
-    """How many of these codes are those of the reference, `[K]`."""
+    """How many of these codes are equal to those of the reference, `[K]`; None without a reference."""
 
 
 @dataclass(frozen=True)
 class FileJudge:
-    """Judges files, one a call; it can be sent to another process.
+    """Evaluates one file per call; can be sent to another process.
 
     Attributes:
         codec: On any device, in eval mode.
-        num_quantizers: Numbers of levels to judge.
-        metrics: Names that `codec.eval.metrics.measure` knows.
-        gains_db: The clip is coded and judged at each of these (dB).
-        beam: Paths of the search in the quantizer; None: as for files. Every number of levels is encoded for itself:
-            the first levels of a file of all are not what a search for these alone finds.
-        reference: The same model in another mode, whose codes are compared.
+        num_quantizers: Numbers of levels to evaluate. Each is encoded separately: a search over all levels chooses
+            other codes for the first levels than a search over these alone.
+        metrics: Names in `codec.eval.metrics.METRICS`.
+        gains_db: Gains at which the clip is encoded and measured (dB).
+        beam: Candidates of the search in the quantizer; None: as for files.
+        reference: The same model in another mode, to count equal codes; None: no comparison.
     """
 
     codec: Codec
@@ -59,11 +59,11 @@ class FileJudge:
 
     @torch.no_grad()
     def __call__(self, path: Path) -> FileResult:
-        """Code, decode and measure a file.
+        """Encode, decode and measure a file.
 
         Raises:
             AudioError: It can't be read.
-            ConfigError: A metric is unknown or its package is not installed, or there are not so many levels.
+            ConfigError: A metric is unknown or its package is not installed, or the model has fewer levels.
         """
         audio = load_audio(path, self.codec.sample_rate)
         seconds = audio.shape[-1] / self.codec.sample_rate
@@ -77,15 +77,15 @@ class FileJudge:
             codes = torch.from_numpy(whole.codes)
             counts += count_codes(codes, quantizer.codebook_size)
             if self.reference is not None:
-                theirs = _compress(self.reference, scaled, None, self.beam).codes
-                num_equal += (torch.from_numpy(theirs) == codes).sum(dim=(0, 2))
+                reference_codes = _compress(self.reference, scaled, None, self.beam).codes
+                num_equal += (torch.from_numpy(reference_codes) == codes).sum(dim=(0, 2))
             for bitstream in self._files(whole, scaled):
                 row = {"path": str(path), "gain_db": gain_db, "seconds": seconds}
                 rows.append(row | self._judge(bitstream, scaled))
         return FileResult(rows, seconds, counts.numpy(), None if self.reference is None else num_equal.numpy())
 
     def _files(self, whole: Bitstream, audio: Tensor) -> Iterator[Bitstream]:
-        """The files of the numbers of levels, given that of all levels."""
+        """A file for each number of levels; that of all levels exists already."""
         for levels in self.num_quantizers:
             is_whole = levels == whole.header.num_quantizers
             yield whole if is_whole else _compress(self.codec, audio, levels, self.beam)
@@ -110,5 +110,5 @@ def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
 
 
 def _compress(codec: Codec, audio: Tensor, num_quantizers: int | None, beam: int | None) -> Bitstream:
-    """The file of audio `[1, C, T]` that codec-encode would write."""
+    """The file that codec-encode writes for audio `[1, C, T]`."""
     return compress(codec, audio, num_quantizers=num_quantizers, beam=FILE_BEAM if beam is None else beam)

@@ -1,11 +1,11 @@
-"""Judges that no loss of ours is modelled on: networks that others trained on what people said of other audio.
+"""Judges: metrics by pretrained networks of others, which none of our losses imitates.
 
-dnsmos               how good speech sounds, from the decoded audio alone
-speaker_similarity   whether it is still the same voice
+dnsmos               quality of the speech, from the decoded audio alone
+speaker_similarity   similarity of the decoded and the original voice
 
-Both read the weights out of an installed package and run them here, on one thread, without importing it: speechmos
-would need librosa and requests for a model that takes plain samples, and resemblyzer would need librosa and webrtcvad,
-which imports pkg_resources, gone from setuptools 82 on. The weights are loaded once a process.
+The weights come from an installed package and run here; the package itself is not imported. speechmos would also need
+librosa and requests; resemblyzer would need librosa and webrtcvad, which imports pkg_resources, missing from setuptools
+82 on. Each process loads the weights once.
 """
 
 import functools
@@ -22,46 +22,47 @@ from torch import Tensor, nn
 from codec.errors import ConfigError, require
 from codec.eval.pairs import SPEECH_RATE, Samples, speech_pair
 
-JUDGE_MIN_S = 1.6  # of both: one window of the speaker network; a much shorter clip is little to judge a voice by
+JUDGE_MIN_S = 1.6
+"""Shorter clips are not judged: one window of the speaker network."""
 
 DNSMOS_WINDOW_S = 9.01
 DNSMOS_OVERALL = (-0.06766283, 1.11546468, 0.04602535)
-"""Polynomial from the network's output to the scale of the listeners, highest power first: that of speechmos."""
+"""Polynomial of speechmos from the network's output to the listeners' scale, highest power first."""
 
 # Of the speaker network; frames of 10 ms.
 NUM_MELS, MEL_FRAME, MEL_STEP = 40, 400, 160
 WINDOW_FRAMES, WINDOW_STEP = 160, 77
-MIN_COVERAGE = 0.75  # of the last window
-QUIETEST_DB = -30.0  # what is quieter is raised to this before it is embedded
+MIN_COVERAGE = 0.75  # share of the last window that must lie within the clip
+QUIETEST_DB = -30.0  # quieter audio is amplified to this mean square
 
 
 def dnsmos(audio: Samples, target: Samples, sample_rate: int) -> float:
-    """Estimate how people would rate the decoded speech, 1 to 5; higher is better. The original is not compared.
+    """Estimate the mean opinion score that listeners would give the decoded speech, 1 to 5; higher is better.
 
-    DNSMOS P.835, overall quality (Reddy, Gopal, Cutler, ICASSP 2022), by the network in the package speechmos (MIT),
-    which was trained on the ratings that a crowd gave to noisy speech and to what noise suppressors made of it (DNS
-    Challenge, 16 kHz). It does not know what was said or by whom, and forgives what sounds clean. Clips of ours get 2.4
-    to 3.3 before they are coded, so compare; it marks quiet speech down, by one point at -60 dB. Windows of 9.01 s with
-    a step of 1 s are averaged; a shorter clip is repeated, as in the package. Samples beyond full scale are clipped, as
+    DNSMOS P.835, overall quality (Reddy, Gopal, Cutler, ICASSP 2022), by the network in the package speechmos (MIT). It
+    was trained on crowd ratings of noisy speech before and after noise suppression (DNS Challenge, 16 kHz). It never
+    sees the original: wrong words or another voice cost nothing if they sound clean. Our clips score 2.4 to 3.3 before
+    encoding, so compare with that score. Quiet speech scores lower, by one point at -60 dB. Windows of 9.01 s with a
+    step of 1 s are averaged; shorter clips are repeated, as in the package. Samples beyond full scale are clipped, as
     in a file.
 
     Args:
         audio: Decoded samples `[T]` in [-1, 1].
-        target: Original samples `[T]`.
+        target: Original samples `[T]`, only to skip silent clips.
         sample_rate: Of both (Hz).
 
     Returns:
-        Mean opinion score; nan where the clip is shorter than 1.6 s or the original is silent.
+        Mean opinion score; nan if the clip is shorter than 1.6 s or the original is silent.
 
     Raises:
-        AudioError: The two are not of one shape `[T]` with T >= 1.
+        AudioError: The two are not of one shape `[T]` with T >= 1, or hold NaN or Inf.
         ConfigError: speechmos or onnxruntime is not installed.
     """
     network = _load_dnsmos()
-    ours, theirs = speech_pair(audio, target, sample_rate)
-    if not _can_be_judged(theirs):
+    decoded, original = speech_pair(audio, target, sample_rate)
+    if not _can_be_judged(original):
         return math.nan
-    samples = ours.clamp(-1, 1).float().numpy()
+    samples = decoded.clamp(-1, 1).float().numpy()
     window = int(DNSMOS_WINDOW_S * SPEECH_RATE)
     while len(samples) < window:
         samples = np.append(samples, samples)
@@ -74,13 +75,13 @@ def dnsmos(audio: Samples, target: Samples, sample_rate: int) -> float:
 
 
 def speaker_similarity(audio: Samples, target: Samples, sample_rate: int) -> float:
-    """Measure how much the decoded voice is that of the original, 0 to 1; higher is better.
+    """Measure the similarity of the decoded and the original voice, 0 to 1 without a unit; higher is better.
 
     Cosine of two speaker embeddings of the GE2E network (Wan et al., arXiv:1710.10467) in the package resemblyzer
-    (Apache-2.0), which was trained to tell speakers apart; on which speech the package does not say, only that it works
-    best on English. 1 is the same voice to it; clips of two speakers of ours come to 0.56 to 0.89, so compare. As in
-    the package, audio below -30 dB (mean square) is raised to it, and windows of 1.6 s are averaged; unlike there,
-    pauses are not cut out, so that both signals have the same windows.
+    (Apache-2.0). It was trained to tell speakers apart; the package does not name its data, but says that it works best
+    on English. Equal voices score 1. Clips of two different speakers of ours score 0.56 to 0.89, so compare with that.
+    As in the package, audio below -30 dB (mean square) is amplified to it, and windows of 1.6 s are averaged. Unlike
+    there, pauses are not cut out, so both signals have the same windows.
 
     Args:
         audio: Decoded samples `[T]`.
@@ -88,26 +89,25 @@ def speaker_similarity(audio: Samples, target: Samples, sample_rate: int) -> flo
         sample_rate: Of both (Hz).
 
     Returns:
-        Similarity; 0 where the decoded audio is silent; nan where the clip is shorter than 1.6 s or the original is
-        silent.
+        Similarity; 0 if the decoded audio is silent; nan if the clip is shorter than 1.6 s or the original is silent.
 
     Raises:
-        AudioError: The two are not of one shape `[T]` with T >= 1.
+        AudioError: The two are not of one shape `[T]` with T >= 1, or hold NaN or Inf.
         ConfigError: resemblyzer is not installed.
     """
     network = _load_speaker()
-    ours, theirs = speech_pair(audio, target, sample_rate)
-    if not _can_be_judged(theirs):
+    decoded, original = speech_pair(audio, target, sample_rate)
+    if not _can_be_judged(original):
         return math.nan
-    if _is_constant(ours):
+    if _is_constant(decoded):
         return 0.0
-    return float(torch.dot(network.embed(ours), network.embed(theirs)))
+    return float(torch.dot(network.embed(decoded), network.embed(original)))
 
 
 class SpeakerNetwork(nn.Module):
-    """Embeds a voice: mel powers of windows of 1.6 s through three LSTM layers to one vector of length 1.
+    """Embeds a voice: mel powers of windows of 1.6 s, three LSTM layers, mean over the windows.
 
-    The names of its parameters are those of the weights in resemblyzer.
+    Its parameters have the names of the weights in resemblyzer.
     """
 
     def __init__(self) -> None:
@@ -118,9 +118,9 @@ class SpeakerNetwork(nn.Module):
 
     @torch.no_grad()
     def embed(self, samples: Tensor) -> Tensor:
-        """Samples float64 `[T]` at 16 kHz, not all equal, to a vector `[256]` of length 1, none of it negative."""
-        level_db = 10 * math.log10(float(samples.square().mean()))
-        samples = samples * 10 ** (max(0.0, QUIETEST_DB - level_db) / 20)
+        """Embed samples `[T]`, float64 at 16 kHz, not constant, as a vector `[256]` of length 1 without negatives."""
+        power_db = 10 * math.log10(float(samples.square().mean()))
+        samples = samples * 10 ** (max(0.0, QUIETEST_DB - power_db) / 20)
         starts = _window_starts(len(samples))
         missing = (starts[-1] + WINDOW_FRAMES) * MEL_STEP - len(samples)
         mel = self._mel(nn.functional.pad(samples, (0, max(0, missing))))
@@ -130,17 +130,17 @@ class SpeakerNetwork(nn.Module):
         return nn.functional.normalize(embeddings.mean(dim=0), dim=-1)
 
     def _mel(self, samples: Tensor) -> Tensor:
-        """Mel powers `[frames, 40]`: periodic Hann frames of 25 ms around every 10 ms."""
+        """Mel powers `[frames, 40]` of periodic Hann frames of 25 ms, one centred every 10 ms."""
         padded = nn.functional.pad(samples, (MEL_FRAME // 2, MEL_FRAME // 2))
         frames = padded.unfold(0, MEL_FRAME, MEL_STEP) * torch.hann_window(MEL_FRAME, dtype=torch.float64)
         return torch.matmul(torch.fft.rfft(frames).abs().square(), self.filterbank).float()
 
 
 def _dnsmos_starts(num_windows: int, window: int) -> list[int]:
-    """First sample of each window, one a second; those that the package skips are skipped.
+    """First sample of each window, one per second, without the windows that the package skips.
 
-    It multiplies seconds by the rate, and where that comes out a rounding error below the whole number of samples, it
-    takes the window for too short. To be equal to its scores, so do we.
+    The package computes the end of a window in seconds times the rate. Where rounding puts it below the whole number of
+    samples, it takes the window for too short. Equal scores need the same windows.
     """
     ends = [int((number + DNSMOS_WINDOW_S) * SPEECH_RATE) for number in range(num_windows)]
     starts = [number * SPEECH_RATE for number in range(num_windows)]
@@ -148,7 +148,7 @@ def _dnsmos_starts(num_windows: int, window: int) -> list[int]:
 
 
 def _window_starts(num_samples: int) -> list[int]:
-    """First frame of each window; the last window may reach beyond the end, but is there if three quarters do not."""
+    """First frame of each window; the last one is kept if at least three quarters of it lie within the clip."""
     num_frames = -(-(num_samples + 1) // MEL_STEP)
     starts = list(range(0, max(1, num_frames - WINDOW_FRAMES + WINDOW_STEP + 1), WINDOW_STEP))
     coverage = (num_samples - starts[-1] * MEL_STEP) / (WINDOW_FRAMES * MEL_STEP)
@@ -156,11 +156,11 @@ def _window_starts(num_samples: int) -> list[int]:
 
 
 def _slaney_filterbank() -> Tensor:
-    """Triangles of equal area on the mel scale of Slaney's Auditory Toolbox, float64 `[201, 40]`: those of librosa."""
-    from torchaudio.functional import melscale_fbanks  # late: it takes a second
+    """Mel filterbank of librosa, float64 `[201, 40]`: triangles of equal area on Slaney's mel scale."""
+    from torchaudio.functional import melscale_fbanks  # late: the import takes a second
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of an empty filter: librosa's is empty too
+        warnings.simplefilter("ignore", UserWarning)  # an empty filter, as in librosa
         bank: Tensor = melscale_fbanks(
             MEL_FRAME // 2 + 1, 0.0, SPEECH_RATE / 2, NUM_MELS, SPEECH_RATE, norm="slaney", mel_scale="slaney"
         )
@@ -177,7 +177,7 @@ def _is_constant(samples: Tensor) -> bool:
 
 @functools.cache
 def _load_dnsmos() -> Any:
-    """The network as a session of ONNX Runtime; one thread, so that processes side by side give the same."""
+    """Open the network in ONNX Runtime, with one thread, so the score does not depend on the number of processes."""
     runtime = require("onnxruntime", "eval")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -195,7 +195,7 @@ def _load_speaker() -> SpeakerNetwork:
 
 
 def _packaged(package: str, file: str, command: str) -> Path:
-    """Where a file of a package lies, which is not imported."""
+    """Path of a file in an installed package, without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"{package} is not installed (extra 'eval'): run  {command}")

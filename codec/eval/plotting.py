@@ -1,7 +1,7 @@
-"""What all pictures share: colours, those of Okabe and Ito, an empty figure, and the spectrograms of a recording.
+"""Colours and layout of all figures, and spectrograms of a recording.
 
-A figure belongs to no window: `figure.savefig(path)` writes it. matplotlib is imported late: it is slow to
-import, and few runs draw.
+A figure has no window; `figure.savefig(path)` writes it. matplotlib is imported late because it is slow to import and
+few runs draw. The colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
 from typing import TYPE_CHECKING
@@ -23,8 +23,8 @@ GREY = "#BBBBBB"
 
 
 def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Figure":
-    """Picture of original above decoded audio, both `[T]`: power spectrograms in dB over the same range."""
-    dither = 1e-7 * np.random.default_rng(0).standard_normal(len(audio))  # silence has no logarithm
+    """Draw power spectrograms (dB, equal range) of the original above the decoded audio, both `[T]`."""
+    dither = 1e-7 * np.random.default_rng(0).standard_normal(len(audio))  # zero has no logarithm
     figure = empty_figure(10, 6)
     axes = figure.subplots(2, 1, sharex=True, sharey=True)
     for axis, signal, title in zip(axes, (audio, decoded), ("original", "decoded"), strict=True):
@@ -36,7 +36,7 @@ def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Fig
 
 
 def empty_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure (inches)."""
-    from matplotlib.figure import Figure  # slow to import, and only validation and reports draw
+    """Create an empty figure of a size (inches)."""
+    from matplotlib.figure import Figure  # slow to import, and few runs draw
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -1,7 +1,7 @@
-"""Files judged one after the other, or in several processes side by side.
+"""Evaluate files in this process or in several.
 
-The results are the same: those of a process with one thread. More threads may add up in another order, and change the
-last digits of a score.
+The results of several processes equal those of one with a single thread. With more threads, sums are added in another
+order, which changes the last digits of a score.
 """
 
 import signal
@@ -17,7 +17,7 @@ from codec.errors import ConfigError
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.onnx.engine import OnnxCodec
 
-_judge: FileJudge | None = None  # of a worker process, which gets it once, not with every file
+_judge: FileJudge | None = None  # of a worker process, which receives it once instead of with every file
 
 
 def check_jobs(jobs: int) -> None:
@@ -27,16 +27,16 @@ def check_jobs(jobs: int) -> None:
 
 
 def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[FileResult]:
-    """Judge files, in their order.
+    """Evaluate files; the results are in the order of the files.
 
     Args:
         judge: On the CPU if there are several processes.
         paths: Audio files.
-        jobs: Processes, each of which computes with one thread; 1 is this process with its threads, 0 one a processor.
+        jobs: Processes with one thread each; 1 is this process with its threads, 0 one per processor.
 
     Raises:
-        ConfigError: The codec can't be sent to other processes: it is on another device or in mode onnx; or `jobs` is
-            negative.
+        ConfigError: `jobs` is negative, or the codec can't be sent to other processes because it is on another device
+            or in mode onnx.
         CodecError: As for `FileJudge`.
     """
     check_jobs(jobs)
@@ -49,7 +49,7 @@ def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[
         raise ConfigError(f"several processes judge on the CPU, not on {device}", device="cpu", jobs=1)
     if isinstance(judge.codec, OnnxCodec):
         raise ConfigError("a model in mode onnx can't be sent to other processes", jobs=1)
-    # Not forked: a copy of a process whose threads have computed may hang as soon as it computes itself.
+    # Spawned, not forked: a fork of a process whose threads have computed may hang when it computes.
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (judge,))
     try:
         yield from pool.map(_judge_file, paths)
@@ -61,7 +61,7 @@ def _start_worker(judge: FileJudge) -> None:
     global _judge
     _judge = judge
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process is told too, and ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too and ends the workers
 
 
 def _judge_file(path: Path) -> FileResult:

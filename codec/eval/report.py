@@ -1,4 +1,4 @@
-"""An evaluation as text, one table a gain and one a bitrate, and as JSON."""
+"""An evaluation as text, with one table per gain and one per bitrate, and its values made ready for JSON."""
 
 import itertools
 import math
@@ -7,27 +7,28 @@ from typing import Any
 
 from codec.eval.bands import describe_bands
 from codec.eval.evaluate import Evaluation
+from codec.table import Row, aligned
 
 LOUDNESS_LIMIT_DB = 3.0
-"""An energy of a band that is further off is told in words."""
+"""Bands whose energy is off by more than this are also named in words."""
 BAND_ROWS = {"snr": "SNR (dB)", "energy": "energy (dB)", "power_error": "power error (dB)"}
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """For each gain the means, one line a bitrate, and under them what happens in each band, one table a bitrate."""
+    """For each gain a table of the means with a row per bitrate, then a table by frequency band for each bitrate."""
     gains = list(dict.fromkeys(mean["gain_db"] for mean in evaluation.means))
     sections = []
     for gain in gains:
         means = [mean for mean in evaluation.means if mean["gain_db"] == gain]
         if len(gains) > 1 or gain != 0:
             sections.append(f"Gain {gain:g} dB")
-        sections.append("\n".join([_table(_means_table(means)), *_describe_left_out(means)]))
+        sections.append("\n".join([aligned(_means_table(means)), *_describe_left_out(means)]))
         sections += [_format_bands(mean, evaluation.edges_hz) for mean in means]
     return "\n\n".join(sections)
 
 
 def finite_or_null(value: Any) -> Any:
-    """A value of dicts, lists and numbers as JSON has it: None for NaN and infinity, at any depth."""
+    """Replace NaN and infinity, which JSON does not have, by None at any depth of dicts and lists."""
     if isinstance(value, dict):
         return {key: finite_or_null(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -36,16 +37,17 @@ def finite_or_null(value: Any) -> Any:
 
 
 def scalars(mean: dict[str, Any]) -> dict[str, Any]:
-    """What of a mean fits into one cell each, without the gain."""
+    """The entries of a mean that are single numbers, without the gain."""
     return {name: value for name, value in mean.items() if name not in ("gain_db", "bands", "left_out")}
 
 
-def _means_table(means: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _means_table(means: Sequence[dict[str, Any]]) -> list[Row]:
     rows = [scalars(mean) for mean in means]
     return [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
 
 
 def _describe_left_out(means: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A line for each mean that does not cover all files."""
     for mean in means:
         counts = {name: number for name, number in mean["left_out"].items() if name != "bands"}
         if counts:
@@ -54,14 +56,13 @@ def _describe_left_out(means: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _format_bands(mean: dict[str, Any], edges_hz: Sequence[float]) -> str:
-    """What happens in each band, as a table, and in words where the energy is far off."""
-    names = describe_bands(edges_hz)
-    rows = [["Hz", *names]]
+    """The table by band, and a line in words where the energy is far off."""
+    rows: list[Row] = [["Hz", *describe_bands(edges_hz)]]
     rows += [[label, *map(_decibel, mean["bands"][field])] for field, label in BAND_ROWS.items()]
     if any(mean["left_out"]["bands"]):
         rows.append(["files left out", *map(str, mean["left_out"]["bands"])])
     rate = f"{mean['bitrate'] / 1000:.2f} kbit/s (nominal {mean['nominal_bitrate'] / 1000:.4g})"
-    lines = [f"{_levels(mean)}, {rate}, by band", _table(rows)]
+    lines = [f"{_levels(mean)}, {rate}, by band", aligned(rows)]
     for word, sign in (("quiet", -1), ("loud", 1)):
         spans = _describe_excess([sign * energy for energy in mean["bands"]["energy"]], edges_hz)
         if spans:
@@ -70,21 +71,16 @@ def _format_bands(mean: dict[str, Any], edges_hz: Sequence[float]) -> str:
 
 
 def _describe_excess(values: Sequence[float], edges_hz: Sequence[float]) -> list[str]:
-    """Where values (dB), one a band, are above the limit, neighbours together: "1000-4000 Hz by 3.5 to 11.8 dB"."""
+    """Bands whose values (dB) exceed the limit, neighbours joined: "1000-4000 Hz by 3.5 to 11.8 dB"."""
     spans = []
     bands = range(len(values))
-    for is_far, group in itertools.groupby(bands, key=lambda band: values[band] > LOUDNESS_LIMIT_DB):
+    for exceeds, group in itertools.groupby(bands, key=lambda band: values[band] > LOUDNESS_LIMIT_DB):
         span = list(group)
-        if is_far:
+        if exceeds:
             low, high = min(values[band] for band in span), max(values[band] for band in span)
             by = f"{low:.1f} to {high:.1f}" if len(span) > 1 else f"{low:.1f}"
             spans.append(f"{edges_hz[span[0]]:g}-{edges_hz[span[-1] + 1]:g} Hz by {by} dB")
     return spans
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
 
 
 def _levels(mean: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from codec.audio.file import AudioWriter, iterate_blocks, read_info
+from codec.audio.file import iterate_blocks, new_audio_file, read_info
 from codec.audio.resampling import Resampler
 from codec.bitstream import ENTROPY_CODED, PACKED, Bitstream, BitstreamReader, BitstreamWriter, EntropyCoder, Header
 from codec.config import FILE_BEAM
@@ -31,7 +31,8 @@ from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.model.entropy_tables import EntropyTables
 
-Piece = tuple[NDArray[np.int64], bool]
+Codes = NDArray[np.int64]
+Piece = tuple[Codes, bool]
 """Codes `[C, K, f]`, and whether they stand for frames that were lost."""
 
 BLOCK_S = 10.0
@@ -116,7 +117,7 @@ def compress_file(
 
     Raises:
         AudioError: The source can't be read or used.
-        BitstreamError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
+        WriteError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
         ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
     """
     blocks = FileBlocks(source, codec.sample_rate)
@@ -159,15 +160,14 @@ def decompress_file(
         The reader; its `header` describes the file, its `lost` names the frames that were lost.
 
     Raises:
-        BitstreamError: The source is no intact `.codec` file, or of another model.
-        AudioError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
+        BitstreamError: The source is no intact `.codec` file, or of another model; nothing is left behind.
+        WriteError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
     """
     with _opened(source) as file:
         check_model(codec, Header.from_file(file))
         reader = BitstreamReader(file, entropy_coder(codec))
-        if not salvage:
-            reader.check()
-        _write_audio(codec, reader.header, _pieces(reader), target, overwrite=overwrite)
+        chunks = reader if salvage else reader.intact()
+        _write_audio(codec, reader.header, _pieces(reader.header, chunks), target, overwrite=overwrite)
     return reader
 
 
@@ -187,7 +187,7 @@ def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = 
             check_model(codec, Header.from_file(file))
         coder = None if codec is None else entropy_coder(codec)
         file.seek(0)
-        return Bitstream.from_bytes(file.read(), strict=not salvage, coder=coder)
+        return Bitstream.from_bytes(file.read(), salvage=salvage, coder=coder)
 
 
 def decompress_codes(codec: Codec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
@@ -234,8 +234,7 @@ def check_model(codec: Codec, header: Header) -> None:
     identity = model_identity(codec)
     if header.model_id != identity:
         raise BitstreamError(
-            f"the codes are of model {header.model_id.hex()[:12]}, not of {identity.hex()[:12]}: "
-            "give their model with --model"
+            f"the codes are of model {header.model_id.hex()[:12]}, not of {identity.hex()[:12]}", codec=...
         )
 
 
@@ -252,9 +251,7 @@ def _block_samples(codec: Codec) -> int:
     return max(1, round(BLOCK_S * codec.config.frame_rate)) * codec.hop_length
 
 
-def _encode_blocks(
-    codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int
-) -> Iterator[NDArray[np.int64]]:
+def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int) -> Iterator[Codes]:
     """Blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
     device = codec.device
     encoder = StreamEncoder(codec, num_quantizers, beam=beam)
@@ -279,7 +276,7 @@ def _write_audio(codec: Codec, header: Header, pieces: Iterable[Piece], target: 
     """Decode, resample to the original rate and write exactly `header.num_samples` samples."""
     resampler = Resampler(codec.sample_rate, header.sample_rate, header.num_channels)
     remaining = header.num_samples
-    with AudioWriter(target, header.sample_rate, header.num_channels, overwrite=overwrite) as writer:
+    with new_audio_file(target, header.sample_rate, header.num_channels, overwrite=overwrite) as writer:
         for audio in _decode_pieces(codec, pieces, header.model_samples):
             block = resampler.push(audio.numpy())[:, :remaining]
             writer.write(block)
@@ -287,9 +284,8 @@ def _write_audio(codec: Codec, header: Header, pieces: Iterable[Piece], target: 
         writer.write(resampler.flush()[:, :remaining])
 
 
-def _pieces(reader: BitstreamReader) -> Iterator[Piece]:
+def _pieces(header: Header, chunks: Iterable[tuple[int, Codes]]) -> Iterator[Piece]:
     """Chunks of a file in order, with zeros where chunks are lost."""
-    header = reader.header
     position = 0
 
     def gap(stop: int) -> Iterator[Piece]:
@@ -297,7 +293,7 @@ def _pieces(reader: BitstreamReader) -> Iterator[Piece]:
             length = min(header.frames_per_chunk, stop - first)
             yield np.zeros((header.num_channels, header.num_quantizers, length), np.int64), True
 
-    for first, codes in reader:
+    for first, codes in chunks:
         yield from gap(first)
         yield codes, False
         position = first + codes.shape[2]

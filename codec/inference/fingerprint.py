@@ -38,6 +38,7 @@ from torch import Tensor
 from codec.config import from_dict
 from codec.dsp.precision import full_precision
 from codec.errors import BitstreamError, ConfigError, ModelError
+from codec.files import replace_text
 from codec.model.codec import Codec
 
 FINGERPRINT_FILE = "fingerprint.json"
@@ -126,13 +127,14 @@ def save_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
     """Write `fingerprint.json` into the folder of a model.
 
     Raises:
-        ModelError: The folder can't be written.
+        ModelError: The model gives NaN or Inf.
+        WriteError: The folder can't be written.
     """
     try:
         text = json.dumps(dataclasses.asdict(fingerprint), allow_nan=False)
-        (folder / FINGERPRINT_FILE).write_text(text + "\n", encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ModelError(f"can't write the fingerprint of {folder}: {error}") from error
+    except ValueError as error:
+        raise ModelError(f"the model of {folder} gives NaN or Inf on the test signal: train it anew") from error
+    replace_text(folder / FINGERPRINT_FILE, text + "\n")
 
 
 def check_fingerprint(codec: Codec, folder: Path) -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codec.config import CodecConfig, from_dict, shipped, to_dict
-from codec.errors import ConfigError, ModelError
+from codec.errors import ConfigError, ModelError, WriteError
+from codec.files import replace_text
 from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint
 from codec.model.builder import build_codec
 from codec.model.codec import Codec
@@ -74,33 +75,30 @@ def save_codec(codec: Codec, folder: str | Path) -> None:
     """Write `config.json`, `model.safetensors` and the entropy tables, if any, into `folder`, which is created.
 
     Raises:
-        ModelError: The folder can't be written (a full disk, say), or the model is in bfloat16.
+        ModelError: The model is in bfloat16.
+        WriteError: The folder can't be written (a full disk, say).
     """
     folder = Path(folder)
     if not codec.is_float32:
         raise ModelError("a model in bfloat16 has lost precision: save the one that it was made from")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_FILE).write_text(json.dumps(to_dict(codec.config), indent=2) + "\n", encoding="utf-8")
-        save_file(inference_tensors(codec), folder / WEIGHTS_FILE)
-        for other in (ENTROPY_FILE, FINGERPRINT_FILE):  # of the model that was here before
-            (folder / other).unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"can't write the model to {folder}: {_one_line(error)}") from error
+    replace_text(folder / CONFIG_FILE, json.dumps(to_dict(codec.config), indent=2) + "\n")
+    for other in (ENTROPY_FILE, FINGERPRINT_FILE):  # of the model that was here before
+        (folder / other).unlink(missing_ok=True)
+    save_tensors(inference_tensors(codec), folder / WEIGHTS_FILE)
     if codec.entropy is not None:
-        save_tables(codec.entropy, folder)
+        save_tensors(codec.entropy.tensors(), folder / ENTROPY_FILE)
 
 
-def save_tables(tables: EntropyTables, folder: Path) -> None:
-    """Write `entropy.safetensors` into the folder of a model.
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a `.safetensors` file.
 
     Raises:
-        ModelError: It can't be written.
+        WriteError: It can't be written.
     """
     try:
-        save_file(tables.tensors(), folder / ENTROPY_FILE)
+        save_file(tensors, path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"can't write the entropy tables to {folder}: {_one_line(error)}") from error
+        raise WriteError(f"can't write {path}: {_one_line(error)}") from error
 
 
 def load_weights(codec: Codec, path: Path) -> None:

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -72,5 +70,5 @@ class EntropyTables:
             )
 
 
-def _from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> EntropyTables:
+def _from_arrays(arrays: Mapping[str, Any]) -> EntropyTables:
     return EntropyTables(**{name: torch.from_numpy(array) for name, array in arrays.items()})

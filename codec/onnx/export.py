@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from codec.errors import ConfigError, WriteError, require
+from codec.errors import WriteError, require
 from codec.files import new_folder
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
@@ -47,15 +47,15 @@ def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: 
         overwrite: Replace an export that is there.
 
     Raises:
-        ConfigError: ONNX Runtime is not installed, the folder holds other files, or `beam` is not in 1 .. 64.
-        WriteError: The folder holds an export and `overwrite` is False, or it can't be written.
-        ModelError: The model can't be written as ONNX, its graphs give other results, or the folder can't be written.
+        ConfigError: ONNX Runtime is not installed, or `beam` is not in 1 .. 64.
+        ModelError: The model can't be written as ONNX, or its graphs give other results.
+        WriteError: The folder is there already, or can't be written.
     """
     folder = Path(folder).absolute()
     check_folder(folder, overwrite=overwrite)
     graphs = trace_graphs(codec, beam)
     deviation = largest_deviation(codec, OnnxCodec(codec, graphs), beam=beam)
-    with new_folder(folder, FILES) as partial:
+    with new_folder(folder) as partial:
         (partial / ENCODER_FILE).write_bytes(graphs.encoder.model)
         (partial / DECODER_FILE).write_bytes(graphs.decoder.model)
         facts = _describe(codec, graphs)
@@ -65,15 +65,16 @@ def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: 
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError or WriteError unless `folder` is new, empty, or holds an export that may be replaced."""
+    """Raise WriteError unless an export may be written to `folder`: it is new, empty, or an export to be replaced."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is a file, but a folder of that name is to be written")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in FILES)
+        raise WriteError(f"{folder} is a file, but a folder of that name is to be written")
+    names = sorted(path.name for path in folder.iterdir())
+    others = [name for name in names if name not in FILES and not name.endswith(".partial")]  # of a killed export
     if others:
-        raise ConfigError(f"{folder} holds {others[0]}, which is no part of an export: choose another folder")
-    if any(folder.iterdir()) and not overwrite:
+        raise WriteError(f"{folder} holds {others[0]}, which is no part of an export: choose another folder")
+    if names and not overwrite:
         raise WriteError(f"{folder} is already there", overwrite=True)
 
 

@@ -1,1 +1,1 @@
-"""From a run to a released model: entropy tables, fingerprint and model card. Never imported by inference."""
+"""From a run to a released model: rounding, entropy tables, fingerprint, model card. Never imported by inference."""

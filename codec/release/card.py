@@ -1,4 +1,4 @@
-"""The card of a released model: what it is, what it costs, how it was trained, what was measured, on which data."""
+"""The model card of a release: architecture, cost, training, results, data and licences."""
 
 import json
 from itertools import takewhile
@@ -12,6 +12,7 @@ from codec.inference.pretrained import WEIGHTS_FILE
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.recipe import DataConfig, Recipe
+from codec.table import markdown
 from codec.train.checkpoint import STATE_FILE
 from codec.train.rundir import RECIPE_FILE, VERSIONS_FILE
 
@@ -36,31 +37,31 @@ The weights are under Apache-2.0, like the code.
 
 
 class Figures(NamedTuple):
-    """What codec-eval measured."""
+    """Results of codec-eval."""
 
     means: list[dict[str, Any]]
-    """One a gain and bitrate."""
+    """One per gain and bitrate."""
     num_files: int
     seconds: float
-    """Of audio."""
+    """Total length of the audio."""
     mode: str
     rounded: bool
-    """Measured on the released weights, not on those before they were rounded."""
+    """Whether they were measured on the released weights, after rounding."""
 
 
 def describe_model(
     codec: Codec, name: str, folder: Path, *, recipe: Recipe, source: Path, about: str, figures: Figures | None
 ) -> str:
-    """The card, as Markdown.
+    """Write the card (Markdown).
 
     Args:
         codec: The released model, in eval mode.
         name: Its name.
-        folder: Where its files are by now, whose sizes count.
-        recipe: What it was trained by.
-        source: The folder that it was made from; what a checkpoint and its run say about training is used.
+        folder: Where its files are now; their sizes are stated.
+        recipe: The recipe of its training.
+        source: The model folder before the release; if it is a checkpoint, the records of its run are used.
         about: Data sources and licences.
-        figures: What was measured.
+        figures: Results of codec-eval, if any.
 
     Raises:
         ConfigError: A record of the run is damaged.
@@ -76,17 +77,17 @@ def describe_model(
         lowest=config.bitrate_per_level / 1000,
         highest=config.bits_per_frame * config.frame_rate / 1000,
         latency=1000 * codec.latency / codec.sample_rate,
-        facts=_table([("", ""), *facts.items()]),
+        facts=markdown([("", ""), *facts.items()]),
         figures="" if figures is None else _describe_figures(figures),
         about=about.strip(),
     )
 
 
 def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
-    """Read what codec-eval wrote about a released model, or about the same before its weights were rounded.
+    """Read the report of codec-eval on a released model, or on the original before its weights were rounded.
 
     Raises:
-        ConfigError: The file is no such JSON, or of a model that is neither.
+        ConfigError: The file is not such a report, or of another model.
     """
     if not path.is_file():
         raise ConfigError(f"no figures at {path}: run codec-eval -o {path}")
@@ -108,13 +109,13 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
 
 
 def header_comment(path: Path) -> str:
-    """The comment at the head of a recipe, without its marks; empty if it has none."""
+    """The comment at the top of a recipe, without the number signs; empty if there is none."""
     lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
     return "\n".join(line.removeprefix("#").removeprefix(" ").rstrip() for line in lines)
 
 
 def find_run(folder: Path) -> Path | None:
-    """The run directory that a model's folder is a checkpoint of, if it is one."""
+    """The run directory of a checkpoint; None if the folder belongs to no run."""
     return next((run for run in folder.resolve().parents[:2] if (run / RECIPE_FILE).is_file()), None)
 
 
@@ -132,7 +133,7 @@ def _cost(codec: Codec, folder: Path) -> dict[str, str]:
 
 
 def _training(recipe: Recipe, source: Path) -> dict[str, str]:
-    """What a checkpoint and its run tell; what they do not is left out."""
+    """Facts about training, as far as the checkpoint and its run record them."""
     facts = {"recipe": f"{recipe.name}, seed {recipe.seed}"}
     state = _read_json(source / STATE_FILE)
     if "step" in state:
@@ -154,7 +155,7 @@ def _describe_figures(figures: Figures) -> str:
     gains = {mean.get("gain_db") for mean in figures.means}
     shown = [({"gain_db": mean["gain_db"]} if len(gains) > 1 else {}) | scalars(mean) for mean in figures.means]
     rows = [{name: _number(name, value) for name, value in row.items()} for row in shown]
-    table = _table([tuple(rows[0]), *(tuple(row.values()) for row in rows)])
+    table = markdown([list(rows[0]), *(list(row.values()) for row in rows)])
     before = "" if figures.rounded else ", before its weights were rounded"
     return (
         f"## Figures\n\nMeans over {figures.num_files} files, {figures.seconds:.0f} s of audio, measured by codec-eval "
@@ -169,14 +170,8 @@ def _number(name: str, value: float | None) -> str:
     return f"{value:.0f}" if name in ("bitrate", "nominal_bitrate", "num_quantizers", "gain_db") else f"{value:.3f}"
 
 
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as Markdown, the first of them the head."""
-    head, *body = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([head, "|" + "---|" * len(rows[0]), *body])
-
-
 def _read_json(path: Path) -> dict[str, Any]:
-    """An object; empty if there is no such file.
+    """Read a JSON object; empty if there is no such file.
 
     Raises:
         ConfigError: The file is damaged.

@@ -1,16 +1,17 @@
-"""Learn the tables that a model's codes are entropy-coded with (the contexts: `codec.bitstream.rans`).
+"""Learn the entropy coding tables of a model from its codes; `codec.bitstream.rans` explains the contexts.
 
-Of every level, from counts of codes c, each with the code of the frame before and the code of the level below:
+For every level, from counts of codes c in the context of the previous frame's code and of the code one level below:
 
-1. Codes that are followed by much the same become one class a: k-means of their distributions P(c | code), with the
-   Kullback-Leibler divergence for a distance, which is the loss of coding with the wrong table.
-2. P(c | a) and P(c | b), drawn towards P(c) as far as their counts are small, make the distribution of a pair:
-   P(c | a, b) ~ P(c) (P(c | a) P(c | b) / P(c)^2)^s. If a and b told independent things, s were 1; s < 1 discounts what
-   both tell. Far fewer counts are needed than for the pairs themselves.
-3. Pairs of much the same distribution share a row, again by k-means.
+1. Context codes with similar distributions P(c | code) are merged into classes by k-means. Its distance is the
+   Kullback-Leibler divergence, the bits lost by coding with the wrong distribution.
+2. The distribution of a pair of classes a (previous) and b (below) is
+   P(c | a, b) ~ P(c) (P(c | a) P(c | b) / P(c)^2)^s, where P(c | a) and P(c | b) are smoothed towards P(c) according to
+   their counts. s = 1 holds if a and b are independent given c; s < 1 discounts what both of them tell. This needs far
+   fewer counts than the pairs themselves.
+3. Pairs with similar distributions share a row of the table, again by k-means.
 
-Numbers of classes, s and the weight of P(c) are those that cost the fewest bits on a tenth of the recordings that the
-counts leave out; then all recordings are counted. A level that no context helps gets one row, P(c).
+The numbers of classes, s and the weight of P(c) are those with the fewest bits on a tenth of the recordings, which is
+held out from the counts; then all recordings are counted. A level that gains nothing by its context has one row, P(c).
 """
 
 import itertools
@@ -31,43 +32,45 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 MAX_CODEBOOK_SIZE = 4096
-"""Counts of pairs of codes take 16 N^2 bytes a level."""
+"""Counts of pairs of codes take 16 N^2 bytes per level."""
 NUM_ROWS = (120, 120, 100)
-"""Rows of the first levels, where contexts tell most."""
+"""Rows of the first levels, which gain most from their context."""
 NUM_ROWS_ABOVE = 40
 """Rows of every other level. At 12 levels of 1024 codewords all rows together take 1.5 MB."""
 NUM_CLASSES = 32
-"""Of the frame before and of the level below, where both are used."""
+"""Classes of the previous code and of the code below, if both are used."""
 FRAMES_PER_CHUNK = 200
-"""In about so many frames of a file one has none before it (four seconds at 50 frames a second)."""
+"""Assumed length of a chunk, whose first frame has no previous frame (4 s at 50 frames per second)."""
 WEIGHTS = (10.0, 100.0, 300.0, 1000.0)
-"""Of P(c), in codes."""
+"""Weights of P(c) to try, in codes."""
 SHARPNESSES = (0.6, 0.75, 0.9)
-"""Of s."""
+"""Values of s to try."""
 MIN_GAIN = 0.005
-"""Bits a code that contexts must save: less is not worth rows."""
-_HELD_OUT = 10
+"""Least saving by contexts that is worth more than one row (bits per code)."""
+_HELD_OUT = 10  # every tenth recording
 _ITERATIONS = 20
 
 
 class _Counts(NamedTuple):
-    """What is known of the codes of a level."""
+    """Codes of a level in their contexts."""
 
     previous: Ints
-    """How often each code `[N + 1, N]` (column) came after each (row; N: after none)."""
+    """Counts `[N + 1, N]` of codes (columns) by the previous code (rows; row N: no previous frame)."""
     below: Ints
-    """How often each code came above each code of the level below `[N + 1, N]`."""
+    """Counts `[N + 1, N]` of codes (columns) by the code of the level below (rows; row N: no level below)."""
     pairs: Ints
-    """Code of the frame before, code of the level below and code `[3, n]` of every frame."""
+    """Previous code, code of the level below, and code, for every frame `[3, n]`."""
 
 
 class _Choice(NamedTuple):
-    """How a level is coded."""
+    """Parameters of a level."""
 
     num_previous: int
+    """Classes of the previous code."""
     num_below: int
+    """Classes of the code below."""
     weight: float
-    """Of P(c), in codes."""
+    """Weight of P(c), in codes."""
     sharpness: float
     """s."""
 
@@ -76,41 +79,44 @@ class _Level(NamedTuple):
     """Tables of a level."""
 
     shares: Floats
-    """`[R, N]`, every row sums to 1."""
+    """Distributions `[R, N]`; every row sums to 1."""
     previous: Ints
+    """Class of every previous code `[N + 1]`."""
     below: Ints
+    """Class of every code below `[N + 1]`."""
     rows: Ints
+    """Row of every pair of classes."""
 
 
 def learn_tables(codes: Sequence[npt.NDArray[np.integer]], codebook_size: int, *, seed: int = 0) -> EntropyTables:
-    """Learn entropy tables from the codes of recordings; the same ones for the same codes and seed.
+    """Learn entropy tables from the codes of recordings, reproducibly.
 
     Args:
         codes: `[k, F]` of each channel of each recording, 0 <= code < N, some hours of speech. k is the number of
-            levels that the recording was encoded with: with a variable bitrate its codes depend on it. Two recordings
-            at least have all levels.
+            levels that the recording was encoded with; with variable bitrate the codes depend on it. At least two
+            recordings must have all levels.
         codebook_size: N, 2 .. `MAX_CODEBOOK_SIZE`.
-        seed: Of the starts of k-means.
+        seed: Of the initial clusters of k-means.
 
     Raises:
-        ConfigError: Fewer than two recordings, another number of levels or range of codes, or N is out of range.
+        ConfigError: Fewer than two recordings have all levels, codes are empty or out of range, or N is.
     """
     _check(codes, codebook_size)
     num_quantizers = max(len(recording) for recording in codes)
     levels = []
     for level in tqdm(range(num_quantizers), desc="learning entropy tables", unit="level", delay=2, leave=False):
-        those = [recording for recording in codes if len(recording) > level]
-        others = [recording for number, recording in enumerate(those) if number % _HELD_OUT]
-        counts, left = _count(others, level, codebook_size), _count(those[::_HELD_OUT], level, codebook_size)
+        present = [recording for recording in codes if len(recording) > level]
+        counted = [recording for number, recording in enumerate(present) if number % _HELD_OUT]
+        counts, held_out = _count(counted, level, codebook_size), _count(present[::_HELD_OUT], level, codebook_size)
         num_rows = NUM_ROWS[level] if level < len(NUM_ROWS) else NUM_ROWS_ABOVE
-        choice = _choose(counts, left, num_rows, seed)
-        levels.append(_fit(_count(those, level, codebook_size), choice, num_rows, seed))
+        choice = _choose(counts, held_out, num_rows, seed)
+        levels.append(_fit(_count(present, level, codebook_size), choice, num_rows, seed))
     tables = _join(levels)
     return replace(tables, bits_per_frame=torch.from_numpy(_measure_bits(tables, codes)))
 
 
 def _measure_bits(tables: EntropyTables, codes: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float32]:
-    """Mean bits of a frame with the first k levels `[K]`, interpolated between the numbers of levels that there are."""
+    """Mean bits per frame with the first k levels `[K]`, interpolated between the numbers of levels that occur."""
     tensors = {name: tensor.long().numpy() for name, tensor in tables.tensors().items()}
     num_quantizers, size = len(tensors["rows"]), tensors["frequencies"].shape[1]
     bits: dict[int, Floats] = defaultdict(lambda: np.zeros(num_quantizers))
@@ -123,7 +129,7 @@ def _measure_bits(tables: EntropyTables, codes: Sequence[npt.NDArray[np.integer]
         costs = -np.log2(tensors["frequencies"][rows, recording] / TOTAL)
         bits[len(recording)][: len(recording)] += costs.sum(axis=1)
         frames[len(recording)] += recording.shape[1]
-    if len(frames) == 1:  # files of fewer levels are the first levels of these
+    if len(frames) == 1:  # a file of fewer levels holds the first levels of these
         return np.cumsum(bits[num_quantizers] / frames[num_quantizers]).astype(np.float32)
     known = sorted(frames)
     mean = [float(bits[count].sum()) / frames[count] for count in known]
@@ -154,13 +160,13 @@ def _count(codes: Sequence[npt.NDArray[np.integer]], level: int, size: int) -> _
     pairs = np.stack([np.concatenate(parts) for parts in (before, lower, here)])
     previous, below = (np.bincount(context * size + pairs[2], minlength=(size + 1) * size) for context in pairs[:2])
     counts = _Counts(previous.reshape(-1, size), below.reshape(-1, size), pairs)
-    # A chunk of a file begins anywhere, not only where a recording does.
+    # A chunk may start anywhere in a recording, so any code may be without a previous one.
     counts.previous[size] = counts.previous.sum(axis=0) // FRAMES_PER_CHUNK
     return counts
 
 
 def _choose(counts: _Counts, held_out: _Counts, num_rows: int, seed: int) -> _Choice:
-    """Try what may be chosen on recordings that were not counted."""
+    """Find the parameters with the fewest bits on held-out recordings."""
     best, fewest = _Choice(1, 1, WEIGHTS[-1], 1.0), np.inf
     for num_previous, num_below in ((1, 1), (num_rows, 1), (1, num_rows), (NUM_CLASSES, NUM_CLASSES)):
         classes = _classes(counts, num_previous, num_below, seed)
@@ -178,13 +184,13 @@ def _choose(counts: _Counts, held_out: _Counts, num_rows: int, seed: int) -> _Ch
 
 
 def _fit(counts: _Counts, choice: _Choice, num_rows: int, seed: int) -> _Level:
-    """Tables of a level, as chosen."""
+    """Tables of a level with the chosen parameters."""
     classes = _classes(counts, choice.num_previous, choice.num_below, seed)
     return _merge(_pair_up(counts, classes, choice), counts, num_rows, seed)
 
 
 def _classes(counts: _Counts, num_previous: int, num_below: int, seed: int) -> tuple[Ints, Ints]:
-    """Step 1: the class of every code [N + 1] of the frame before and of the level below."""
+    """Step 1: the class of every previous code and of every code below, `[N + 1]` each."""
     marginal = _marginal(counts)
     return (
         _cluster(counts.previous.astype(np.float64), num_previous, marginal, seed),
@@ -193,7 +199,7 @@ def _classes(counts: _Counts, num_previous: int, num_below: int, seed: int) -> t
 
 
 def _pair_up(counts: _Counts, classes: tuple[Ints, Ints], choice: _Choice) -> _Level:
-    """Step 2: a row for every pair of classes."""
+    """Step 2: a distribution for every pair of classes."""
     marginal = _marginal(counts)
     previous, below = (
         _shares(_sums(table.astype(np.float64), of_code), marginal, choice.weight)
@@ -205,7 +211,7 @@ def _pair_up(counts: _Counts, classes: tuple[Ints, Ints], choice: _Choice) -> _L
 
 
 def _merge(level: _Level, counts: _Counts, num_rows: int, seed: int) -> _Level:
-    """Step 3: at most `num_rows` rows."""
+    """Step 3: merge the distributions into at most `num_rows` rows."""
     before, lower, _ = counts.pairs
     uses = np.bincount(level.rows[level.previous[before], level.below[lower]], minlength=len(level.shares))
     expected = level.shares * (uses + 1e-3)[:, np.newaxis]
@@ -215,16 +221,16 @@ def _merge(level: _Level, counts: _Counts, num_rows: int, seed: int) -> _Level:
 
 
 def _cost(level: _Level, counts: _Counts) -> float:
-    """Bits a code."""
+    """Mean cost of a code (bits)."""
     before, lower, here = counts.pairs
     return float(-np.log2(level.shares[level.rows[level.previous[before], level.below[lower]], here]).mean())
 
 
 def _cluster(counts: Floats, num_clusters: int, marginal: Floats, seed: int, *, weight: float = 100.0) -> Ints:
-    """Put rows `[M, N]` of counts into clusters, so that coding each with the shares of its cluster costs few bits.
+    """Cluster rows `[M, N]` of counts so that coding each row with the distribution of its cluster costs few bits.
 
     Returns:
-        Clusters `[M]`, 0 .. n - 1 with n at most `num_clusters`, none of them empty.
+        Cluster of each row `[M]`, 0 .. n - 1 with n at most `num_clusters`, none of them empty.
     """
     totals = counts.sum(axis=1)
     known = np.flatnonzero(totals)
@@ -246,25 +252,25 @@ def _cluster(counts: Floats, num_clusters: int, marginal: Floats, seed: int, *, 
 
 
 def _marginal(counts: _Counts) -> Floats:
-    """P(c): every code is thought to have been there half a time more."""
+    """P(c), from counts to which 1/2 is added."""
     seen = np.bincount(counts.pairs[2], minlength=counts.below.shape[1]) + 0.5
     return np.asarray(seen / seen.sum())
 
 
 def _sums(counts: Floats, clusters: Ints, num_clusters: int = 0) -> Floats:
-    """Sum rows `[M, N]` by cluster."""
+    """Sum of the rows `[M, N]` in each cluster."""
     sums = np.zeros((max(num_clusters, int(clusters.max()) + 1), counts.shape[1]))
     np.add.at(sums, clusters, counts)
     return sums
 
 
 def _shares(counts: Floats, marginal: Floats, weight: float) -> Floats:
-    """Distributions `[M, N]` of counts, to which `weight` codes distributed as `marginal` are added."""
+    """Distributions of counts `[M, N]`, to which `weight` codes with the distribution `marginal` are added."""
     return np.asarray((counts + weight * marginal) / (counts.sum(axis=1, keepdims=True) + weight))
 
 
 def _join(levels: Sequence[_Level]) -> EntropyTables:
-    """One set of tables of all levels."""
+    """Join the tables of all levels."""
     shape = (len(levels), *np.max([level.rows.shape for level in levels], axis=0))
     rows, first = np.zeros(shape, np.int64), 0
     for number, level in enumerate(levels):
@@ -281,7 +287,7 @@ def _join(levels: Sequence[_Level]) -> EntropyTables:
 
 
 def _quantize(shares: Floats) -> Ints:
-    """Frequencies of at least 1 whose rows sum to `TOTAL`, by largest remainders."""
+    """Round shares to frequencies of at least 1 with rows that sum to `TOTAL`, by the largest remainder method."""
     wanted = shares * (TOTAL - shares.shape[1])
     frequencies: Ints = 1 + np.floor(wanted).astype(np.int64)
     missing = TOTAL - frequencies.sum(axis=1, keepdims=True)

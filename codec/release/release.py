@@ -1,12 +1,11 @@
-"""Make what ships of a trained model: a folder that loads by its name once it lies in `codec/weights`.
+"""Make a release of a trained model: a folder that loads by its name once it lies in `codec/weights`.
 
     weights --round--> model.safetensors --train split--> entropy.safetensors --> fingerprint.json --> README.md
 
-Weights are rounded to float16 first, and the model *is* the rounded one: identity, tables, fingerprint and card are of
-what a user loads. A released model is never replaced, for files name it by its identity and must decode for ever.
+Weights are rounded to float16 first. Identity, tables, fingerprint and card belong to the rounded model, which is the
+one that users load. A released model is never replaced: files name it by its identity and must always decode.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,15 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
 from codec.audio.manifest import list_items
 from codec.errors import ConfigError, ModelError
+from codec.files import new_folder
 from codec.inference.compression import compress_source
 from codec.inference.fingerprint import measure_deviation, save_fingerprint, take_fingerprint
-from codec.inference.pretrained import WEIGHTS_FILE, find_model, load_codec, save_codec, save_tables
+from codec.inference.pretrained import ENTROPY_FILE, WEIGHTS_FILE, find_model, load_codec, save_codec, save_tensors
 from codec.model.codec import Codec
 from codec.model.digest import model_identity, with_identity
 from codec.recipe import DataConfig, Recipe
@@ -31,22 +31,20 @@ from codec.release.entropy_learning import learn_tables
 from codec.train.data.segments import data_root
 
 MAX_ROUNDING = 1e-2
-"""What rounding may do to the latents and the decoded samples of the test signal, by their size (-40 dB)."""
-
-
+"""Largest change of latents and decoded samples by rounding, relative to their size (-40 dB)."""
 SHARES = (1.0, 0.5, 0.75, 0.25, 0.35)
-"""Of the levels, that files are encoded with to learn the entropy tables where the bitrate is variable: then the codes
-of the first levels depend on how many there are."""
+"""Shares of the levels that files are encoded with to learn the entropy tables of a model with variable bitrate. There
+the codes of the first levels depend on the number of levels."""
 
 
 class Released(NamedTuple):
-    """What was made."""
+    """Result of `release_codec`."""
 
     identity: bytes
     num_bytes: int
-    """Of all files."""
+    """Size of all files."""
     rounding: float
-    """What rounding did to latents or decoded samples, whichever is more, by their size."""
+    """Largest change of latents or decoded samples by rounding, relative to their size."""
 
 
 def release_codec(
@@ -62,24 +60,23 @@ def release_codec(
 
     Args:
         model: Any form that `load_codec` takes.
-        folder: Its name is the model's. Must not exist.
-        recipe: What the model was trained by; tables are learned on the train split of its data.
-        about: Data sources and licences, for the card (Markdown).
-        figures: What codec-eval wrote about this model, before or after it was rounded, for the card (JSON).
-        device: Where the data is encoded.
+        folder: A new folder; its name becomes the model's name.
+        recipe: The recipe of the training; the entropy tables are learned on the train split of its data.
+        about: Data sources and licences for the card (Markdown).
+        figures: Report of codec-eval on this model before or after rounding, for the card (JSON).
+        device: Device that encodes the data.
 
     Raises:
-        ConfigError: The folder is there already, the data is missing, or the figures are of another model.
-        ModelError: The model can't be loaded, rounded or written.
+        ConfigError: The folder exists, the data is missing, or the figures are of another model.
+        ModelError: The model can't be loaded or rounded.
+        WriteError: The folder can't be written.
         AudioError: A file of the data can't be read.
     """
     if folder.exists():
         raise ConfigError(f"{folder} is there already, and a released model is never replaced: give another name")
     paths = _train_files(recipe)
     source = find_model(model)
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a release that was killed
+    with new_folder(folder) as partial:
         original = load_codec(source)
         save_rounded(original, partial)
         rounding = check_rounding(original, load_codec(partial))
@@ -90,32 +87,28 @@ def release_codec(
         card = describe_model(codec, folder.name, partial, recipe=recipe, source=source, about=about, figures=found)
         (partial / CARD_FILE).write_text(card, encoding="utf-8")
         for path in partial.iterdir():
-            path.chmod(0o644)  # safetensors writes files that only their owner can read
+            path.chmod(0o644)  # safetensors lets only the owner read its files
         num_bytes = sum(path.stat().st_size for path in partial.iterdir())
-        partial.rename(folder)
-    except OSError as error:
-        raise ModelError(f"can't write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return Released(model_identity(codec), num_bytes, rounding)
 
 
 def save_rounded(codec: Codec, folder: Path) -> None:
-    """Write a model as `save_codec` does, its weights as float16.
+    """Write a model as `save_codec` does, with weights in float16.
 
     Raises:
-        ModelError: A weight is beyond float16, or the folder can't be written.
+        ModelError: A weight exceeds the range of float16.
+        WriteError: The folder can't be written.
     """
     save_codec(codec, folder)
     path = folder / WEIGHTS_FILE
-    save_file({name: _rounded(name, tensor) for name, tensor in load_file(path).items()}, path)
+    save_tensors({name: _rounded(name, tensor) for name, tensor in load_file(path).items()}, path)
 
 
 def check_rounding(original: Codec, rounded: Codec) -> float:
-    """What rounding did to the latents or the decoded samples of the test signal, whichever is more, by their size.
+    """Largest change of latents or decoded samples of the test signal by rounding, relative to their size.
 
     Raises:
-        ModelError: It is more than `MAX_ROUNDING`.
+        ModelError: It exceeds `MAX_ROUNDING`.
     """
     deviation = measure_deviation(rounded, take_fingerprint(original))
     largest = max(deviation.latents, deviation.audio)
@@ -128,7 +121,7 @@ def check_rounding(original: Codec, rounded: Codec) -> float:
 
 
 def encode_files(codec: Codec, paths: Sequence[Path]) -> Iterator[npt.NDArray[np.int64]]:
-    """Codes `[k, F]` of every channel of every file, with a progress bar; the files take turns in `SHARES` of levels.
+    """Codes `[k, F]` of every channel of every file; with variable bitrate the files take turns in `SHARES` of levels.
 
     Raises:
         AudioError: A file can't be read.
@@ -147,9 +140,10 @@ def _train_files(recipe: Recipe) -> list[Path]:
 
 
 def _add_tables(folder: Path, paths: Sequence[Path], device: str | torch.device) -> None:
-    """Learn tables on the codes that the rounded model makes of the data, and write them beside it."""
+    """Learn entropy tables on the codes of the rounded model, and add them to its folder."""
     codec = with_identity(load_codec(folder, device=device))
-    save_tables(learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size), folder)
+    tables = learn_tables(list(encode_files(codec, paths)), codec.quantizer.codebook_size)
+    save_tensors(tables.tensors(), folder / ENTROPY_FILE)
 
 
 def _rounded(name: str, tensor: Tensor) -> Tensor:

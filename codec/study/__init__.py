@@ -1,1 +1,1 @@
-"""Quantizers studied on vectors of known statistics, against rate-distortion theory. Never imported by inference."""
+"""Quantizers on Gaussian vectors, compared with rate-distortion theory. Never imported by the inference side."""

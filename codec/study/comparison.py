@@ -1,7 +1,7 @@
-"""Gaussian runs beside each other and beside theory: one table and one figure.
+"""Compare Gaussian runs with each other and with theory, in one table.
 
-The references are computed here: scikit-learn's k-means on the training set of the runs, and in one dimension the
-optimal quantizers of Lloyd and Max.
+The references are computed here: scikit-learn's k-means on the training set of each run, and in one dimension the
+optimal (Lloyd-Max) quantizers.
 """
 
 import json
@@ -23,40 +23,51 @@ from codec.study.figures import Measured
 from codec.study.judge import RESULTS_FILE
 from codec.study.rate_distortion import lloyd_max
 from codec.study.vectors import BLOCK, GaussianVectors
+from codec.table import markdown
 from codec.train.rundir import read_run
 
-MAX_CLUSTERS = 4096  # of scikit-learn's k-means: more take too long
+MAX_CLUSTERS = 4096
+"""More clusters take k-means too long."""
+HEADER = (
+    *("quantizer", "dimensions", "bits", "held-out distortion", "bound", "above it", "training set"),
+    *("codes used", "perplexity", "seconds"),
+)
+RESULTS = ("bits", "held_out_distortion", "train_distortion", "shannon_bound", "usage", "perplexity", "seconds")
+"""Keys of a run's results, in the order of the fields of `Row` from `bits` on."""
 
 
 class Row(NamedTuple):
-    """A quantizer of Gaussian vectors."""
+    """A quantizer of Gaussian vectors. Distortions are mean squared errors per dimension."""
 
     name: str
     dim: int
     bits: float
     """Per vector."""
     distortion: float
-    """Mean squared error per dimension on held-out vectors."""
+    """On held-out vectors."""
     train_distortion: float
+    """nan if unknown."""
     bound: float
+    """Shannon's, at this rate."""
     usage: float
+    """Share of the codewords that are used, 0 .. 1."""
     perplexity: float
+    """1 .. N codewords."""
     seconds: float
-    """Of training; not known of a reference: nan."""
+    """Training time; nan for a reference."""
 
     @property
     def measured(self) -> Measured:
-        """What the figure shows of it: runs of one name at several sizes are one series."""
-        return Measured(
-            self.name.removesuffix(f"_{round(2**self.bits)}"), self.dim, self.bits, self.distortion, self.bound
-        )
+        """The point in the figure; the name without the codebook size, which makes runs of several sizes one series."""
+        name = self.name.removesuffix(f"_{round(2**self.bits)}")
+        return Measured(name, self.dim, self.bits, self.distortion, self.bound)
 
 
 def compare_runs(run_dirs: Sequence[Path]) -> list[Row]:
-    """Rows of runs and of their references, by dimension and bits, best first.
+    """Rows of runs and of their references: most dimensions first, then by bits, then by distortion.
 
     Raises:
-        ConfigError: One of them is no finished Gaussian run.
+        ConfigError: One of them is not a finished Gaussian run.
     """
     recipes = [_read_recipe(run_dir) for run_dir in run_dirs]
     names = _short_names(run_dirs)
@@ -66,22 +77,18 @@ def compare_runs(run_dirs: Sequence[Path]) -> list[Row]:
 
 
 def format_rows(rows: Sequence[Row]) -> str:
-    """Rows as a Markdown table."""
-    lines = [
-        "| quantizer | dimensions | bits | held-out distortion | bound | above it | training set | codes used "
-        "| perplexity | seconds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+    """Format rows as a Markdown table."""
+    return markdown([HEADER, *map(_cells, rows)])
+
+
+def _cells(row: Row) -> list[str]:
+    digits = 4 if row.dim > 1 else 6
+    train = "" if math.isnan(row.train_distortion) else f"{row.train_distortion:.{digits}f}"
+    seconds = "" if math.isnan(row.seconds) else f"{row.seconds:.1f}"
+    return [
+        *(row.name, str(row.dim), f"{row.bits:g}", f"{row.distortion:.{digits}f}", f"{row.bound:.{digits}f}"),
+        *(f"{row.distortion / row.bound - 1:.1%}", train, f"{row.usage:.1%}", f"{row.perplexity:.1f}", seconds),
     ]
-    for row in rows:
-        digits = 4 if row.dim > 1 else 6
-        above = f"{row.distortion / row.bound - 1:.1%}"
-        train = "" if math.isnan(row.train_distortion) else f"{row.train_distortion:.{digits}f}"
-        seconds = "" if math.isnan(row.seconds) else f"{row.seconds:.1f}"
-        lines.append(
-            f"| {row.name} | {row.dim} | {row.bits:g} | {row.distortion:.{digits}f} | {row.bound:.{digits}f} | {above} "
-            f"| {train} | {row.usage:.1%} | {row.perplexity:.1f} | {seconds} |"
-        )
-    return "\n".join(lines)
 
 
 def _read_recipe(run_dir: Path) -> Recipe:
@@ -95,22 +102,7 @@ def _read_row(run_dir: Path, name: str) -> Row:
     path = run_dir / RESULTS_FILE
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        return Row(
-            name,
-            int(results["dim"]),
-            *(
-                float(results[key])
-                for key in (
-                    "bits",
-                    "held_out_distortion",
-                    "train_distortion",
-                    "shannon_bound",
-                    "usage",
-                    "perplexity",
-                    "seconds",
-                )
-            ),
-        )
+        return Row(name, int(results["dim"]), *(float(results[key]) for key in RESULTS))
     except FileNotFoundError as error:
         raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished: resume it") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -118,7 +110,7 @@ def _read_row(run_dir: Path, name: str) -> Row:
 
 
 def _short_names(run_dirs: Sequence[Path]) -> list[str]:
-    """The last parts of the paths, as many as tell them apart."""
+    """The shortest ends of the paths that differ from each other."""
     absolute = [run_dir.resolve() for run_dir in run_dirs]
     for count in range(1, max(len(path.parts) for path in absolute) + 1):
         names = ["/".join(path.parts[-count:]) for path in absolute]
@@ -128,7 +120,7 @@ def _short_names(run_dirs: Sequence[Path]) -> list[str]:
 
 
 def _references(recipes: Sequence[Recipe], rows: Sequence[Row]) -> list[Row]:
-    """k-means on each training set that several of the rows may share, and Lloyd-Max at each rate of one dimension."""
+    """k-means once for each training set and codebook size, and Lloyd-Max at each rate of one dimension."""
     sets = {
         (recipe.data, row.dim, recipe.seed, round(2**row.bits)): row.bound
         for recipe, row in zip(recipes, rows, strict=True)

@@ -1,4 +1,4 @@
-"""How much a codec loses of vectors: mean squared error and use of the codes, to be held against theory."""
+"""Distortion of a codec on vectors: mean squared error and use of the codes, for comparison with theory."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -19,8 +19,9 @@ class Distortion(NamedTuple):
     by_level: list[float]
     """Mean squared error per dimension with the codes of the first 1 .. K levels."""
     counts: Tensor
-    """Uses of every code `[K, N]`."""
+    """Uses of every code `[K, N]`; probabilities if they are known in closed form."""
     num_vectors: int
+    """0 if the distortion is known in closed form."""
 
     @property
     def total(self) -> float:
@@ -29,16 +30,16 @@ class Distortion(NamedTuple):
 
     @property
     def health(self) -> CodebookHealth:
-        """Entropy, perplexity and usage of every level."""
+        """Entropy (bit), perplexity and usage of every level."""
         return codebook_health(self.counts)
 
 
 @torch.no_grad()
 def measure_distortion(codec: Codec, blocks: Iterable[Tensor]) -> Distortion:
-    """Encode and decode vectors, one frame each.
+    """Measure distortion by encoding and decoding vectors, each of which is one frame.
 
     Args:
-        codec: In eval mode; its hop length is d.
+        codec: In eval mode, with hop length d.
         blocks: Vectors `[m, d]`.
     """
     device = codec.device
@@ -58,15 +59,15 @@ def measure_distortion(codec: Codec, blocks: Iterable[Tensor]) -> Distortion:
 
 
 def measure_held_out(codec: Codec, blocks: Iterable[Tensor]) -> Distortion:
-    """Distortion on a standard normal variable in closed form where the codec has one, else on vectors `[m, d]`."""
+    """Distortion on a standard normal variable if the codec has a closed form, else on vectors `[m, d]`."""
     codewords = scalar_codewords(codec)
     return measure_distortion(codec, blocks) if codewords is None else exact_distortion(codewords)
 
 
 def scalar_codewords(codec: Codec) -> Tensor | None:
-    """Codewords `[N]` of a codec whose distortion on a standard normal variable has a closed form.
+    """Codewords `[N]` of a codec whose distortion on a standard normal variable has a closed form, else None.
 
-    That is a single codebook of numbers in which the search finds the nearest one; None for any other codec.
+    Such a codec has a single codebook of scalars, and its search finds the nearest codeword.
     """
     quantizer = codec.quantizer
     if codec.hop_length != 1 or not isinstance(quantizer, ResidualQuantizer) or quantizer.num_quantizers != 1:
@@ -77,16 +78,13 @@ def scalar_codewords(codec: Codec) -> Tensor | None:
 
 
 def exact_distortion(codewords: Tensor) -> Distortion:
-    """Distortion and use of codewords `[N]` on a standard normal variable, in closed form.
-
-    The counts are probabilities, and the number of vectors is zero: none was drawn.
-    """
+    """Distortion and use of codewords `[N]` on a standard normal variable, in closed form."""
     values = codewords.numpy()
     return Distortion([scalar_distortion(values)], torch.from_numpy(scalar_use(values))[None], 0)
 
 
 def first_codewords(codec: Codec) -> Tensor:
-    """What each code of the first level decodes to on its own, `[N, d]`."""
+    """Vectors `[N, d]` that the codes of the first level decode to."""
     device = codec.device
     codes = torch.arange(codec.quantizer.codebook_size, device=device)[None, None]
     return codec.decode(codes).detach().reshape(-1, codec.hop_length).cpu()

@@ -1,8 +1,7 @@
-"""Pictures of codes: codebooks and their use, distortion beside theory, learning curves.
+"""Figures of quantizers: codebooks, codebook use, distortion compared with theory, learning curves.
 
-All return a matplotlib figure that belongs to no window: `figure.savefig(path)` writes it. Colours are those of
-`codec.eval.plotting`, and viridis, which colour-blind readers can tell apart. matplotlib and scikit-learn are imported
-late: they are slow to import, and few runs draw.
+Every function returns a matplotlib figure without a window; `figure.savefig(path)` writes it. The colours, those of
+`codec.eval.plotting` and the map viridis, can be told apart by colour-blind readers.
 """
 
 import math
@@ -23,14 +22,16 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.floating]
 
-LABEL_SHIFTS = (0, *(sign * shift for shift in range(12, 121, 12) for sign in (1, -1)))  # upwards (1/72 inch)
-USE_TICKS = (0.25, 0.5, 1, 2, 4)  # of the colours of codewords: use relative to uniform use
-USE_RANGE = (USE_TICKS[0], USE_TICKS[-1])
-MAX_VECTORS = 5000  # drawn of the data: more hide each other
+LABEL_SHIFTS = (0, *(sign * shift for shift in range(12, 121, 12) for sign in (1, -1)))
+"""How far up a label may move to find a free place (1/72 inch), in the order in which the places are tried."""
+USE_TICKS = (0.25, 0.5, 1, 2, 4)
+"""Of the colour bar: use relative to uniform use."""
+MAX_VECTORS = 5000
+"""Data points drawn; more hide each other."""
 
 
 class RatePoint(NamedTuple):
-    """A quantizer in the rate-distortion plane."""
+    """A quantizer in the plane of rate and distortion."""
 
     label: str
     bits_per_dim: float
@@ -39,7 +40,7 @@ class RatePoint(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A quantizer that was measured, beside theory."""
+    """A measured quantizer and its theoretical bound."""
 
     label: str
     dim: int
@@ -48,18 +49,19 @@ class Measured(NamedTuple):
     distortion: float
     """Mean squared error per dimension."""
     bound: float
-    """The least distortion that any quantizer of this dimension and rate could have."""
+    """Shannon's bound: the least mean squared error of any quantizer of this dimension and rate."""
 
 
 def codebook_figure(codewords: Array, vectors: Array, counts: npt.NDArray[Any]) -> "Figure":
-    """Picture of codewords over the data, coloured by use; of more than two dimensions the two principal components.
+    """Draw codewords over the data, coloured by use.
 
-    The components are those of the codewords (PCA). One dimension is a histogram with a line a codeword.
+    One dimension: a histogram of the data with a line per codeword. More than two: the plane of the first two principal
+    components of the codewords.
 
     Args:
         codewords: `[N, d]`, N >= 2.
-        vectors: The data, `[M, d]`; at most 5000 are drawn (a histogram counts all).
-        counts: How often each codeword is used, `[N]`.
+        vectors: The data, `[M, d]`; at most 5000 points are drawn (a histogram counts all).
+        counts: Uses of each codeword, `[N]`.
     """
     num_codewords, size = codewords.shape
     relative = _relative_use(counts[None])[0]
@@ -69,7 +71,7 @@ def codebook_figure(codewords: Array, vectors: Array, counts: npt.NDArray[Any]) 
         shown = _draw_lines(axis, codewords[:, 0], vectors[:, 0], relative)
     else:
         shown = _draw_scatter(axis, *_plane(axis, codewords, vectors[:: -(-len(vectors) // MAX_VECTORS)]), relative)
-    shown.set(cmap="viridis", clim=USE_RANGE, label="codeword")
+    shown.set(cmap="viridis", clim=(USE_TICKS[0], USE_TICKS[-1]), label="codeword")
     axis.set_title(f"{num_codewords} codewords of size {size}, {np.sum(relative == 0)} unused")
     bar = figure.colorbar(shown, ax=axis, label="use relative to uniform use", extend="both")
     bar.set_ticks(USE_TICKS, labels=[f"{tick:g}" for tick in USE_TICKS])
@@ -79,23 +81,27 @@ def codebook_figure(codewords: Array, vectors: Array, counts: npt.NDArray[Any]) 
 
 
 def _plane(axis: "Axes", codewords: Array, vectors: Array) -> tuple[Array, Array]:
-    """Name the axes, and return codewords `[N, 2]` and data `[M, 2]` in their plane."""
+    """Label the axes; return codewords `[N, 2]` and data `[M, 2]` in the plane that is drawn.
+
+    For d > 2 the principal components of the codewords come from a singular value decomposition. Their signs are
+    arbitrary: the largest element of each direction is made positive, as in scikit-learn's PCA.
+    """
     if codewords.shape[1] == 2:
         axis.set(xlabel="first dimension", ylabel="second dimension")
         return codewords, vectors
-    from sklearn.decomposition import PCA  # slow to import
-
-    pca = PCA(n_components=2, svd_solver="full")
-    with np.errstate(invalid="ignore"):  # codewords that are all equal have no variance to share out
-        plane = pca.fit_transform(codewords)
-    first, second = 100 * np.nan_to_num(pca.explained_variance_ratio_)
+    mean = codewords.mean(axis=0)
+    _, spreads, directions = np.linalg.svd(codewords - mean, full_matrices=False)
+    largest = np.abs(directions).argmax(axis=1)
+    directions *= np.sign(directions[range(len(directions)), largest])[:, None]
+    first, second = 100 * spreads[:2] ** 2 / max(np.square(spreads).sum(), np.finfo(float).tiny)
     axis.set_xlabel(f"first principal component ({first:.1f} % of the variance)")
     axis.set_ylabel(f"second principal component ({second:.1f} % of the variance)")
-    return plane, pca.transform(vectors)
+    plane = directions[:2].T
+    return (codewords - mean) @ plane, (vectors - mean) @ plane
 
 
 def _draw_scatter(axis: "Axes", codewords: Array, vectors: Array, relative: Array) -> "Collection":
-    """Draw codewords `[N, 2]` over data `[M, 2]`, and return what the used ones are drawn with."""
+    """Draw codewords `[N, 2]` over data `[M, 2]`; return the marks of the used ones."""
     size = min(60.0, max(10.0, 6000 / len(codewords)))
     axis.scatter(vectors[:, 0], vectors[:, 1], s=5, color=GREY, linewidths=0, label="data")
     x, y = codewords[relative > 0].T
@@ -108,7 +114,7 @@ def _draw_scatter(axis: "Axes", codewords: Array, vectors: Array, relative: Arra
 
 
 def _draw_lines(axis: "Axes", codewords: Array, vectors: Array, relative: Array) -> "Collection":
-    """Draw codewords `[N]` over data `[M]`, and return what the used ones are drawn with."""
+    """Draw codewords `[N]` over a histogram of data `[M]`; return the lines of the used ones."""
     density, *_ = axis.hist(vectors, bins=80, density=True, color=GREY, label="data")
     height = 1.05 * max(density) * (1 if len(codewords) <= 64 else 0.15)  # many would hide the histogram
     shown = axis.vlines(codewords[relative > 0], 0, height, norm="log")
@@ -120,10 +126,10 @@ def _draw_lines(axis: "Axes", codewords: Array, vectors: Array, relative: Array)
 
 
 def usage_figure(counts: npt.NDArray[Any]) -> "Figure":
-    """Picture of how evenly codewords are used, sorted by use, a line a level; uniform use is a level line at 1.
+    """Draw how evenly the codewords of each level are used, most used first; uniform use is the line at 1.
 
     Args:
-        counts: How often each codeword of a level is used, `[K, N]`.
+        counts: Uses of each codeword, `[K, N]`.
     """
     num_codewords = counts.shape[1]
     figure = empty_figure(8, 5)
@@ -150,7 +156,7 @@ def usage_figure(counts: npt.NDArray[Any]) -> "Figure":
 
 
 def rate_distortion_figure(points: Sequence[RatePoint], bound: Callable[[float], float]) -> "Figure":
-    """Picture of quantizers above the bound of Shannon.
+    """Draw quantizers above Shannon's bound.
 
     Args:
         points: The quantizers, at least one.
@@ -173,13 +179,13 @@ def rate_distortion_figure(points: Sequence[RatePoint], bound: Callable[[float],
     axis.fill_between(rates, least, axis.get_ylim()[0], color=GREY, alpha=0.5, linewidth=0)
     axis.text(0.02, 0.02, "not reachable (Shannon)", transform=axis.transAxes)
     axis.set(xlabel="rate (bit per dimension)", ylabel="mean squared error per dimension", title="Rate and distortion")
-    figure.draw_without_rendering()  # lays out the axes: labels need places in pixels
+    figure.draw_without_rendering()  # lays out the axes, so that places in pixels are known
     _label_points(axis, points, axis.transData.transform([*places, *np.stack([rates, least], axis=1)]))
     return figure
 
 
 def _label_points(axis: "Axes", points: Sequence[RatePoint], marks: Array) -> None:
-    """Write each label at the nearest place that is free of other labels and of `marks`, `[n, 2]` (pixels)."""
+    """Write each label at the nearest place clear of other labels and of `marks` `[n, 2]` (pixels)."""
     frame = axis.get_window_extent()
     taken: list[Bbox] = []
     for point, colour in sorted(zip(points, _colours(len(points)), strict=True), key=lambda pair: -pair[0].distortion):
@@ -191,7 +197,7 @@ def _label_points(axis: "Axes", points: Sequence[RatePoint], marks: Array) -> No
             inside = all(frame.contains(*corner) for corner in box.corners())
             if inside and not box.count_contains(marks) and not box.count_overlaps(taken):
                 break
-        else:  # no room
+        else:  # no free place
             shift = 0
             text.set(horizontalalignment="left", position=(9, shift))
         taken.append(box)
@@ -200,16 +206,16 @@ def _label_points(axis: "Axes", points: Sequence[RatePoint], marks: Array) -> No
 
 
 def learning_curves_figure(history: Sequence[Mapping[str, float | None]], bound: float) -> "Figure":
-    """Picture of a run: every loss above, the distortion of the validation data and its bound below, over steps.
+    """Draw a run over its steps: all losses in the upper panel, validation distortion and its bound in the lower.
 
     Args:
-        history: The run's lines: `step`, and what was logged at it. A missing value or None is skipped.
-        bound: Least distortion that is possible (mean squared error per dimension).
+        history: Lines of the run's history: `step` and the values logged at it. None and missing values are skipped.
+        bound: Shannon's bound (mean squared error per dimension).
     """
     figure = empty_figure(8, 7)
     upper, lower = figure.subplots(2, 1, sharex=True)
     names = sorted({name for line in history for name in line if name.startswith("loss/")})
-    names.sort(key="loss/total".__ne__)  # the total first: what is drawn later is thinner and hides nothing
+    names.sort(key="loss/total".__ne__)  # the total first: later lines are thinner and hide nothing
     for number, name in enumerate(names):
         _draw_series(upper, history, name, len(names) - 1 - number)
     upper.set(ylabel="loss", title="Learning curves")
@@ -224,7 +230,7 @@ def learning_curves_figure(history: Sequence[Mapping[str, float | None]], bound:
 
 
 def _draw_series(axis: "Axes", history: Sequence[Mapping[str, float | None]], name: str, above: int) -> None:
-    """Draw the values of one name over steps, so wide that the lines that will be drawn above do not hide it."""
+    """Draw the values of one name over steps, wide enough to stay visible below `above` later lines."""
     found = [(line["step"], value) for line in history if (value := line.get(name)) is not None]
     if found:
         look: dict[str, Any] = {"marker": "o", "markersize": 5 + 3 * above} if len(found) == 1 else {}
@@ -233,10 +239,10 @@ def _draw_series(axis: "Axes", history: Sequence[Mapping[str, float | None]], na
 
 
 def comparison_figure(rows: Sequence[Measured]) -> "Figure":
-    """Picture of many quantizers beside theory.
+    """Draw many quantizers beside Shannon's bound.
 
-    Left, the largest group of rows of one dimension > 1 and rate, best first; right, the rows of dimension 1, over the
-    rate, by how far they are from the bound. A side that has no rows is left out.
+    Left panel: the largest group of equal dimension > 1 and equal rate, best first. Right panel: dimension 1, distance
+    from the bound over the rate. A panel without rows is left out.
 
     Args:
         rows: The quantizers, at least one. Rows of dimension > 1 outside the largest group are not drawn.
@@ -258,17 +264,14 @@ def comparison_figure(rows: Sequence[Measured]) -> "Figure":
 
 
 def _draw_ranking(axis: "Axes", rows: Sequence[Measured]) -> None:
-    """Draw quantizers of one dimension and rate, a row each, by distortion."""
+    """Draw quantizers of equal dimension and rate, one per row, by distortion."""
     ranked = sorted(rows, key=lambda row: row.distortion)
-    bound = ranked[0].bound
-    low, high = (
-        min(bound, ranked[0].distortion),
-        max(bound, ranked[-1].distortion),
-    )  # chance may put one below the bound
-    axis.hlines(range(len(ranked)), bound, [row.distortion for row in ranked], color=GREY, linewidth=1)
-    axis.plot([row.distortion for row in ranked], range(len(ranked)), "o", color=BLUE)
-    for place, row in enumerate(ranked):
-        axis.annotate(f"{row.distortion:.4f}", (row.distortion, place), (8, 0), textcoords="offset points", va="center")
+    bound, distortions = ranked[0].bound, [row.distortion for row in ranked]
+    low, high = min(bound, *distortions), max(bound, *distortions)  # by chance one may lie below the bound
+    axis.hlines(range(len(ranked)), bound, distortions, color=GREY, linewidth=1)
+    axis.plot(distortions, range(len(ranked)), "o", color=BLUE)
+    for place, distortion in enumerate(distortions):
+        axis.annotate(f"{distortion:.4f}", (distortion, place), (8, 0), textcoords="offset points", va="center")
     axis.axvline(bound, color=BLACK, linestyle="--", linewidth=1)
     span = max(high - low, 0.01 * bound)
     middle = (bound - 0.01 * span, (len(rows) - 1) / 2)
@@ -280,15 +283,15 @@ def _draw_ranking(axis: "Axes", rows: Sequence[Measured]) -> None:
 
 
 def _draw_distances(axis: "Axes", rows: Sequence[Measured]) -> None:
-    """Draw quantizers of single numbers over their rate, side by side where they have the same."""
+    """Draw scalar quantizers over their rate; those of equal rate stand side by side."""
     labels = list(dict.fromkeys(row.label for row in rows))
     rates = sorted({row.bits for row in rows})
     step = 0.6 / len(labels) * min(np.diff(rates), default=1.0)
     for number, label in enumerate(labels):
-        mine = sorted((row for row in rows if row.label == label), key=lambda row: row.bits)
+        series = sorted((row for row in rows if row.label == label), key=lambda row: row.bits)
         axis.plot(
-            [row.bits + step * (number - (len(labels) - 1) / 2) for row in mine],
-            [10 * math.log10(row.distortion / row.bound) for row in mine],
+            [row.bits + step * (number - (len(labels) - 1) / 2) for row in series],
+            [10 * math.log10(row.distortion / row.bound) for row in series],
             marker=MARKERS[number % len(MARKERS)],
             color=COLOURS[number % len(COLOURS)],
             markerfacecolor=None if number % 2 else "none",
@@ -305,18 +308,18 @@ def _draw_distances(axis: "Axes", rows: Sequence[Measured]) -> None:
 
 
 def _relative_use(counts: npt.NDArray[Any]) -> Array:
-    """Counts `[K, N]` over their mean in each level; a level with no counts has zeros."""
+    """Counts `[K, N]` divided by the mean of their level; zeros for a level without counts."""
     relative: Array = counts / np.maximum(counts.mean(axis=1, keepdims=True), np.finfo(float).tiny)
     return relative
 
 
 def _colours(number: int) -> list[str]:
-    """Colours of points in the order they are given; black is for bounds."""
+    """Colours of points, in order; black is kept for bounds."""
     return [COLOURS[index % (len(COLOURS) - 1)] for index in range(number)]
 
 
 def _log_if_wide(axis: "Axes", factor: float) -> None:
-    """Make y logarithmic where what is drawn is all positive and differs by more than a factor."""
+    """Make y logarithmic if the data are positive and their range exceeds a factor."""
     low, high = axis.dataLim.intervaly
     if 0 < factor * low < high:
         axis.set_yscale("log")

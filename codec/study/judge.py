@@ -1,7 +1,7 @@
-"""Judgement of a run: during training by scores and pictures, at its end, for Gaussian vectors, against theory.
+"""Validation of a Gaussian run: distortion during training, results and figures at its end.
 
 RUN/results.json     distortion on held-out and training vectors, Shannon's bound, use of the codes, seconds of training
-RUN/figures/         codebook, usage, rate against distortion, learning curves
+RUN/figures/         codebook, usage, rate and distortion, learning curves
 """
 
 import json
@@ -15,12 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from codec.model.codec import Codec
-from codec.study.distortion import (
-    Distortion,
-    first_codewords,
-    measure_distortion,
-    measure_held_out,
-)
+from codec.study.distortion import Distortion, first_codewords, measure_distortion, measure_held_out
 from codec.study.figures import (
     RatePoint,
     codebook_figure,
@@ -40,9 +35,9 @@ RESULTS_FILE = "results.json"
 
 
 class DistortionJudge:
-    """Measures distortion on vectors that were not trained on, and holds it against Shannon's bound.
+    """Measures distortion on vectors that are not trained on, and compares it with Shannon's bound.
 
-    What counts is what training ends with: there is no best checkpoint.
+    It gives no score, so there is no best checkpoint: the result of a run is its last step.
     """
 
     def __init__(self, source: GaussianVectors) -> None:
@@ -50,7 +45,7 @@ class DistortionJudge:
         self.dim = len(source.covariance)
 
     def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:
-        """Report distortion and codebook use on a small set of vectors of its own."""
+        """Report distortion and codebook use on the small validation set."""
         measured = measure_distortion(codec, self.source.validation())
         values = {"valid/distortion": measured.total}
         for level, (perplexity, usage) in enumerate(zip(*measured.health[1:], strict=True), start=1):
@@ -59,8 +54,8 @@ class DistortionJudge:
             tracker.scalars(values, step)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
-        """Write results and pictures."""
-        held_out = self._measure_held_out(codec)
+        """Write results and figures."""
+        held_out = measure_held_out(codec, self._held_out_blocks())
         results = self._results(codec, held_out) | {"step": step, "seconds": seconds}
         (run_dir / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         folder = run_dir / "figures"
@@ -70,16 +65,13 @@ class DistortionJudge:
             for tracker in trackers:
                 tracker.figure(name, figure, step)
 
-    def _measure_held_out(self, codec: Codec) -> Distortion:
+    def _held_out_blocks(self) -> Iterator[Tensor]:
+        """Blocks of held-out vectors, with a progress bar."""
         total = self.source.config.num_held_out
         with tqdm(total=total, desc="held-out vectors", unit="vector", delay=2, leave=False) as progress:
-
-            def blocks() -> Iterator[Tensor]:
-                for block in self.source.held_out():
-                    yield block
-                    progress.update(len(block))
-
-            return measure_held_out(codec, blocks())
+            for block in self.source.held_out():
+                yield block
+                progress.update(len(block))
 
     def _results(self, codec: Codec, held_out: Distortion) -> dict[str, Any]:
         health = held_out.health
@@ -112,7 +104,7 @@ class DistortionJudge:
         yield "learning_curves", learning_curves_figure([json.loads(line) for line in lines], bound)
 
     def _points(self, codec: Codec, held_out: Distortion) -> list[RatePoint]:
-        """This codec at each number of levels; in one dimension also the best quantizers there are."""
+        """This codec with each number of levels, and for scalars the optimal quantizers."""
         bits_per_level = codec.config.bits_per_frame / len(held_out.by_level)
         points = [
             RatePoint(f"{level} level{'s' if level > 1 else ''}", level * bits_per_level / self.dim, distortion)

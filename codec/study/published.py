@@ -1,14 +1,14 @@
-"""The loss of the published listing of the Gaussian experiment, its faults kept, to be measured beside the right one.
+"""The loss of the published listing of the Gaussian experiment with its three faults, for comparison with ours.
 
-With vectors x `[B, d]`, the codewords q `[B, 1, d]` that they chose and sg(.) for "held fixed", the listing has
+With vectors x `[B, d]`, their codewords q `[B, 1, d]` and sg(.) for stop-gradient, the listing has
 
     z = q + sg(q - x)        loss = mse(x, sg z) + mse(z, sg x) + mse(z, x)
 
-1. q - x broadcasts `[B, 1, d]` against `[B, d]` to `[B, B, d]`: every x is compared with every q of the batch.
-2. Straight-through is x + sg(q - x). The listing's form is 2q - x going forward, and passes x no gradient.
-3. What it records as the commitment loss is the sum of the first two terms: commitment and codebook loss.
+1. q - x broadcasts `[B, 1, d]` and `[B, d]` to `[B, B, d]`: every x is compared with every q of the batch.
+2. Straight-through is x + sg(q - x). The form in the listing has the value 2q - x and passes no gradient to x.
+3. It records the sum of its first two terms as the commitment loss; they are commitment and codebook loss.
 
-So each codeword is drawn to the mean of the batch, as if no vector had chosen it.
+As a result each codeword is drawn to the mean of the batch, whichever vectors chose it.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ from codec.train.losses.objective import Term
 
 
 class PublishedLoss(NamedTuple):
-    """The three numbers that the listing records, scalars."""
+    """The three losses that the listing records, scalars."""
 
     total: Tensor
     commitment: Tensor
-    """Commitment and codebook loss in one."""
+    """Commitment loss plus codebook loss."""
     reconstruction: Tensor
 
 
@@ -40,7 +40,7 @@ def published_quantized(vectors: Tensor, codewords: Tensor) -> Tensor:
 
 
 def published_loss(vectors: Tensor, codewords: Tensor) -> PublishedLoss:
-    """The listing's losses of vectors `[B, d]` and the codewords `[B, 1, d]` that they chose."""
+    """The listing's losses of vectors `[B, d]` and their codewords `[B, 1, d]`."""
     quantized = published_quantized(vectors, codewords)
     target = vectors.expand_as(quantized)
     commitment = functional.mse_loss(target, quantized.detach()) + functional.mse_loss(quantized, target.detach())
@@ -49,10 +49,10 @@ def published_loss(vectors: Tensor, codewords: Tensor) -> PublishedLoss:
 
 
 class PublishedObjective:
-    """The loss of the published listing, on the codewords that the model's own quantizer chose.
+    """The loss of the published listing on the codewords that the model's quantizer chose.
 
     Raises:
-        ConfigError: The model is not the listing's: one codebook of parameters on the vectors themselves.
+        ConfigError: The model has more than the listing's single gradient codebook on the vectors themselves.
     """
 
     def __init__(self, codec: Codec) -> None:
@@ -65,7 +65,7 @@ class PublishedObjective:
         self.codebooks = quantizer.codebooks
 
     def __call__(self, output: CodecOutput, batch: Batch) -> Mapping[str, Term]:
-        """The two terms of the listing, with its names."""
+        """The two terms of the listing, under its names."""
         codewords = self.codebooks.table[0, output.quantizer.codes[:, 0]]
         loss = published_loss(rearrange(batch.audio, "b 1 d -> b d"), codewords)
         return {"commitment": Term(1.0, loss.commitment), "reconstruction": Term(1.0, loss.reconstruction)}

@@ -1,7 +1,7 @@
-"""What theory says a quantizer of Gaussian vectors can reach, to hold a trained codebook against.
+"""Rate-distortion theory of Gaussian vectors: Shannon's bound, and optimal quantizers of a scalar.
 
-Rate is in bits per vector; distortion is the mean squared error per dimension, of a source of unit variance where
-no covariance is passed. All in float64.
+Rate is in bits per vector, distortion is the mean squared error per dimension. Functions without a covariance are for
+unit variance. All in float64.
 
 Cover & Thomas, "Elements of Information Theory", 2nd ed., 2006, section 10.3 (reverse water-filling).
 Max, "Quantizing for minimum distortion", IRE Trans. Inf. Theory 6(1), 1960.
@@ -17,17 +17,20 @@ from codec.errors import ConfigError
 
 Floats = NDArray[np.float64]
 
-MAX_CODEWORDS = 65_536  # of lloyd_max; at about a second, and rounding far below the width of a cell
-MAX_CODEWORD = 1e100  # its square is still a float64
-NEWTON_STEPS = 5  # the last of them moves codewords by rounding only, for any number of levels
+MAX_CODEWORDS = 65_536
+"""Of `lloyd_max`: it takes about a second, and rounding is far below the width of a cell."""
+MAX_CODEWORD = 1e100
+"""Its square is still finite in float64."""
+NEWTON_STEPS = 5
+"""Enough for any number of codewords: the last step only changes rounding."""
 
 
 def ar1_covariance(dim: int, correlation: float) -> Floats:
-    """Make the covariance of a first-order autoregressive process of unit variance.
+    """Covariance of a first-order autoregressive process of unit variance.
 
     Args:
         dim: Dimensions d of a vector, at least 1.
-        correlation: Of neighbouring dimensions, in (-1, 1).
+        correlation: Correlation of neighbouring dimensions, in (-1, 1).
 
     Returns:
         [d, d], with correlation ** |i - j| at (i, j).
@@ -45,22 +48,22 @@ def ar1_covariance(dim: int, correlation: float) -> Floats:
 
 
 def shannon_bound(bits: float, covariance: Floats) -> float:
-    """Find the least mean squared error of any code of Gaussian vectors, by reverse water-filling.
+    """Least mean squared error of any code of Gaussian vectors, by reverse water-filling.
 
-    Cover & Thomas, theorem 10.3.3, along the eigenvectors of the covariance, whose eigenvalues are lambda_i:
-    D = mean_i min(theta, lambda_i), where theta solves sum_i max(0, log2(lambda_i / theta) / 2) = bits. It is
-    solved in closed form: a component is coded from the rate on at which theta has sunk to its variance. Theirs
-    is the sum over the components, ours the mean.
+    Cover & Thomas, theorem 10.3.3, with the eigenvalues lambda_i of the covariance: D = mean_i min(theta, lambda_i),
+    where theta solves sum_i max(0, log2(lambda_i / theta) / 2) = bits. The solution is in closed form: a component
+    gets bits once theta, which falls with the rate, is below its variance. Theirs is the sum over the components, ours
+    the mean.
 
     Args:
         bits: Rate (bits per vector), at least 0.
-        covariance: Of a vector, [d, d], symmetric and positive definite.
+        covariance: Covariance of a vector, [d, d], symmetric and positive definite.
 
     Returns:
         Mean squared error per dimension, in squared units of the vectors; trace / d at 0 bits.
 
     Raises:
-        ConfigError: bits is negative or not finite, or the matrix is not such a covariance.
+        ConfigError: bits is negative or not finite, or the matrix is not a valid covariance.
     """
     if not 0 <= bits < math.inf:
         raise ConfigError(f"bits = {bits}: give a finite rate of at least 0 bits per vector")
@@ -74,10 +77,10 @@ def shannon_bound(bits: float, covariance: Floats) -> float:
 
 
 def scalar_use(codewords: Floats) -> Floats:
-    """Find the probability with which each codeword is the nearest to a standard normal variable.
+    """Probability of each codeword to be the nearest to a standard normal variable.
 
     Args:
-        codewords: [N], in any order. Of equal ones, that of the lowest index gets all.
+        codewords: [N], in any order. Of equal codewords the one with the lowest index gets all.
 
     Returns:
         Probabilities [N], in the order of the codewords.
@@ -93,13 +96,13 @@ def scalar_use(codewords: Floats) -> Floats:
 
 
 def scalar_distortion(codewords: Floats) -> float:
-    """Find the mean squared distance of a standard normal variable to the nearest codeword.
+    """Mean squared distance of a standard normal variable to the nearest codeword.
 
-    In ascending order, with the midpoints b_i = (c_i + c_(i+1)) / 2 between Voronoi cells, Lloyd's sum over the
-    cells of the integral of (x - c_i)^2 p(x) is summed by parts: from c_k, that nearest to 0, each step outwards
-    to the next codeword takes 2 (c_(i+1) - c_i) times the integral of (x - |b_i|) p(x) beyond |b_i| away,
-    D = 1 + c_k^2 - 2 sum_i (c_(i+1) - c_i) (p(b_i) - |b_i| Q(|b_i|)), Q the upper tail. Unlike in the sum over
-    cells no square of an outlier enters, so D is right to about 1e-15 (times c_k^2, if that is larger than 1).
+    Lloyd's sum over the cells of the integral of (x - c_i)^2 p(x), summed by parts. With ascending codewords c_i, the
+    midpoints b_i = (c_i + c_(i+1)) / 2 and c_k the codeword nearest to 0, each step outwards from c_k to the next
+    codeword subtracts 2 (c_(i+1) - c_i) times the integral of (x - |b_i|) p(x) over x > |b_i|:
+    D = 1 + c_k^2 - 2 sum_i (c_(i+1) - c_i) (p(b_i) - |b_i| Q(|b_i|)), where Q is the upper tail. No square of an
+    outlier enters, unlike in the sum over cells, so the error is about 1e-15 (times c_k^2 if that exceeds 1).
 
     Args:
         codewords: [N], in any order.
@@ -118,17 +121,16 @@ def scalar_distortion(codewords: Floats) -> float:
 
 
 def lloyd_max(num_codewords: int) -> Floats:
-    """Find the optimal codewords of a standard normal variable.
+    """Optimal codewords of a standard normal variable.
 
-    They solve c_i = E[x | cell i], each cell ending half way to the next codeword (Max, equations 3 and 4; Lloyd,
-    section IV), which has one solution, as the density is log-concave. Where Max and Lloyd iterate, we take Newton
-    steps on c - E[x | cell]: its Jacobian is tridiagonal, and strictly diagonally dominant, because moving all
-    codewords by 1 moves the mean of a cell by 1 - Var[x | cell]; as that nears 1 with the number of levels, so
-    does the factor by which their iteration shrinks the error. The start is the companded codebook, of density
-    p^(1/3) (Panter & Dite, 1951): normal, of variance 3.
+    They solve c_i = E[x | cell i], where a cell ends half way to the next codeword (Max, equations 3 and 4; Lloyd,
+    section IV). The solution is unique because the density is log-concave. Max and Lloyd iterate; we take Newton steps
+    on c - E[x | cell]. Its Jacobian is tridiagonal and strictly diagonally dominant: moving all codewords by 1 moves
+    the mean of a cell by 1 - Var[x | cell]. That nears 1 for many codewords, and their iteration then converges slowly.
+    The start is the companded codebook with density p^(1/3) (Panter & Dite, 1951), a normal density of variance 3.
 
     Args:
-        num_codewords: Number of codewords N, 1 to MAX_CODEWORDS; time grows linearly, 1024 take some 20 ms.
+        num_codewords: Number of codewords N, 1 to MAX_CODEWORDS; time grows linearly, 1024 take about 20 ms.
 
     Returns:
         Codewords [N], ascending and symmetric about 0.
@@ -150,7 +152,7 @@ def lloyd_max(num_codewords: int) -> Floats:
         below[1:] = density[1:-1] * (means[1:] - edges[1:-1]) / (2 * masses[1:])
         above[:-1] = density[1:-1] * (edges[1:-1] - means[:-1]) / (2 * masses[:-1])
         codewords = codewords - _solve_tridiagonal(-below, 1 - below - above, -above, codewords - means)
-    return (codewords - codewords[::-1]) / 2  # as the solution is, to the last bit
+    return (codewords - codewords[::-1]) / 2  # exactly symmetric, like the solution
 
 
 def _variances(covariance: Floats) -> Floats:
@@ -164,7 +166,7 @@ def _variances(covariance: Floats) -> Floats:
     if difference > 1e-9 * largest:
         raise ConfigError(f"covariance differs from its transpose by {difference:.3g}: pass a symmetric matrix")
     ascending = np.asarray(np.linalg.eigvalsh(matrix), dtype=np.float64)
-    least = len(matrix) * math.ulp(1.0) * largest  # below it an eigenvalue is rounding
+    least = len(matrix) * math.ulp(1.0) * largest  # smaller eigenvalues are rounding errors
     if ascending[0] <= least:
         raise ConfigError(
             f"covariance has the eigenvalue {ascending[0]:.3g}, not over {least:.3g}: pass a positive definite matrix"
@@ -183,14 +185,14 @@ def _codebook(codewords: Floats) -> Floats:
 
 
 def _edges(ascending: Floats) -> Floats:
-    """Bound the Voronoi cells of codewords [N]: midpoints within -inf and inf, [N + 1]."""
+    """Edges [N + 1] of the Voronoi cells of codewords [N]: -inf, the midpoints, inf."""
     return np.concatenate([[-math.inf], (ascending[:-1] + ascending[1:]) / 2, [math.inf]])
 
 
 def _masses(edges: Floats) -> Floats:
-    """Give the normal probability [N] of the cells between edges [N + 1]."""
+    """Normal probability [N] of the cells between edges [N + 1]."""
     low, high = edges[:-1], edges[1:]
-    # A cell left of 0 is mirrored, so that it is a difference of two small tails, not of two numbers near 1.
+    # Cells left of 0 are mirrored: a difference of two small tails is more exact than one of two numbers near 1.
     return _tail(np.maximum(low, -high)) - _tail(np.maximum(high, -low))
 
 
@@ -200,12 +202,12 @@ def _density(x: Floats) -> Floats:
 
 
 def _tail(x: Floats) -> Floats:
-    """Give Q(x), the probability of a standard normal variable above x."""
+    """Q(x), the probability that a standard normal variable exceeds x."""
     return np.array([math.erfc(value) for value in x / math.sqrt(2)]) / 2
 
 
 def _solve_tridiagonal(lower: Floats, diagonal: Floats, upper: Floats, right: Floats) -> Floats:
-    """Solve a diagonally dominant system by elimination without pivots.
+    """Solve a diagonally dominant tridiagonal system by elimination without pivoting.
 
     Row i is lower[i] x[i - 1] + diagonal[i] x[i] + upper[i] x[i + 1] = right[i]; all are [N], and lower[0] and
     upper[N - 1] are not read.

@@ -1,6 +1,6 @@
-"""Gaussian vectors as training data: one fixed set or ever new ones, and the held-out vectors that judge a run.
+"""Gaussian vectors as training data, from a fixed set or newly drawn in every epoch, and held-out vectors.
 
-A vector of d elements is an item of d samples, so a codec of hop length d makes one frame of it.
+A vector of d elements is an item of d samples. A codec with hop length d makes one frame of it.
 """
 
 import math
@@ -15,17 +15,18 @@ from codec.study.rate_distortion import ar1_covariance
 from codec.train.data.segments import Batch
 from codec.train.randomness import generator_of
 
-BLOCK = 8192  # vectors drawn at a time; what a generator gives depends on it
+BLOCK = 8192
+"""Vectors drawn at a time; the values depend on it."""
 NUM_VALIDATION = 10_000
-HELD_OUT = (2**31 - 1, 6)  # no recipe's seed: the same vectors in every run, and never trained on
-VALIDATION = (2**31 - 1, 7)
+HELD_OUT, VALIDATION = (2**31 - 1, 6), (2**31 - 1, 7)
+"""Seeds that no recipe uses: these vectors are the same in every run and never trained on."""
 
 
 class GaussianVectors:
-    """Vectors `[d]` of a Gaussian with covariance correlation^|i - j|, in epochs.
+    """Gaussian vectors `[d]` with covariance correlation^|i - j|, in epochs.
 
     Args:
-        config: How many, fixed or fresh, how correlated.
+        config: Number of vectors, fixed or fresh, correlation.
         dim: d.
         seed: Of the training vectors.
     """
@@ -41,30 +42,30 @@ class GaussianVectors:
         self.fixed = None if config.fresh else self._draw(config.num_vectors, generator_of(seed, 4))
 
     def training_set(self) -> Tensor:
-        """The fixed vectors `[n, d]`, or the fresh ones of the first epoch."""
+        """The vectors of the first epoch `[n, d]`; all there are, unless they are fresh."""
         return self._epoch(0)
 
     def held_out(self) -> Iterator[Tensor]:
-        """Blocks `[m, d]` of the vectors that a result is measured on."""
+        """Blocks `[m, d]` of the vectors for the final result."""
         return self._blocks(self.config.num_held_out, generator_of(*HELD_OUT))
 
     def validation(self) -> Iterator[Tensor]:
-        """Blocks `[m, d]` of other vectors, for the learning curve."""
+        """Blocks `[m, d]` of other vectors for the learning curve."""
         return self._blocks(NUM_VALIDATION, generator_of(*VALIDATION))
 
     def steps_per_epoch(self, batch_size: int) -> int:
-        """Steps of an epoch; its last batch may be smaller."""
+        """Number of batches in an epoch; the last one may be smaller."""
         return math.ceil(self.config.num_vectors / batch_size)
 
     def batches(
         self, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each.
+        """This rank's share of the batches of the steps `first_step` .. `last_step` - 1.
 
-        Every epoch goes through its vectors in an order of its own.
+        Each epoch has its own order.
 
         Raises:
-            ConfigError: A batch, or the rest that ends an epoch, can't be shared evenly by the processes.
+            ConfigError: A batch, or the last one of an epoch, is not divisible by the number of processes.
         """
         for size in (batch_size, self.config.num_vectors % batch_size):
             if size % world_size:
@@ -84,7 +85,7 @@ class GaussianVectors:
             yield _as_batch(batch[first : first + share], numbers)
 
     def initial_batches(self, num_batches: int, *, batch_size: int, rank: int, world_size: int) -> Iterator[Batch]:
-        """This rank's share of the first `num_batches` batches, at most of the first epoch."""
+        """This rank's share of the first `num_batches` batches, at most the first epoch."""
         wanted = self.training_set()[: num_batches * batch_size]
         share = torch.tensor_split(torch.arange(len(wanted)), world_size)[rank]
         yield _as_batch(wanted[share], share)

@@ -1,4 +1,4 @@
-"""Checkpoints: a model folder with the state of its training beside it. A crash at any moment loses none of them.
+"""Checkpoints: a model folder with its training state. A crash at any moment loses no checkpoint.
 
 RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
 RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the EMA weights: loads as a model)
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from codec.errors import ModelError
-from codec.files import replace_text, sync_folder
-from codec.inference.pretrained import INDEX_FILE, save_codec
+from codec.files import new_folder, replace_text
+from codec.inference.pretrained import INDEX_FILE, save_codec, save_tensors
 from codec.model.codec import Codec
 
 TRAINING_FILE = "training.safetensors"
@@ -27,7 +27,7 @@ STATE_FILE = "state.json"
 
 
 class Trained(NamedTuple):
-    """Something that learns."""
+    """A trained module and its optimizer, None if nothing in it has a gradient."""
 
     module: nn.Module
     optimizer: Optimizer | None
@@ -42,35 +42,28 @@ def save_checkpoint(
     counters: dict[str, Any],
     best: bool,
 ) -> Path:
-    """Write checkpoint `step` as the last one, and as the best one if `best`; others that nothing names are removed.
+    """Write a checkpoint and name it the last one in the index; removes those that the index does not name.
 
     Args:
-        run_dir: The run.
+        run_dir: Directory of the run.
         step: Steps done.
-        ema: The EMA codec, by itself a model.
-        trained: What learns, by name; the codec is "model".
-        counters: What a resumed run must know besides.
-        best: Whether no checkpoint before it was as good.
+        ema: The EMA codec, saved as the model.
+        trained: Trained modules by name; the codec is "model".
+        counters: Further state of the run, as JSON values.
+        best: Name it the best one too.
 
     Raises:
-        ModelError: It can't be written (a full disk, say); the checkpoints before it are untouched.
+        WriteError: It can't be written (a full disk, say); the checkpoints before it are untouched.
+        ModelError: The index is damaged.
     """
     folder = run_dir / "checkpoints" / f"step-{step:08d}"
-    partial = folder.with_name(folder.name + ".partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(folder) as partial:
         save_codec(ema, partial)
-        save_file(_training_tensors(ema, trained), partial / TRAINING_FILE)
+        save_tensors(_training_tensors(ema, trained), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
-        sync_folder(partial)
-        shutil.rmtree(folder, ignore_errors=True)  # from a run that went on beyond the checkpoint it is resumed from
-        partial.rename(folder)
-        index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
-        replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
-    except (OSError, SafetensorError, ModelError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise ModelError(f"can't write the checkpoint {folder}: {' '.join(str(error).split())}") from error
-    for other in folder.parent.glob("step-*"):
+    index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
+    replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
+    for other in folder.parent.glob("*step-*"):  # older ones, and the hidden folders of runs that were killed
         if other.name not in index.values():
             shutil.rmtree(other, ignore_errors=True)
     return folder
@@ -79,10 +72,10 @@ def save_checkpoint(
 def load_checkpoint(
     run_dir: Path, *, ema: Codec, trained: Mapping[str, Trained], counters: Iterable[str]
 ) -> dict[str, Any]:
-    """Restore the last checkpoint of a run in place and return its step and counters, those asked for among them.
+    """Restore the last checkpoint of a run in place; returns "step" and the counters asked for.
 
     Raises:
-        ModelError: There is none, or it is damaged or of another architecture.
+        ModelError: There is no checkpoint, or it is damaged or of another architecture.
     """
     name = read_index(run_dir).get("last")
     if name is None:
@@ -91,10 +84,7 @@ def load_checkpoint(
     try:
         tensors = load_file(folder / TRAINING_FILE)
         values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        state: dict[str, Any] = {name: values[name] for name in ("step", *counters)} | values
-        learned = trained["model"].optimizer is not None and values["step"] > values.get("skipped_steps", 0)
-        if learned and not any(key.startswith("model_optimizer.") for key in tensors):
-            raise ValueError("it is of an earlier version of codec-train: start a new run from its weights")
+        state = {name: values[name] for name in ("step", *counters)}
         _restore(tensors, ema, trained)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
@@ -102,7 +92,11 @@ def load_checkpoint(
 
 
 def read_index(run_dir: Path) -> dict[str, str]:
-    """Names of the last and best checkpoint; empty before the first one."""
+    """Names of the last and the best checkpoint; empty before the first one.
+
+    Raises:
+        ModelError: The index is damaged.
+    """
     path = run_dir / INDEX_FILE
     try:
         index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -129,17 +123,12 @@ def _restore(tensors: dict[str, Tensor], ema: Codec, trained: Mapping[str, Train
     for name, (module, optimizer) in trained.items():
         module.load_state_dict(part(f"{name}."))
         for key, parameter in module.named_parameters():
-            state = {
-                moment: tensors[f"{name}_optimizer.{moment}.{key}"]
-                for moment in ("step", "exp_avg", "exp_avg_sq")
-                if f"{name}_optimizer.{moment}.{key}" in tensors
-            }
-            if state and optimizer is not None:
-                # As the optimizer would have made them: on its device, a moment in the memory order of its weight.
-                optimizer.state[parameter] = {
-                    moment: tensor.to(parameter.device)
-                    if moment == "step"
-                    else torch.empty_like(parameter).copy_(tensor)
-                    for moment, tensor in state.items()
-                }
-    ema.load_state_dict(trained["model"].module.state_dict() | part("ema."))
+            for moment in ("step", "exp_avg", "exp_avg_sq"):
+                saved = tensors.get(f"{name}_optimizer.{moment}.{key}")
+                if saved is not None and optimizer is not None:
+                    # On the device of the parameter, a moment also in its memory order, as the optimizer allocates it.
+                    place = torch.empty_like(saved if moment == "step" else parameter, device=parameter.device)
+                    optimizer.state[parameter][moment] = place.copy_(saved)
+    averaged = {key for key, _ in ema.named_parameters()}
+    buffers = {key: tensor for key, tensor in part("model.").items() if key not in averaged}
+    ema.load_state_dict(buffers | part("ema."))

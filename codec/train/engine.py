@@ -1,4 +1,4 @@
-"""The engine of a run, Lightning Fabric: device, precision, and one process or those that torchrun started."""
+"""Lightning Fabric, the engine of a run: device, precision and processes."""
 
 import gc
 import os
@@ -11,7 +11,12 @@ from codec.dsp.precision import has_fast_bfloat16
 
 
 def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
-    """One process, or one of those that torchrun started, ready to talk to the others."""
+    """Build Fabric for this process, alone or one of those that torchrun started, and connect the processes.
+
+    Args:
+        precision: "32-true", "bf16-mixed", or "auto": bf16-mixed if the device has fast bfloat16.
+        accelerator: "cpu", "cuda" or "auto".
+    """
     num_local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     num_nodes = int(os.environ.get("WORLD_SIZE", "1")) // num_local
     if precision == "auto":
@@ -26,16 +31,16 @@ def build_fabric(precision: str, accelerator: str = "auto") -> Fabric:
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
-    gc.freeze()  # what the imports left lives as long as the process: a collection need not look at it again
+    gc.freeze()  # imported objects live as long as the process: leave them out of every garbage collection
     if fabric.device.type == "cpu":
-        # Lightning sets this on import; where there is no CUDA, every optimizer step then loads the driver's library in
-        # vain to ask for devices, half a millisecond each time.
+        # Lightning sets this on import. Without CUDA, every optimizer step then tries to load the driver's library,
+        # which takes half a millisecond.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     return fabric
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor that the host has just made, if it is not there; a GPU is not waited for."""
+    """Copy a new host tensor to the device without waiting for the device."""
     if device.type != "cuda" or tensor.device == device:
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)  # memory that stays in place until it is read
+    return tensor.pin_memory().to(device, non_blocking=True)  # pinned memory is kept until it was read

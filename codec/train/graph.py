@@ -1,11 +1,11 @@
-"""Steps of a GPU as CUDA graphs: all that a step launches is recorded once, and later replayed by one call.
+"""Training steps as CUDA graphs: all kernels of a step are recorded once and replayed by one call.
 
-Capture of the whole step, as PyTorch's notes on CUDA semantics have it ("CUDA Graphs", whole-network capture): warm-up
-on a side stream, inputs that lie still, and a graph for each kind of step. The warm-up steps are steps of the run like
-any other. What is captured is `Learner.step`, which the CPU runs as it is; replayed or not, it gives the same.
+Captures the whole step (PyTorch's notes on CUDA semantics, "CUDA Graphs", whole-network capture): warm-up on a side
+stream, inputs at fixed addresses, one graph for each kind of step. Warm-up steps are ordinary steps of the run, and a
+replayed step gives the same result as `Learner.step`.
 
-What must hold for it: no question to the device within the step (a test sees to it), every tensor that outlives the
-step is changed in place, and all that differs from step to step comes in by `Inputs`.
+This requires of a step that it never waits for the device (tested), changes every tensor that outlives it in place, and
+takes everything that differs between steps from `Inputs`.
 """
 
 import warnings
@@ -16,53 +16,53 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from codec.train.learner import Inputs, Plan, Taken
+from codec.train.learner import Inputs, Plan, StepResult
 
 WARM_UP = 3
-"""Steps of a kind before it is captured: they make optimizer states, FFT plans and the choices of cuDNN."""
+"""Steps of a kind before its capture: they allocate optimizer states and FFT plans and let cuDNN choose algorithms."""
 
 Kind = tuple[Plan, tuple[torch.Size | None, ...]]
-"""Steps of one kind launch the same: they have the same plan and shapes."""
+"""Plan and shapes of the inputs: steps of one kind launch the same kernels."""
 
 
 class Captured(NamedTuple):
-    """A step that can be replayed."""
+    """A recorded step."""
 
     graph: torch.cuda.CUDAGraph
     inputs: Inputs
-    """Where the graph reads."""
-    taken: Taken
-    """Where it leaves its results, until it is replayed again."""
+    """Tensors that the graph reads."""
+    result: StepResult
+    """Tensors that the graph writes; valid until the next replay."""
 
 
 class GraphedSteps:
-    """Takes the steps of a learner, by replay from the fourth of each kind on; on one GPU, in one process.
+    """Runs the steps of a learner on one GPU in one process, from the fourth of each kind by replay.
 
-    Where a step can't be captured, a warning says why, and steps go on being launched one operation at a time.
+    If a step can't be captured, this warns with the reason and runs all further steps without a graph.
 
     Args:
         step: `Learner.step`.
     """
 
-    def __init__(self, step: Callable[[Inputs, Plan], Taken]) -> None:
+    def __init__(self, step: Callable[[Inputs, Plan], StepResult]) -> None:
         self.step = step
         self.stream: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self.num_taken: Counter[Kind] = Counter()
+        self.num_warm_up: Counter[Kind] = Counter()
         self.captured: dict[Kind, Captured] = {}
         self.can_capture = True
 
-    def __call__(self, inputs: Inputs, plan: Plan) -> Taken:
-        """Take a step. What it returns is overwritten by the next one of its kind."""
+    def __call__(self, inputs: Inputs, plan: Plan) -> StepResult:
+        """Do a step. The next step of the same kind overwrites the result."""
         kind = plan, tuple(None if each is None else each.shape for each in inputs)
         if kind not in self.captured:
             if not self.can_capture:
                 return self.step(inputs, plan)
-            self.num_taken[kind] += 1
-            if self.num_taken[kind] <= WARM_UP:
+            if self.num_warm_up[kind] < WARM_UP:
+                self.num_warm_up[kind] += 1
                 return self._warm_up(inputs, plan)
             try:
                 self.captured[kind] = self._capture(inputs, plan)
-            except RuntimeError as error:  # CUDA's own errors are of this class too
+            except RuntimeError as error:  # the class of CUDA's own errors, too
                 reason = " ".join(str(error).split())[:200]
                 warnings.warn(f"steps are not replayed as a CUDA graph, which is slower: {reason}", stacklevel=2)
                 self.can_capture = False
@@ -70,27 +70,27 @@ class GraphedSteps:
                 return self.step(inputs, plan)
         return self._replay(self.captured[kind], inputs)
 
-    def _warm_up(self, inputs: Inputs, plan: Plan) -> Taken:
-        """Take a step on the side stream, so that nothing which outlives it belongs to the default one."""
+    def _warm_up(self, inputs: Inputs, plan: Plan) -> StepResult:
+        """Do a step on the side stream: what outlives it must not be allocated on the default stream."""
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
-            taken = self.step(inputs, plan)
+            result = self.step(inputs, plan)
         current.wait_stream(self.stream)
-        return taken
+        return result
 
     def _capture(self, inputs: Inputs, plan: Plan) -> Captured:
-        """Record a step; it is not taken."""
-        still = Inputs._make(None if each is None else each.clone() for each in inputs)
+        """Record a step without running it."""
+        static = Inputs._make(None if each is None else each.clone() for each in inputs)
         graph = torch.cuda.CUDAGraph()
-        # Each graph has a memory pool of its own: two kinds alternate, and the results of one are read after it.
+        # A memory pool for each graph: kinds alternate, and a result is read after a step of another kind has run.
         with torch.cuda.graph(graph):
-            taken = self.step(still, plan)
-        return Captured(graph, still, taken)
+            result = self.step(static, plan)
+        return Captured(graph, static, result)
 
-    def _replay(self, captured: Captured, inputs: Inputs) -> Taken:
-        for still, each in zip(captured.inputs, inputs, strict=True):
-            if isinstance(still, Tensor) and isinstance(each, Tensor):
-                still.copy_(each, non_blocking=True)
+    def _replay(self, captured: Captured, inputs: Inputs) -> StepResult:
+        for static, each in zip(captured.inputs, inputs, strict=True):
+            if isinstance(static, Tensor) and isinstance(each, Tensor):
+                static.copy_(each, non_blocking=True)
         captured.graph.replay()
-        return captured.taken
+        return captured.result

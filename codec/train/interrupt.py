@@ -1,4 +1,4 @@
-"""Ctrl-C at a moment that suits the loop: a step is done whole or not at all, so that what is saved can be resumed."""
+"""Ctrl-C between steps: a step runs completely or not at all, so the state that is saved can be resumed."""
 
 import signal
 import threading
@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupt_deferred() -> Iterator[None]:
-    """Hold an interrupt (SIGINT) back until the block is done, then raise the KeyboardInterrupt.
+    """Delay an interrupt (SIGINT) until the end of the block, then raise KeyboardInterrupt.
 
-    Only the main thread of a process receives signals; elsewhere the block runs as it is.
+    Does nothing outside the main thread: only that one receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

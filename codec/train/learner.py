@@ -1,8 +1,8 @@
-"""One optimizer step: everything that learns, and how it learns from a batch.
+"""One training step: `Learner.step` runs the codec on a batch, backpropagates and updates everything that is trained.
 
-Nothing in `Learner.step` asks a device for a number: no shape and no branch depends on data, so that the host may be
-steps ahead of a GPU, and a step can be captured once and replayed (`codec.train.graph`). What the host decides comes in
-as `Inputs` and `Plan`; a step whose loss or gradient is not finite changes nothing, as the device decides.
+A step never waits for the device: no shape and no branch depends on data. So the host can run ahead of a GPU, and a
+step can be captured as a CUDA graph and replayed (`codec.train.graph`). What the host decides is passed in as `Inputs`
+and `Plan`. Whether loss and gradients are finite is decided on the device; if they are not, the step changes nothing.
 """
 
 import copy
@@ -23,58 +23,59 @@ from codec.train.checkpoint import Trained
 from codec.train.data.segments import Batch
 from codec.train.losses.adversarial import Adversary
 from codec.train.losses.objective import Objective, Term, within_lengths
-from codec.train.optimizer import average_weights, build_optimizer, catch_up, forget_moments
+from codec.train.optimizer import build_optimizer, copy_unaveraged, reset_moments, update_ema
 from codec.train.reporter import Reporter
 
 
 class Inputs(NamedTuple):
-    """What a step takes, all of it on the device."""
+    """What a step reads, all of it on the device."""
 
     audio: Tensor
     """float32 `[B, 1, T]`."""
     lengths: Tensor | None
-    """Real samples of each item, int64 `[B]`; None where all are whole."""
+    """Real samples of each item, int64 `[B]`; None if none is padded."""
     number: Tensor
-    """Of each item since the start of training, int64 `[B]`."""
-    levels: Tensor | None
-    """Levels that each item uses, int64 `[B]`; None where all use all."""
+    """Number of each item since the start of training, int64 `[B]`."""
+    num_active: Tensor | None
+    """Levels of each item, int64 `[B]`, 1 .. K; None for all."""
     lr: Tensor
     """Learning rate of the codec, scalar."""
-    average_share: Tensor
-    """How far the EMA weights move towards those of the model, scalar."""
+    ema_rate: Tensor
+    """How far the EMA weights move towards the weights, 0 .. 1, scalar; see `codec.train.optimizer.ema_rate`."""
 
 
 class Plan(NamedTuple):
-    """Which kind of step it is."""
+    """What a step does."""
 
     quantize: bool
-    """Through the codebooks, not past them."""
+    """Run the quantizer, do not bypass it."""
     adversarial: bool
-    """With the discriminators."""
+    """Use and train the discriminators."""
 
 
-class Taken(NamedTuple):
-    """What a step leaves to be looked at."""
+class StepResult(NamedTuple):
+    """What a step returns."""
 
     statistics: Statistics | None
-    """Of the codes; counts and sums are zero where the step was not finite. None without quantization."""
+    """Uses of the codewords; counts and sums are zero if the step was skipped. None without quantization."""
     seen: Tensor | None
-    """Which levels had vectors, bool `[K]`."""
-    norms: Mapping[str, Tensor]
-    """Of gradients before clipping, by the name that they are logged as."""
+    """Which levels had any vectors, bool `[K]`; None if the codebooks are frozen or not used."""
+    grad_norms: Mapping[str, Tensor]
+    """Gradient norms before clipping, by the name that they are logged under."""
 
 
 class Learner:
-    """The codec, its EMA twin and the discriminators, with their optimizers.
+    """The codec, its EMA copy and the discriminators, with their optimizers.
 
     Args:
-        codec: What is trained, on its device.
-        objective: Gives the terms of the loss.
-        adversary: Discriminators, if there are any.
-        reporter: Takes in the losses of every step.
+        codec: The model to train, on its device.
+        objective: Computes the terms of the loss.
+        adversary: The discriminators, if there are any.
+        reporter: Collects the losses of every step.
         fabric: Device, precision and processes.
-        config: Of the codec's optimizer.
-        learns_codebooks: Whether they may move. Parameters that have no gradient keep still without being told.
+        config: Settings of the codec's optimizer.
+        learns_codebooks: Whether `step` and `revive` change the codebooks. Frozen parameters need no flag: they have no
+            gradient.
     """
 
     def __init__(
@@ -96,105 +97,121 @@ class Learner:
         self.fabric = fabric
         self.config = config
         self.learns_codebooks = learns_codebooks
-        # Lists, because to look for them takes as long as a small step.
+        # Cached: walking the modules costs as much as a small step.
         pairs = zip(codec.parameters(), self.ema.parameters(), strict=True)
-        learned = [(weight, average) for weight, average in pairs if weight.requires_grad]
-        self.weights: list[Tensor] = [weight for weight, _ in learned]
-        self.ema_weights: list[Tensor] = [average for _, average in learned]
+        trainable = [(weight, average) for weight, average in pairs if weight.requires_grad]
+        self.weights: list[Tensor] = [weight for weight, _ in trainable]
+        self.ema_weights: list[Tensor] = [average for _, average in trainable]
         self.optimizer = build_optimizer(codec, config)
         self.model: Any = codec
         self.wrapped_optimizer: Any = None
-        if self.optimizer is not None:  # where nothing has a gradient, DistributedDataParallel has nothing to do
+        if self.optimizer is not None:  # DistributedDataParallel refuses a model without gradients
             self.model, self.wrapped_optimizer = fabric.setup(codec, self.optimizer)
         self.skipped_steps = torch.zeros((), dtype=torch.int64, device=fabric.device)
         self.bad_steps_in_a_row = torch.zeros_like(self.skipped_steps)
 
     def trained(self) -> dict[str, Trained]:
-        """What learns, with its optimizer, by its name in a checkpoint."""
+        """Trained modules and their optimizers, by their name in a checkpoint."""
         trained = {"model": Trained(self.codec, self.optimizer)}
         if self.adversary is not None:
             trained["discriminators"] = Trained(self.adversary.discriminators, self.adversary.optimizer)
         return trained
 
-    def step(self, inputs: Inputs, plan: Plan) -> Taken:
-        """Learn from a batch."""
-        for weight in self.weights if self.adversary is None else [*self.weights, *self.adversary.weights]:
-            weight.grad = None  # also those of a step that broke off
+    def step(self, inputs: Inputs, plan: Plan) -> StepResult:
+        """Do one training step.
+
+        1. Run the codec on the batch; the loss is the weighted sum of its terms.
+        2. Backpropagate the loss, then the discriminators' own loss on the same audio; clip both gradients.
+        3. If all gradients are finite, update weights, codebooks and EMA weights; if not, skip the step.
+
+        Dead codewords are replaced afterwards, by `revive`: that waits for the device.
+        """
         batch = Batch(inputs.audio, inputs.lengths, inputs.number)
+        adversary = self.adversary if plan.adversarial else None
+        self._clear_gradients()
+
         output = self.model(
             batch.audio,
-            num_active=inputs.levels,
+            num_active=inputs.num_active,
             lengths=batch.lengths,
             first_frame=batch.number,
             quantize=plan.quantize,
         )
-        terms = dict(self.objective(output, batch))
         audio = within_lengths(output.audio, batch)
-        adversary = self.adversary if plan.adversarial else None
+        terms = dict(self.objective(output, batch))
         if adversary is not None:
             terms |= adversary.terms(audio, batch.audio)
         loss = sum((term.weight * term.value for term in terms.values()), start=batch.audio.new_zeros(()))
-        norms = {"train/grad_norm": self._backward(loss)}
+
+        grad_norms = {"train/grad_norm": self._backward(loss)}
         if adversary is not None:
-            learned = adversary.learn(audio, batch.audio)
-            terms["discriminators"] = Term(0.0, learned.loss)
-            norms["train/discriminators_grad_norm"] = learned.norm
-        finite = torch.stack(list(norms.values())).isfinite().all()
-        statistics, seen = self._apply(output.quantizer.statistics, inputs, finite, adversary)
+            discriminators = adversary.backward(audio, batch.audio)
+            terms["discriminators"] = Term(0.0, discriminators.loss)  # weight 0: logged only
+            grad_norms["train/discriminators_grad_norm"] = discriminators.grad_norm
+
+        finite = torch.stack(list(grad_norms.values())).isfinite().all()
+        skip = finite.logical_not()
+        self._update_weights(inputs.lr, adversary, skip)
+        statistics, seen = self._update_codebooks(output.quantizer.statistics, skip)
+        if self.config.ema_decay > 0:
+            update_ema(self.ema_weights, self.weights, inputs.ema_rate.masked_fill(skip, 0))
+        self.skipped_steps.add_(skip)
+        self.bad_steps_in_a_row.add_(1).mul_(skip)
         self.reporter.add(loss, terms, finite)
-        return Taken(statistics, seen, norms)
+        return StepResult(statistics, seen, grad_norms)
+
+    def _clear_gradients(self) -> None:
+        """Drop all gradients, also those of a step that was interrupted."""
+        for weight in self.weights if self.adversary is None else [*self.weights, *self.adversary.weights]:
+            weight.grad = None
 
     def _backward(self, loss: Tensor) -> Tensor:
-        """Gradients, clipped; returns what all processes agree on: the norm, or a loss that has no gradient."""
+        """Compute and clip the gradients; returns their norm, or the loss if nothing has a gradient.
+
+        It is the same number on all processes: gradients are averaged over them.
+        """
         if self.optimizer is None:
             return sum_over_ranks(loss)[0]
         self.fabric.backward(loss)
         norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
-        clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)  # averaged over processes: all agree
+        clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)
         return norm
 
-    def _apply(
-        self, statistics: Statistics | None, inputs: Inputs, finite: Tensor, adversary: Adversary | None
-    ) -> tuple[Statistics | None, Tensor | None]:
-        """The one place where weights and codebooks change: not at all unless `finite`."""
-        bad, seen = finite.logical_not(), None
+    def _update_weights(self, lr: Tensor, adversary: Adversary | None, skip: Tensor) -> None:
+        """Take the optimizer steps of the codec and of the discriminators, whose learning rate has the same course."""
         if self.optimizer is not None:
-            self.optimizer.prepare(inputs.lr, bad)
+            self.optimizer.prepare(lr, skip)
             self.wrapped_optimizer.step()
         if adversary is not None:
-            adversary.apply(inputs.lr / self.config.lr, bad)
-        if statistics is not None:
-            counts, sums = (each.masked_fill(bad, 0) for each in (statistics.counts, statistics.sums))
-            statistics = statistics._replace(counts=counts, sums=sums)
-            seen = self.codec.quantizer.follow(statistics) if self.learns_codebooks else None
-        if self.config.ema_decay > 0:
-            average_weights(self.ema_weights, self.weights, inputs.average_share.masked_fill(bad, 0))
-        self.skipped_steps.add_(bad)
-        self.bad_steps_in_a_row.add_(1).mul_(bad)
-        return statistics, seen
+            adversary.apply(lr / self.config.lr, skip)
 
-    def revive(self, taken: Taken, generator: Callable[[], torch.Generator]) -> None:
-        """Replace codewords that died by vectors of the last step; this does ask the device."""
+    def _update_codebooks(self, statistics: Statistics | None, skip: Tensor) -> tuple[Statistics | None, Tensor | None]:
+        """Move the averages of the codebooks; returns `StepResult.statistics` and `StepResult.seen`."""
+        if statistics is None:
+            return None, None
+        counts, sums = (each.masked_fill(skip, 0) for each in (statistics.counts, statistics.sums))
+        statistics = statistics._replace(counts=counts, sums=sums)
+        return statistics, self.codec.quantizer.follow(statistics) if self.learns_codebooks else None
+
+    def revive(self, result: StepResult, generator: Callable[[], torch.Generator]) -> None:
+        """Replace dead codewords by vectors of the last step, see `Codebooks.revive`; this waits for the device."""
         quantizer = self.codec.quantizer
-        if taken.statistics is None or taken.seen is None:
+        if result.statistics is None or result.seen is None:
             return
-        revived = quantizer.revive(taken.statistics, taken.seen, generator)
+        revived = quantizer.revive(result.statistics, result.seen, generator)
         if isinstance(quantizer, VectorQuantizer) and quantizer.has_codebook_loss and revived.any():
-            self._forget(quantizer, revived)
+            # The table is a parameter: reset the Adam moments and the average of revived rows.
+            assert self.optimizer is not None
+            table = quantizer.codebooks.get_parameter("table")
+            reset_moments(self.optimizer, table, revived)
+            self.ema.get_parameter("quantizer.codebooks.table")[revived] = table.detach()[revived]
 
-    def _forget(self, quantizer: VectorQuantizer, revived: Tensor) -> None:
-        """A revived codeword has no past, neither in the optimizer nor in the average."""
-        table = quantizer.codebooks.get_parameter("table")
-        assert self.optimizer is not None
-        forget_moments(self.optimizer, table, revived)
-        self.ema.get_parameter("quantizer.codebooks.table")[revived] = table.detach()[revived]
-
-    def adopt_codebooks(self) -> None:
-        """Give the EMA codec the codebooks that were just set: else their average would start at random ones."""
+    def copy_codebooks_to_ema(self) -> None:
+        """Start the average of the codebooks at their first codewords, not at the random table before them."""
         codebooks = {key: value for key, value in self.codec.state_dict().items() if "quantizer.codebooks" in key}
         self.ema.load_state_dict(codebooks, strict=False)
 
-    def up_to_date(self) -> Codec:
-        """The EMA codec, with all that has no average as the codec has it."""
-        catch_up(self.ema, self.codec, decay=self.config.ema_decay)
+    def current_ema(self) -> Codec:
+        """The EMA codec, with the buffers of the codec copied into it."""
+        copy_unaveraged(self.ema, self.codec, decay=self.config.ema_decay)
         return self.ema

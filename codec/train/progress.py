@@ -1,4 +1,4 @@
-"""How far a run has come: the numbers that a checkpoint holds beside its tensors."""
+"""The counters of a run that a checkpoint holds beside its tensors."""
 
 import math
 from collections.abc import Mapping
@@ -8,27 +8,27 @@ from typing import Any
 
 @dataclass
 class Progress:
-    """What a resumed run must know besides tensors; `state.json` of a checkpoint has a key for each."""
+    """Counters of a run; `state.json` of a checkpoint has a key for each."""
 
     step: int = 0
     """Optimizer steps done."""
     initialized: bool = False
-    """Whether all codebooks were set."""
+    """Whether all codebooks are initialised."""
     best_score: float = math.inf
-    """Of the validations so far, lower is better; infinite before the first."""
+    """Best validation score, lower is better; infinite before the first validation."""
     skipped_steps: int = 0
-    """Whose loss or gradient was not finite."""
+    """Steps whose loss or gradient was not finite."""
     bad_steps_in_a_row: int = 0
-    """How many of them came last, one after the other."""
+    """How many steps in a row, up to the last one, were skipped."""
     seconds: float = 0.0
-    """Of training alone."""
+    """Time spent in training, without validation and saving."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; JSON has no infinity."""
+        """Values for JSON, which has no infinity."""
         return asdict(self) | {"best_score": self.best_score if math.isfinite(self.best_score) else None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Progress":
-        """The progress that `to_json` wrote; further values are left aside."""
+        """Read the values that `to_json` wrote; other keys are ignored."""
         found = {field.name: values[field.name] for field in fields(cls)}
         return cls(**found | {"best_score": math.inf if found["best_score"] is None else found["best_score"]})

@@ -1,4 +1,4 @@
-"""Everything random in training is a function of numbers such as (seed, purpose, step): no generator lives on."""
+"""Randomness of training as a function of a key such as (seed, purpose, step): no generator keeps a state."""
 
 from collections.abc import Iterable
 
@@ -10,21 +10,27 @@ from codec.config import FSQConfig, QuantizerConfig
 
 
 def generator_of(*key: int) -> torch.Generator:
-    """CPU generator that depends on the key alone: the same on every process, and after resuming."""
+    """CPU generator seeded by a key: the same in every process and after resuming."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0] >> 1))
 
 
-def draw_levels(quantizer: QuantizerConfig | FSQConfig, numbers: Iterable[int], *, seed: int) -> Tensor | None:
-    """Quantizer dropout: with its probability an item uses a uniform number of levels, else all; `[B]`.
+def draw_num_active(quantizer: QuantizerConfig | FSQConfig, numbers: Iterable[int], *, seed: int) -> Tensor | None:
+    """Draw the number of levels of each item for quantizer dropout (SoundStream, arXiv:2107.03312, section III-C).
 
-    None where all items use all. `numbers` are those of the items since the start of training.
+    Args:
+        quantizer: Gives the probability that an item uses a uniform number of levels instead of all.
+        numbers: Numbers of the items since the start of training.
+        seed: Seed of the run.
+
+    Returns:
+        int64 `[B]`, 1 .. K; None without quantizer dropout.
     """
     if quantizer.quantizer_dropout == 0:
         return None
-    levels = []
+    num_active = []
     for number in numbers:
         rng = np.random.default_rng((seed, 2, number))
         drop = rng.random() < quantizer.quantizer_dropout
-        levels.append(int(rng.integers(1, quantizer.num_quantizers + 1)) if drop else quantizer.num_quantizers)
-    return torch.tensor(levels)
+        num_active.append(int(rng.integers(1, quantizer.num_quantizers + 1)) if drop else quantizer.num_quantizers)
+    return torch.tensor(num_active)

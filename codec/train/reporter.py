@@ -1,6 +1,5 @@
-"""What a run tells while it trains: means of the losses, speed and codebook health, to trackers and the terminal."""
+"""Reports of a run: means of the losses, speed and codebook health, to the trackers and the terminal."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,15 +16,15 @@ from codec.train.tracking import Tracker
 
 
 class Reporter:
-    """Gathers the losses of steps and reports their means, over all processes and since the last report.
+    """Adds up the losses of every step, and reports their means since the last report over all processes.
 
     Args:
-        log_every: Steps between reports.
-        steps_per_epoch: Where the data has epochs: a report each, and a line in the terminal.
-        step_size: Units of data in a step.
-        unit: Their name.
-        frame_rate: Of the codec (Hz).
-        device: Where losses are.
+        log_every: Steps between reports, if the data has no epochs.
+        steps_per_epoch: Reports once an epoch, with a line in the terminal; None if the data has no epochs.
+        step_size: Amount of data in a step, in `unit`.
+        unit: Unit that speed is counted in, see `Source.unit`.
+        frame_rate: Frame rate of the codec (Hz).
+        device: Device of the losses.
     """
 
     def __init__(
@@ -44,26 +43,21 @@ class Reporter:
         self.unit = unit
         self.frame_rate = frame_rate
         self.device = device
-        # Of the total and of each term by its name: the sum of its values, and how many they are, float64 `[2]`.
+        # Sum and number of the values of the total and of each term, float64 `[2]`.
         self.sums: dict[str, Tensor] = {}
-        self.unnamed: list[Tensor] = []  # the same from a checkpoint that names none, in the order of the terms
 
     def add(self, loss: Tensor, terms: Mapping[str, Term], finite: Tensor) -> None:
-        """Take in the loss of a step on this process, if it was `finite`; the device is not waited for."""
+        """Add the losses of a step on this process if they are `finite`; does not wait for the device."""
         names = ["total", *terms]
-        self._name(names)
+        for name in names:
+            if name not in self.sums:
+                self.sums[name] = torch.zeros(2, dtype=torch.float64, device=self.device)
         values = torch.stack([loss, *(term.value for term in terms.values())]).detach().double()
         counted = torch.stack([values, torch.ones_like(values)], dim=1).masked_fill(~finite, 0.0)
         torch._foreach_add_([self.sums[name] for name in names], list(counted.unbind()))
 
-    def _name(self, names: Sequence[str]) -> None:
-        for name, sums in itertools.zip_longest(names, self.unnamed[: len(names)]):
-            if name not in self.sums:
-                self.sums[name] = torch.zeros(2, dtype=torch.float64, device=self.device) if sums is None else sums
-        self.unnamed = []
-
     def state(self) -> dict[str, Any]:
-        """What a resumed run must know of the steps since the last report; every process must call it."""
+        """Sums since the last report over all processes, for a checkpoint; every process must call this."""
         sums = self._over_ranks()
         return {
             "loss_names": list(sums),
@@ -72,19 +66,12 @@ class Reporter:
         }
 
     def restore(self, state: Mapping[str, Any], *, is_first: bool) -> None:
-        """Go on from a state; the sums are those of all processes, so one of them takes them."""
-        sums, counts = state["loss_sums"], state["num_summed"]
-        if not isinstance(counts, list):  # as checkpoints had it when every term was in every step
-            counts = [counts] * len(sums)
-            sums = [value if count else 0.0 for value, count in zip(sums, counts, strict=True)]
+        """Continue from a `state`: the first process takes the sums of all processes, the others start at zero."""
         share = 1.0 if is_first else 0.0
-        found = [
-            torch.tensor([share * value, share * count], dtype=torch.float64, device=self.device)
-            for value, count in zip(sums, counts, strict=True)
-        ]
-        names = state.get("loss_names", [])
-        self.sums = dict(zip(names, found, strict=False))
-        self.unnamed = found[len(names) :]
+        self.sums = {
+            name: torch.tensor([share * value, share * count], dtype=torch.float64, device=self.device)
+            for name, value, count in zip(state["loss_names"], state["loss_sums"], state["num_summed"], strict=True)
+        }
 
     def report(
         self,
@@ -97,16 +84,16 @@ class Reporter:
         trackers: Sequence[Tracker],
         progress: "tqdm[Any]",
     ) -> None:
-        """Tell the trackers what happened since the last report; every process must call it.
+        """Report the steps since the last report; every process must call this.
 
         Args:
             step: Steps done.
             values: Further numbers to record.
-            quantizer: The quantizer that is trained.
-            statistics: Of the codes of the last step.
-            steps_per_second: Training alone.
-            trackers: None but on the first process.
-            progress: Bar that shows loss and speed, and a line an epoch.
+            quantizer: The trained quantizer.
+            statistics: Uses of the codewords in the last step; None without quantization.
+            steps_per_second: Speed, without validation and saving.
+            trackers: Empty except on the first process.
+            progress: Bar that shows loss and speed.
         """
         losses = self._means()
         speed = steps_per_second * self.step_size
@@ -122,21 +109,21 @@ class Reporter:
             progress.write(f"epoch {step // self.steps_per_epoch:4}  {listed}", file=progress.fp)
 
     def _means(self) -> dict[str, float]:
-        """Means of the total and of the terms that were there; the total is not a number if every step was skipped."""
+        """Means of the terms that occurred; clears the sums. The total is NaN if every step was skipped."""
         means = {name: value / count for name, (value, count) in self._over_ranks().items() if count}
         for sums in self.sums.values():
             sums.zero_()
         return {"total": math.nan} | means
 
     def _over_ranks(self) -> dict[str, tuple[float, float]]:
-        """Sum and count of each, over all processes."""
+        """Sum and number of values by name, over all processes."""
         if not self.sums:
             return {}
         (sums,) = sum_over_ranks(torch.stack(list(self.sums.values())))
         return {name: (value, count) for name, (value, count) in zip(self.sums, sums.tolist(), strict=True)}
 
     def _health(self, quantizer: Quantizer, counts: Tensor) -> dict[str, float]:
-        """Codebook health of one step by level."""
+        """Codebook health of each level, from the counts `[K, N]` of one step."""
         health = codebook_health(counts.cpu())
         by_name = health._asdict() | {"dead_rate": quantizer.dead_codewords().double().mean(dim=-1)}
         values = {

@@ -1,12 +1,12 @@
-"""The run directory: what was run, with which versions, and where its records are.
+"""The run directory: the recipe, the versions and the records of a run.
 
 RUN/recipe.json      the recipe with every default and override written out
 RUN/versions.json    Python, packages, device, git commit
 RUN/history.jsonl    every logged number
-RUN/tensorboard/     the same with pictures and audio
-RUN/wandb/           the same for wandb, where the recipe asks for it
+RUN/tensorboard/     the same numbers, with figures and audio
+RUN/wandb/           the same for wandb, if it is among the trackers
 RUN/checkpoints/     see codec.train.checkpoint
-RUN/results.json, RUN/figures/   what Gaussian runs end with, see codec.study.judge
+RUN/results.json, RUN/figures/   results of Gaussian runs, see codec.study.judge
 """
 
 import json
@@ -25,12 +25,12 @@ VERSIONS_FILE = "versions.json"
 
 
 def holds_run(run_dir: Path) -> bool:
-    """Whether there is a run to resume: one that was recorded and has saved a checkpoint."""
+    """Whether there is a run to resume: a recipe and a checkpoint."""
     return (run_dir / RECIPE_FILE).exists() and (run_dir / INDEX_FILE).exists()
 
 
 def check_new(run_dir: Path) -> None:
-    """Refuse a directory with a run in it: a run is never overwritten.
+    """Refuse a directory that holds a run: a run is never overwritten.
 
     Raises:
         ConfigError: The directory holds a run that has saved a checkpoint.
@@ -40,7 +40,7 @@ def check_new(run_dir: Path) -> None:
 
 
 def record_run(run_dir: Path, recipe: Recipe) -> None:
-    """Write down what a run directory is about to run, and with what.
+    """Create the run directory and write the recipe and the versions.
 
     Raises:
         ConfigError: The directory can't be written.
@@ -54,7 +54,7 @@ def record_run(run_dir: Path, recipe: Recipe) -> None:
 
 
 def read_run(run_dir: Path) -> Recipe:
-    """The recipe of an existing run.
+    """Read the recipe of an existing run.
 
     Raises:
         ConfigError: There is no run, or its recipe does not fit this version.
@@ -68,10 +68,10 @@ def read_run(run_dir: Path) -> Recipe:
 
 
 def open_trackers(run_dir: Path, recipe: Recipe, step: int) -> list[Tracker]:
-    """Trackers of a run that starts, or goes on, at `step`.
+    """Open the trackers of a run that starts or resumes at `step`.
 
     Raises:
-        ConfigError: wandb is asked for and not installed, or can't start.
+        ConfigError: The recipe asks for wandb, and it is not installed or can't start.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     trackers: list[Tracker] = [HistoryTracker(run_dir / HISTORY_FILE, step)]

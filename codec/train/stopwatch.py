@@ -1,4 +1,4 @@
-"""How long training itself took, without what is judged and saved in between; and when the process began."""
+"""The time that training takes without validation and saving, and the time at which the process started."""
 
 import os
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def process_began() -> float:
-    """When this process began, by `time.monotonic`: before its imports. Now, if the system does not say."""
+    """Start of this process before its imports, by `time.monotonic`; the present time if the system is not Linux."""
     try:
         ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
         return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
@@ -17,10 +17,10 @@ def process_began() -> float:
 
 
 class Stopwatch:
-    """Stands still until it is started.
+    """A clock that can be paused; it stands still until it is started.
 
     Args:
-        seconds: What it shows at first.
+        seconds: Time it shows at first.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -29,16 +29,16 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """What it shows now."""
+        """Time it shows now."""
         return self._shown + (0.0 if self._started_at is None else time.monotonic() - self._started_at)
 
     def start(self) -> None:
-        """Go on counting."""
+        """Start or continue to count."""
         self._started_at = time.monotonic()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stand still while a block runs."""
+        """Stop while the block runs."""
         self._shown, self._started_at = self.seconds, None
         try:
             yield

@@ -1,4 +1,4 @@
-"""Where a run's numbers, pictures and audio go: a small protocol, and the trackers that speak it."""
+"""Trackers: where the numbers, figures and audio of a run are recorded."""
 
 import io
 import json
@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from codec.errors import ConfigError, require
+from codec.files import replace_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ _WANDB_SETTINGS = {"console": "off", "quiet": True, "save_code": False, "disable
 
 
 class Tracker(Protocol):
-    """Receives what a run reports; `step` counts optimizer steps."""
+    """Records what a run reports; `step` is the number of optimizer steps done."""
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers by name, `group/name`."""
@@ -36,7 +37,7 @@ class Tracker(Protocol):
 
 
 class TensorboardTracker:
-    """Event files that `tensorboard --logdir` shows; what is there of steps after `last_step` is not shown any more."""
+    """Event files for `tensorboard --logdir`; events after `last_step` are hidden: a resumed run repeats them."""
 
     def __init__(self, folder: Path, last_step: int = 0) -> None:
         self.writer = SummaryWriter(str(folder), purge_step=last_step + 1)
@@ -60,7 +61,7 @@ class TensorboardTracker:
 
 
 class HistoryTracker:
-    """Numbers as JSON lines in one file: the learning curve without any viewer. It keeps no audio and no pictures.
+    """Numbers as JSON lines in one file: the learning curve without a viewer. Audio and figures are not recorded.
 
     Lines of steps after `last_step` are dropped: a resumed run repeats them.
     """
@@ -68,9 +69,7 @@ class HistoryTracker:
     def __init__(self, path: Path, last_step: int = 0) -> None:
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line + "\n" for line in lines if _step_of(line) <= last_step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
+        replace_text(path, "".join(kept))
         self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -80,10 +79,10 @@ class HistoryTracker:
         self.file.flush()
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
-        """Keep nothing."""
+        """Not recorded."""
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
-        """Keep nothing."""
+        """Not recorded."""
 
     def close(self) -> None:
         """Close the file."""
@@ -93,19 +92,17 @@ class HistoryTracker:
 class WandbTracker:
     """A run of project `codec` at Weights & Biases, or its record under RUN/wandb where WANDB_MODE is offline.
 
-    The account, the server and the mode are the user's own settings (`wandb login`, WANDB_MODE and so on). wandb gets
-    no console output, code, git state or machine load. A resumed run continues the same wandb run, whose id is in
-    RUN/wandb_id. It repeats steps, which wandb's own step can't: ours is a value, `step`, that the others are drawn
-    against.
+    Account, server and mode are the user's own settings (`wandb login`, WANDB_MODE). wandb gets no console output,
+    code, git state or machine load. A resumed run continues the wandb run whose id is in RUN/wandb_id. It repeats
+    steps, which wandb's own step counter does not allow: `step` is logged as a value, the x axis of all others.
 
     Args:
-        run_dir: Directory of the run; it exists.
-        name: What wandb calls the run.
-        config: What the run was made with, say the recipe as a dict.
+        run_dir: Directory of the run, which exists.
+        name: Name of the run.
+        config: Settings of the run, such as the recipe as a dict.
 
     Raises:
-        ConfigError: wandb is not installed or can't start: no API key, no network (found out after 90 s), or a setting
-            that it does not know.
+        ConfigError: wandb is not installed or can't start: no API key, no network (after 90 s), or an unknown setting.
     """
 
     def __init__(self, run_dir: Path, *, name: str, config: Mapping[str, Any]) -> None:
@@ -120,7 +117,7 @@ class WandbTracker:
                 dir=str(run_dir),
                 id=run_id or None,
                 resume="allow",
-                reinit="create_new",  # never the run of another tracker
+                reinit="create_new",  # do not reuse the run of another tracker
                 settings=_WANDB_SETTINGS,
             )
         except (self.wandb.Error, ValueError, OSError) as error:
@@ -131,7 +128,7 @@ class WandbTracker:
         self.run.define_metric("*", step_metric="step")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers by name, `group/name`; wandb shows those that are not finite as such."""
+        """Record numbers by name, `group/name`; wandb also shows NaN and infinity."""
         self.run.log({"step": step, **values})
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
@@ -141,19 +138,19 @@ class WandbTracker:
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
         """Record a matplotlib figure."""
-        from PIL import Image  # comes with matplotlib, and few runs draw
+        from PIL import Image  # installed with matplotlib; most runs record no figures
 
         picture = io.BytesIO()
         figure.savefig(picture, format="png")  # wandb.Image(figure) fails where pyplot was never imported
         self.run.log({"step": step, name: self.wandb.Image(Image.open(picture))})
 
     def close(self) -> None:
-        """Write, or send, what is buffered, and end the run."""
+        """Write or send what is buffered, and end the run."""
         self.run.finish()
 
 
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the last line of a run that was killed may be torn
+    except (ValueError, KeyError, TypeError):  # a killed run may leave an incomplete last line
         return math.inf

@@ -1,7 +1,7 @@
-"""The training loop: one process, or many under torchrun, by Lightning Fabric.
+"""The training loop, in one process or in several under torchrun; one step is `codec.train.learner.Learner.step`.
 
-Step s of a run is a function of the state after step s - 1, the recipe and s: a resumed run repeats the uninterrupted
-one bit for bit, and the order of the data does not depend on how many processes share it.
+Step s depends only on the state after step s - 1, the recipe and s. So a resumed run repeats the uninterrupted one bit
+for bit, and the order of the data does not depend on the number of processes.
 """
 
 import contextlib
@@ -18,36 +18,35 @@ from codec.dsp.precision import full_precision
 from codec.errors import ConfigError, ModelError
 from codec.recipe import Recipe, TrainConfig
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
-from codec.train.codebook_start import initialize_codebooks
 from codec.train.data.segments import Batch
 from codec.train.data.source import Source
 from codec.train.engine import to_device
 from codec.train.interrupt import interrupt_deferred
-from codec.train.learner import Inputs, Learner, Plan, Taken
-from codec.train.optimizer import average_share, learning_rate
+from codec.train.learner import Inputs, Learner, Plan, StepResult
+from codec.train.optimizer import ema_rate, learning_rate
 from codec.train.progress import Progress
-from codec.train.randomness import draw_levels, generator_of
+from codec.train.randomness import draw_num_active, generator_of
 from codec.train.reporter import Reporter
 from codec.train.rundir import open_trackers
+from codec.train.start import initialize_codebooks, load_initial_weights
 from codec.train.stopwatch import Stopwatch
 from codec.train.tracking import Tracker
 from codec.train.validation import Judge
-from codec.train.warm_start import load_initial_weights
 
 
 class Trainer:
-    """Trains what it is given; `codec.experiment.build_trainer` builds it from a recipe.
+    """Runs the steps of a run, reports, validates and saves; `codec.experiment.build_trainer` builds it.
 
     Args:
-        recipe: How long, how fast, and what is random.
-        run_dir: Where checkpoints and records go.
+        recipe: Schedule and seed of the run.
+        run_dir: Directory for checkpoints and records.
         fabric: Device, precision and processes.
         source: The data.
-        learner: What learns.
-        take: How it takes a step: `Learner.step`, or what replays it.
-        reporter: Tells how it goes.
+        learner: The codec and everything else that is trained.
+        run_step: `learner.step`, or a function that replays it.
+        reporter: Reports the losses.
         judge: Measures the EMA codec, if there is held-out data.
-        began: What `train.max_minutes` counts from, by `time.monotonic`.
+        began: Time that `train.max_minutes` counts from, by `time.monotonic`.
 
     Raises:
         ConfigError: The recipe counts in epochs, and the data has none.
@@ -61,7 +60,7 @@ class Trainer:
         *,
         source: Source,
         learner: Learner,
-        take: Callable[[Inputs, Plan], Taken],
+        run_step: Callable[[Inputs, Plan], StepResult],
         reporter: Reporter,
         judge: Judge | None,
         began: float,
@@ -71,22 +70,22 @@ class Trainer:
         self.fabric = fabric
         self.source = source
         self.learner = learner
-        self.take = take
+        self.run_step = run_step
         self.reporter = reporter
         self.judge = judge
         self.began = began
         self.num_steps = count_steps(recipe.train, source)
         self.progress = Progress()
         self.stopwatch = Stopwatch()
-        self.known_levels = 0  # that came with codebooks from another model
+        self.num_loaded_levels = 0  # levels whose codebooks came from another model
         self.saved_step = 0
         self.saved_at = time.monotonic()
 
     def start_from(self, model: str) -> None:
-        """Begin with another model of this architecture, see `load_initial_weights`; the step count stays zero."""
+        """Start with the weights of another model, see `load_initial_weights`; the step count stays zero."""
         codec = self.learner.codec
-        self.known_levels = load_initial_weights(model, (codec, self.learner.ema))
-        self.progress.initialized = self.known_levels == codec.quantizer.num_quantizers
+        self.num_loaded_levels = load_initial_weights(model, (codec, self.learner.ema))
+        self.progress.initialized = self.num_loaded_levels == codec.quantizer.num_quantizers
 
     def resume(self) -> None:
         """Continue the run in `run_dir` from its last checkpoint."""
@@ -94,7 +93,7 @@ class Trainer:
             self.run_dir,
             ema=self.learner.ema,
             trained=self.learner.trained(),
-            counters=(*Progress().to_json(), "loss_sums", "num_summed"),
+            counters=(*Progress().to_json(), "loss_names", "loss_sums", "num_summed"),
         )
         self.reporter.restore(state, is_first=self.fabric.is_global_zero)
         self.progress = Progress.from_json(state)
@@ -104,11 +103,11 @@ class Trainer:
         self.saved_step = self.progress.step
 
     def fit(self) -> None:
-        """Train until the recipe's number of steps or minutes, then judge the result where the data has a judgement.
+        """Train for the recipe's number of steps or minutes, then measure the result.
 
         Raises:
-            ConfigError: Parts are frozen that have learned nothing.
-            ModelError: The loss or its gradient was not finite for too many steps in a row.
+            ConfigError: Parts are frozen before they were trained.
+            ModelError: Loss or gradient was not finite for too many steps in a row.
         """
         if self.recipe.train.freeze and not self.progress.initialized:
             raise ConfigError("train.freeze keeps what a model has learned, and this one is untrained", init_from=...)
@@ -120,14 +119,13 @@ class Trainer:
                 self._run(self._batches(), trackers, bar)
             if self.judge is not None and is_first:
                 bar.set_postfix_str("measuring the result")
-                self.judge.conclude(
-                    self.learner.ema, self.run_dir, trackers, self.progress.step, self.stopwatch.seconds
-                )
+                step, seconds = self.progress.step, self.stopwatch.seconds
+                self.judge.conclude(self.learner.ema, self.run_dir, trackers, step, seconds)
         finally:
             bar.close()
             for tracker in trackers:
                 tracker.close()
-            if self.progress.step > self.saved_step:  # interrupted, or stopped by an error: what was learned is kept
+            if self.progress.step > self.saved_step:  # an interrupt or an error: keep the steps done
                 self._save(best=False)
 
     def _batches(self) -> Iterator[Batch]:
@@ -140,22 +138,22 @@ class Trainer:
         )
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Where all is float32, to say so once spares the islands the time to say it again in every step."""
+        """If all of it is float32, set the flags once: nested uses then do nothing."""
         precise = self.recipe.train.precision == "32-true"
         return full_precision(self.fabric.device) if precise else contextlib.nullcontext()
 
     def _run(self, batches: Iterable[Batch], trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
-        """Take the steps; the last one is validated and saved."""
+        """Run the steps, with reports, validation and checkpoints in between; the last step is validated and saved."""
         train, progress = self.recipe.train, self.progress
         first_step, seconds_before = progress.step, self.stopwatch.seconds
         self.stopwatch.start()
         for batch in batches:
-            taken = self._step(batch, bar)
+            result = self._step(batch, bar)
             bar.update()
             if progress.step % self.reporter.every == 0:
                 self._check_health()
                 speed = (progress.step - first_step) / max(self.stopwatch.seconds - seconds_before, 1e-9)
-                self._report(taken, speed, trackers, bar)
+                self._report(result, speed, trackers, bar)
             is_last = progress.step == self.num_steps or self._is_over(train.max_minutes, self.began)
             if is_last or progress.step % train.validate_every == 0:
                 self._validate(trackers, bar)
@@ -165,52 +163,52 @@ class Trainer:
                 return
 
     def _is_over(self, minutes: float | None, since: float) -> bool:
-        """Whether so many minutes have gone by, as the first process sees it."""
+        """Whether so many minutes have passed, by the clock of the first process."""
         return bool(minutes is not None and self.fabric.broadcast(time.monotonic() - since > 60 * minutes))
 
-    def _step(self, batch: Batch, bar: "tqdm[Any]") -> Taken:
+    def _step(self, batch: Batch, bar: "tqdm[Any]") -> StepResult:
+        """Do a step, and initialise the codebooks before the first one that needs them."""
         progress, seed = self.progress, self.recipe.seed
         plan = self._plan()
         if plan.quantize and not progress.initialized:
             self._initialize_codebooks(bar)
         inputs = self._inputs(batch)
         with interrupt_deferred():
-            taken = self.take(inputs, plan)
+            result = self.run_step(inputs, plan)
             if (progress.step + 1) % self.recipe.train.revive_every == 0:
-                self.learner.revive(taken, lambda: generator_of(seed, 3, 1, progress.step))
+                self.learner.revive(result, lambda: generator_of(seed, 3, 1, progress.step))
             progress.step += 1
-        return taken
+        return result
 
     def _plan(self) -> Plan:
         step, adversary = self.progress.step, self.learner.adversary
         return Plan(
-            quantize=self.progress.initialized or self.known_levels > 0 or step >= self.recipe.train.bypass_steps,
-            adversarial=adversary is not None and adversary.takes_part(step),
+            quantize=self.progress.initialized or self.num_loaded_levels > 0 or step >= self.recipe.train.bypass_steps,
+            adversarial=adversary is not None and adversary.is_active(step),
         )
 
     def _inputs(self, batch: Batch) -> Inputs:
-        """What the next step takes, on the device."""
+        """Inputs of the next step, copied to the device."""
         recipe, step = self.recipe, self.progress.step
         lr = learning_rate(recipe.optimizer, step, self.num_steps)
-        share = average_share(recipe.optimizer.ema_decay, step)
-        levels = draw_levels(recipe.codec.quantizer, batch.number.tolist(), seed=recipe.seed)
-        tensors = (*batch, levels, torch.tensor([lr, share], dtype=torch.float64))
-        *moved, numbers = (None if each is None else to_device(each, self.fabric.device) for each in tensors)
-        assert numbers is not None
-        return Inputs._make([*moved, *numbers])
+        rate = ema_rate(recipe.optimizer.ema_decay, step)
+        num_active = draw_num_active(recipe.codec.quantizer, batch.number.tolist(), seed=recipe.seed)
+        tensors = (*batch, num_active, torch.tensor([lr, rate], dtype=torch.float64))
+        *moved, rates = (None if each is None else to_device(each, self.fabric.device) for each in tensors)
+        assert rates is not None
+        return Inputs._make([*moved, *rates])
 
     def _initialize_codebooks(self, bar: "tqdm[Any]") -> None:
-        """Set them from live latents, in the average too."""
         bar.set_postfix_str("initialising codebooks")
         recipe, codec = self.recipe, self.learner.codec
         initialize_codebooks(
-            codec, self.source, recipe.train, self.fabric, seed=recipe.seed, first_level=self.known_levels
+            codec, self.source, recipe.train, self.fabric, seed=recipe.seed, first_level=self.num_loaded_levels
         )
-        self.learner.adopt_codebooks()
+        self.learner.copy_codebooks_to_ema()
         self.progress.initialized = True
 
     def _read_health(self) -> None:
-        """Ask the device how many steps it had to skip."""
+        """Read from the device how many steps were skipped."""
         progress, learner = self.progress, self.learner
         counters = torch.stack([learner.skipped_steps, learner.bad_steps_in_a_row])
         progress.skipped_steps, progress.bad_steps_in_a_row = counters.tolist()
@@ -225,26 +223,26 @@ class Trainer:
                 f"the last checkpoint"
             )
 
-    def _report(self, taken: Taken, steps_per_second: float, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
+    def _report(self, result: StepResult, speed: float, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
         step = self.progress.step
         self.reporter.report(
             step,
             {
-                **{name: float(norm) for name, norm in taken.norms.items()},
+                **{name: float(norm) for name, norm in result.grad_norms.items()},
                 "train/lr": learning_rate(self.recipe.optimizer, step - 1, self.num_steps),
                 "train/skipped_steps": float(self.progress.skipped_steps),
             },
             quantizer=self.learner.codec.quantizer,
-            statistics=taken.statistics,
-            steps_per_second=steps_per_second,
+            statistics=result.statistics,
+            steps_per_second=speed,
             trackers=trackers,
             progress=bar,
         )
 
     def _validate(self, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
-        """Judge the EMA model, then save it; rank 0 does both."""
+        """Measure the EMA codec on the first process, then save a checkpoint."""
         best, progress = False, self.progress
-        ema = self.learner.up_to_date()
+        ema = self.learner.current_ema()
         if self.judge is not None and progress.initialized and self.fabric.is_global_zero:
             bar.set_postfix_str("validating")
             with self.stopwatch.paused():
@@ -262,7 +260,7 @@ class Trainer:
                 save_checkpoint(
                     self.run_dir,
                     step=self.progress.step,
-                    ema=self.learner.up_to_date(),
+                    ema=self.learner.current_ema(),
                     trained=self.learner.trained(),
                     counters=self.progress.to_json() | sums,
                     best=best,
@@ -272,10 +270,10 @@ class Trainer:
 
 
 def count_steps(train: TrainConfig, source: Source) -> int:
-    """Steps of a run.
+    """Number of steps of a run.
 
     Raises:
-        ConfigError: It counts in epochs, and the data has none.
+        ConfigError: The recipe counts in epochs, and the data has none.
     """
     if train.epochs is None:
         return train.steps

@@ -1,4 +1,4 @@
-"""Validation during training: held-out files through `codec.eval`, numbers, pictures and audio to the trackers."""
+"""Validation during training: `codec.eval` on held-out files; numbers, figures and audio to the trackers."""
 
 import math
 import statistics
@@ -21,22 +21,22 @@ from codec.train.tracking import Tracker
 
 
 class Judge(Protocol):
-    """Judges the EMA model of a run."""
+    """Measures the EMA codec of a run."""
 
     def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float | None:
-        """Report to the trackers; a score, lower is better, chooses the best checkpoint, None chooses none."""
+        """Report to the trackers; returns the score that chooses the best checkpoint, lower is better, or None."""
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
-        """Judge what training ended with; `seconds` is how long it took."""
+        """Measure the result at the end of training, which took so many `seconds`."""
 
 
 class Validator:
-    """Judges a model on fixed files at fixed numbers of levels.
+    """Measures a codec on fixed files at fixed numbers of levels.
 
     Args:
         paths: Held-out files.
-        num_quantizers: Numbers of levels to judge.
-        num_samples_logged: How many files' audio and spectrograms are recorded, at the most levels.
+        num_quantizers: Numbers of levels to measure.
+        num_samples_logged: Number of files whose audio and spectrogram are recorded, decoded with all levels.
     """
 
     def __init__(self, paths: Sequence[Path], *, num_quantizers: Sequence[int], num_samples_logged: int) -> None:
@@ -46,7 +46,7 @@ class Validator:
 
     @classmethod
     def of_recipe(cls, recipe: Recipe) -> "Validator | None":
-        """The validation that a recipe asks for; None if it has no held-out files."""
+        """Build the validator of a recipe; None if the recipe has no held-out files."""
         if not isinstance(recipe.data, DataConfig) or recipe.data.valid is None:
             return None
         items = list_items(data_root(recipe.data), recipe.data.valid, split="valid", kinds=recipe.data.kinds)
@@ -56,8 +56,8 @@ class Validator:
         return cls(paths, num_quantizers=levels, num_samples_logged=recipe.validation.num_samples_logged)
 
     def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
-        """Judge `codec`, report to the trackers, and return the score: mean mel distance, lower is better."""
-        metrics = [name for name in available_metrics() if name not in JUDGES]  # those take longer than all the rest
+        """Measure the codec and report to the trackers; returns the mean mel distance, lower is better."""
+        metrics = [name for name in available_metrics() if name not in JUDGES]  # judges are slow
         evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
         values: dict[str, float] = {}
         for mean in evaluation.means:
@@ -73,7 +73,7 @@ class Validator:
         return statistics.fmean(mean["mel"] for mean in evaluation.means)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
-        """Nothing: the last validation says it all."""
+        """Do nothing: the last validation measured the result."""
 
     @torch.no_grad()
     def _log_samples(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:

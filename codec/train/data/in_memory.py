@@ -1,10 +1,9 @@
-"""All training audio in memory, on the training device: decoded once, cut by index.
+"""All training audio in the memory of the training device: decoded once, cut by index.
 
-The segments are those of the files (`codec.train.data.segments.Segments`): the same file, place and gain for the same
-seed and number. Audio is kept in 16 bits, so files of 16 bits at the model's rate give equal batches, and others to a
-rounding step of their peak. Where a file has another rate it is resampled as a whole: a segment begins at the sample
-nearest to its place, up to half a sample off, and its edges know what lies beyond them. Compressed files differ by the
-little that their decoders do when they start in the middle.
+A segment has the same file, start and gain as in `codec.train.data.segments`. Samples are kept in 16 bits: 16-bit files
+at the model's sample rate give equal batches, other files batches equal up to rounding. A file of another sample rate
+is resampled as a whole, so a segment may start half a sample off, and its edges are filtered with the audio beyond
+them. Compressed files differ slightly, because some decoders give other samples when they start within the file.
 """
 
 import math
@@ -24,16 +23,16 @@ from codec.train.data.segments import Batch, Segments, check_share
 from codec.train.engine import to_device
 
 FULL_SCALE = 32768.0  # of 16-bit samples
-SPARE = 0.8  # share of the free memory that audio may take: the model wants some too
+MAX_SHARE = 0.8  # share of the free memory that audio may take; the model needs some too
 
 
 class AudioInMemory:
-    """A source of random segments of audio that was read when it was made.
+    """Random segments of audio that is read by the constructor.
 
     Args:
-        segments: Which segment each item is.
-        device: Where the audio is kept and cut.
-        seed: Of the batches for initialisation.
+        segments: Segments by number.
+        device: Device that keeps and cuts the audio.
+        seed: Seed of the batches for initialisation.
 
     Raises:
         ConfigError: The audio does not fit.
@@ -47,17 +46,17 @@ class AudioInMemory:
         self.device = device
         self.seed = seed
         self.item_size = segments.segment_samples / segments.sample_rate
-        self.infos = [read_info(path) for path in tqdm(segments.paths, desc="looking at files", unit="file", delay=2)]
+        self.infos = [read_info(path) for path in tqdm(segments.paths, desc="reading durations", unit="file", delay=2)]
         self.lengths = [-(-info.num_samples * segments.sample_rate // info.sample_rate) for info in self.infos]
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)]).tolist()
         check_fits(2 * self.offsets[-1], device)
-        self.scales = np.ones(len(self.lengths))  # what a sample of full scale stands for; float files may hold more
+        self.scales = np.ones(len(self.lengths))  # amplitude of full scale; above 1 for float files beyond [-1, 1]
         self.samples = self._read().to(device)
 
     def _read(self) -> Tensor:
         samples = torch.empty(self.offsets[-1], dtype=torch.int16)
         progress = tqdm(total=len(self.infos), desc="reading audio into memory", unit="file")
-        # Decoders run beside each other; a lent GPU waits meanwhile.
+        # In parallel: the GPU is idle until all audio is read.
         with progress, ThreadPoolExecutor(torch.get_num_threads()) as threads:
             found = threads.map(self._read_file, self.segments.paths, self.infos)
             for number, (audio, scale) in enumerate(found):
@@ -67,24 +66,24 @@ class AudioInMemory:
         return samples
 
     def _read_file(self, path: Path, info: AudioInfo) -> tuple[Tensor, float]:
-        """Samples of a file, int16, and what one of full scale stands for."""
+        """Samples of a file, int16 `[T]`, and the amplitude of full scale."""
         audio = resample(load_audio(path)[0].mean(dim=0), info.sample_rate, self.segments.sample_rate)
         scale = max(1.0, float(audio.abs().max()))
         return (audio * (FULL_SCALE / scale)).round().clamp(-FULL_SCALE, FULL_SCALE - 1).short(), scale
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
-        """None: every step draws anew."""
+        """None: segments are drawn at random."""
         return None
 
     def batches(
         self, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `data.batches`."""
+        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `segments.batches`."""
         share = check_share(batch_size, world_size)
         return self._batches(self.segments, range(first_step, last_step), batch_size, rank * share, share)
 
     def initial_batches(self, num_batches: int, *, batch_size: int, rank: int, world_size: int) -> Iterator[Batch]:
-        """Batches drawn for the initialisation alone, those of `AudioSource`."""
+        """Batches drawn for the initialisation alone, the same as those of `AudioSource`."""
         share = check_share(batch_size, world_size)
         steps = range(rank * num_batches, (rank + 1) * num_batches)
         return self._batches(self.segments.reseeded(self.seed, 1), steps, share, 0, share)
@@ -95,9 +94,9 @@ class AudioInMemory:
             yield self._cut(segments, range(start, start + count))
 
     def _cut(self, segments: Segments, numbers: range) -> Batch:
-        """The items of these numbers; which they are is computed here, what they hold on the device."""
+        """Cut the items of these numbers: the host computes where they are, the device reads them."""
         rows = [self._place(segments, number) for number in numbers]
-        # One copy: float64 holds every place exactly.
+        # One copy to the device: float64 holds every index exactly.
         starts, lengths, scales, gains = to_device(torch.tensor(rows, dtype=torch.float64), self.device).T[:, :, None]
         time = torch.arange(segments.segment_samples, device=self.device)
         index = (starts.long() + time).clamp_max(len(self.samples) - 1)
@@ -108,7 +107,7 @@ class AudioInMemory:
         return Batch(audio[:, None], lengths[:, 0].long(), torch.tensor(list(numbers)))
 
     def _place(self, segments: Segments, number: int) -> tuple[float, float, float, float]:
-        """Where an item begins in `samples`, its real samples, the scale of its file, and its gain."""
+        """First sample of an item in `samples`, its number of real samples, the scale of its file, and its gain."""
         draw = segments.draw(number)
         info, available = self.infos[draw.file], self.lengths[draw.file]
         length = min(segments.segment_samples, available)
@@ -118,7 +117,7 @@ class AudioInMemory:
 
 
 def check_fits(num_bytes: int, device: torch.device) -> None:
-    """Refuse audio that would fill the memory of a device, and of the host that reads it.
+    """Refuse audio that does not fit into the memory of the device and of the host that reads it.
 
     Raises:
         ConfigError: It does not fit.
@@ -127,7 +126,7 @@ def check_fits(num_bytes: int, device: torch.device) -> None:
     if device.type == "cuda":
         places[str(device)] = torch.cuda.mem_get_info(device)[0]
     for place, free in places.items():
-        if num_bytes > SPARE * free:
+        if num_bytes > MAX_SHARE * free:
             raise ConfigError(
                 f"data.in_memory needs {num_bytes / 2**20:.0f} MiB and {place} has {free / 2**20:.0f} MiB left: "
                 f"set it to false, or train on fewer files"
@@ -135,7 +134,7 @@ def check_fits(num_bytes: int, device: torch.device) -> None:
 
 
 def free_bytes() -> float:
-    """Main memory that can be had without swapping; unlimited where the system does not say (not Linux)."""
+    """Main memory (bytes) available without swapping; infinite if the system is not Linux."""
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
         return 1024.0 * int(facts["MemAvailable"].split()[0])

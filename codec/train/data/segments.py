@@ -1,6 +1,6 @@
-"""Training data: which segment of which file item i of step s is, as a pure function of the seed.
+"""Random segments of audio files: every item is a pure function of the seed and its number.
 
-Nothing here has a state that a resumed run could lose, and no two processes can disagree.
+Nothing here has a state, so a resumed run draws the same items, and so does any number of processes.
 """
 
 import copy
@@ -30,52 +30,53 @@ class Segment(NamedTuple):
     """A part of a file."""
 
     audio: Tensor
-    """float32 `[1, T]`, zeros behind the end of a file that is shorter than T."""
+    """float32 `[1, T]`, padded with zeros if the file is shorter than T."""
     length: int
-    """Real samples."""
+    """Real samples, 1 .. T."""
     number: int
+    """Number of the item since the start of training."""
 
 
 class Draw(NamedTuple):
-    """What is random about a segment."""
+    """The random choices of a segment."""
 
     file: int
-    """Its place in the list of files."""
+    """Index in the list of files."""
     position: float
-    """Where it begins, 0 .. 1 of the places that are possible."""
+    """Start of the segment: 0 .. 1 of the range that leaves a whole segment."""
     gain_db: float
-    """Unless it would clip."""
+    """Gain, lowered if the segment would clip."""
 
 
 class Batch(NamedTuple):
-    """Segments of one step."""
+    """The segments of one step."""
 
     audio: Tensor
     """float32 `[B, 1, T]`."""
     lengths: Tensor | None
-    """Real samples of each segment, int64 `[B]`; None where all are whole."""
+    """Real samples of each item, int64 `[B]`; None if none is padded."""
     number: Tensor
-    """Of each item since the start of training, int64 `[B]`; random choices depend on it alone."""
+    """Number of each item since the start of training, int64 `[B]`; its random choices depend only on it."""
 
 
 def data_root(config: DataConfig) -> Path:
-    """Folder of the data."""
+    """Folder of the training data; the folder of the shipped clips for `SHIPPED_CLIPS`."""
     return shipped("clips") if str(config.root) == SHIPPED_CLIPS else config.root.expanduser()
 
 
 class Segments(Dataset[Segment]):
-    """Random segments by number: item `index` is the same whenever and wherever it is asked for.
+    """Random segments by number: item `index` is always the same segment.
 
-    A speaker is drawn with probability proportional to the square root of the speaker's seconds, so that few long
-    speakers do not crowd out many short ones, and then a file of the speaker in proportion to its seconds. Without
-    speakers every second is as likely as any other.
+    First a speaker is drawn, with probability proportional to the square root of the speaker's seconds: a few long
+    speakers do not outweigh many short ones. Then a file of the speaker is drawn in proportion to its seconds. Without
+    speakers every second is equally likely.
 
     Args:
         items: Files to draw from.
-        sample_rate: Hz, of the segments; files of other rates are resampled.
-        segment_samples: T.
+        sample_rate: Sample rate of the segments (Hz); files of other rates are resampled.
+        segment_samples: Length T of a segment.
         gain_db: Range of the random gain (dB).
-        seed: Everything random depends on (seed, index).
+        seed: Random choices depend only on (seed, index).
     """
 
     def __init__(
@@ -95,23 +96,23 @@ class Segments(Dataset[Segment]):
         self.cumulative = np.cumsum(_probabilities(items))
 
     def reseeded(self, *seed: int) -> "Segments":
-        """Segments drawn from the same files by another seed."""
+        """Copy with another seed and the same files."""
         other = copy.copy(self)
         other.seed = seed
         return other
 
     def draw(self, index: int) -> Draw:
-        """All random choices of segment number `index`."""
+        """Draw the random choices of segment number `index`."""
         rng = np.random.default_rng((*self.seed, index))
         file = min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), len(self.paths) - 1)
         return Draw(file, rng.random(), rng.uniform(*self.gain_db))
 
     def start_of(self, draw: Draw, info: AudioInfo) -> int:
-        """Sample, at the file's rate, that a segment begins at."""
+        """First sample of a segment, at the sample rate of the file."""
         return int(draw.position * (max(info.num_samples - self._wanted(info), 0) + 1))
 
     def _wanted(self, info: AudioInfo) -> int:
-        """Samples of a segment at the file's rate."""
+        """Samples of a segment at the sample rate of the file."""
         return -(-self.segment_samples * info.sample_rate // self.sample_rate)
 
     def __getitem__(self, index: int) -> Segment:
@@ -135,6 +136,7 @@ class Segments(Dataset[Segment]):
 
 
 def _probabilities(items: Sequence[Item]) -> npt.NDArray[np.float64]:
+    """Probability of each file, see `Segments`."""
     progress = tqdm(items, desc="reading durations", unit="file", delay=2, leave=False)
     seconds = np.array(
         [_duration(item) if item.seconds is None else item.seconds for item in progress], dtype=np.float64
@@ -154,7 +156,7 @@ def _duration(item: Item) -> float:
 
 
 class _StepBatches:
-    """Item numbers of this rank for each step: rank r takes the r-th equal part of the global batch."""
+    """Item numbers of this rank for each step: rank r takes the r-th equal part of the batch."""
 
     def __init__(self, first_step: int, last_step: int, batch_size: int, rank: int, world_size: int) -> None:
         self.steps = range(first_step, last_step)
@@ -181,19 +183,19 @@ def batches(
     world_size: int = 1,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each.
+    """Iterate over the batches of the steps `first_step` .. `last_step` - 1, this rank's share of each.
 
     Args:
-        segments: Where items come from.
-        first_step: Of this iterator.
-        last_step: The first step that it leaves out.
-        batch_size: Of all ranks together.
-        rank: This process.
+        segments: Segments by number.
+        first_step: First step.
+        last_step: Step to stop before.
+        batch_size: Items of a step, over all processes.
+        rank: Rank of this process.
         world_size: Number of processes.
-        num_workers: Processes that read ahead; 0 reads in this one, when a batch is asked for.
+        num_workers: Processes that read ahead; 0 reads in this process when a batch is needed.
 
     Raises:
-        ConfigError: The global batch size is not divisible by the number of processes.
+        ConfigError: The batch size is not divisible by the number of processes.
         AudioError: A file can't be read; raised by the iterator.
     """
     check_share(batch_size, world_size)
@@ -208,10 +210,10 @@ def batches(
 
 
 def check_share(batch_size: int, world_size: int) -> int:
-    """Items of each process.
+    """Number of items of each process.
 
     Raises:
-        ConfigError: The global batch size is not divisible by the number of processes.
+        ConfigError: The batch size is not divisible by the number of processes.
     """
     if batch_size % world_size:
         raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
@@ -219,7 +221,7 @@ def check_share(batch_size: int, world_size: int) -> int:
 
 
 class _ErrorsAsValues(Dataset[Segment | AudioError]):
-    """A worker that raises would wrap the message in its traceback and keep the run waiting before it ends."""
+    """Returns errors: a worker that raises adds its traceback to the message and delays the end of the run."""
 
     def __init__(self, segments: Segments) -> None:
         self.segments = segments

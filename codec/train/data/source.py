@@ -1,4 +1,4 @@
-"""Where the batches of a run come from: what the trainer asks of a source of data, and the one of audio."""
+"""Sources of training batches: the interface that the trainer uses, and audio files."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,15 +7,15 @@ from codec.train.data.segments import Batch, Segments, batches
 
 
 class Source(Protocol):
-    """Batches by step: the items of a step depend on the seed and the step, not on processes or earlier steps."""
+    """Batches by step: the items of a step depend only on the seed and the step."""
 
     unit: str
-    """What speed is counted in."""
+    """Unit that speed is counted in, such as "audio_seconds"."""
     item_size: float
-    """Units of an item."""
+    """Size of an item in this unit."""
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
-        """Steps that go once through a finite set; None where there is no such set."""
+        """Steps of an epoch; None if the data is not a finite set."""
 
     def batches(
         self, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1
@@ -23,16 +23,16 @@ class Source(Protocol):
         """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each."""
 
     def initial_batches(self, num_batches: int, *, batch_size: int, rank: int, world_size: int) -> Iterator[Batch]:
-        """This rank's share of `num_batches` batches for the initialisation of the codebooks."""
+        """Batches for the initialisation of the codebooks: this rank's share of `num_batches` batches."""
 
 
 class AudioSource:
-    """Random segments of audio files; they never run out.
+    """Random segments of audio files, without end.
 
     Args:
-        segments: Where items come from.
+        segments: Segments by number.
         num_workers: Processes that read ahead.
-        seed: Of the batches for initialisation.
+        seed: Seed of the batches for initialisation.
     """
 
     unit = "audio_seconds"
@@ -44,13 +44,13 @@ class AudioSource:
         self.item_size = segments.segment_samples / segments.sample_rate
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
-        """None: every step draws anew."""
+        """None: segments are drawn at random."""
         return None
 
     def batches(
         self, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `data.batches`."""
+        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `segments.batches`."""
         return batches(
             self.segments,
             first_step=first_step,
@@ -64,7 +64,7 @@ class AudioSource:
     def initial_batches(self, num_batches: int, *, batch_size: int, rank: int, world_size: int) -> Iterator[Batch]:
         """Batches drawn for the initialisation alone.
 
-        Each rank takes consecutive ones: gathered by rank, the rows are in the order that one process has them in.
+        Each rank takes consecutive ones: gathered by rank, their rows are in the order of a single process.
         """
         first = rank * num_batches
         return batches(

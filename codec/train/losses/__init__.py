@@ -1,1 +1,1 @@
-"""What a run minimises: the objective, its terms, and the adversary."""
+"""The loss of a run: the objective, its terms, and the discriminators."""

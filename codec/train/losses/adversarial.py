@@ -1,9 +1,9 @@
-"""Adversarial training: what discriminators add to the loss of the codec, and how they learn themselves.
+"""Adversarial training: the terms that discriminators add to the loss of the codec, and their own loss.
 
-The codec is judged by the discriminators of the step before; then they learn from the same audio. Both see original
-and decoded audio divided by the level of the original, so that a quiet item counts as much as a loud one. Least squares
-(LSGAN, arXiv:1611.04076, eq. 9 with a = 0, b = c = 1), feature matching as in HiFi-GAN (arXiv:2010.05646, eq. 7), but
-relative to the size of the features, so that no layer outweighs the others.
+In a step, both losses use the discriminators of the step before. Original and decoded audio are divided by the rms of
+the original, so a quiet item counts as much as a loud one. The losses are least squares (LSGAN, arXiv:1611.04076, eq. 9
+with a = 0, b = c = 1) and feature matching (HiFi-GAN, arXiv:2010.05646, eq. 7). We differ from eq. 7: the difference is
+relative to the size of the features, so no layer outweighs the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,24 +20,24 @@ from codec.train.losses.discriminators import DiscriminatorOutput, Discriminator
 from codec.train.losses.objective import Term
 from codec.train.optimizer import DeviceAdamW
 
-TINY = 1e-6  # of the features of a layer that says nothing of any original
-SILENCE_POWER = 1e-6  # an original quieter than -60 dBFS is taken to have this mean power
+TINY = 1e-6  # keeps the division finite if the features of a layer are zero for all originals
+SILENCE_POWER = 1e-6  # -60 dBFS, added to the mean power of an original
 
 
-class Learned(NamedTuple):
-    """What the discriminators' own pass gave."""
+class DiscriminatorLoss(NamedTuple):
+    """Result of `Adversary.backward`, scalars."""
 
     loss: Tensor
-    norm: Tensor
-    """Of their gradient, before clipping; the same on all processes."""
+    grad_norm: Tensor
+    """Before clipping; the same on all processes."""
 
 
 class Adversary:
     """The discriminators of a run and their training.
 
     Args:
-        weights: Of the two terms that they add to the loss of the codec.
-        config: Sizes and learning rate.
+        weights: Weights of the two terms that they add to the loss of the codec.
+        config: Sizes and optimizer settings.
         fabric: Device, precision and processes.
     """
 
@@ -57,17 +57,17 @@ class Adversary:
         self.wrapped_optimizer: Any
         self.model, self.wrapped_optimizer = fabric.setup(self.discriminators, self.optimizer)
 
-    def takes_part(self, step: int) -> bool:
-        """Whether the discriminators judge and learn in this step of the run."""
+    def is_active(self, step: int) -> bool:
+        """Whether the discriminators are used and trained in this step of the run."""
         since = step - self.config.start_step
         return since >= 0 and since % self.config.every == 0
 
     def terms(self, audio: Tensor, target: Tensor) -> Mapping[str, Term]:
-        """What decoded audio costs the codec; no gradient reaches the discriminators.
+        """Terms of the codec's loss by name; no gradient reaches the discriminators.
 
         Args:
-            audio: Decoded, `[B, 1, T]`.
-            target: Original, `[B, 1, T]`.
+            audio: Decoded audio `[B, 1, T]`.
+            target: Original audio `[B, 1, T]`.
         """
         weights, terms = self.term_weights, {}
         audio, target = at_unit_rms(audio, target)
@@ -81,50 +81,58 @@ class Adversary:
         return terms
 
     def _judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """Opinions of audio; only what it was made by gets a gradient."""
+        """Run all discriminators; only the audio gets a gradient."""
         self.discriminators.requires_grad_(False)
         try:
-            # Not the wrapped model: this pass has no gradient of theirs that processes could share.
+            # Not the wrapped model: the discriminators have no gradient here that processes could share.
             with self.fabric.autocast():
                 return self.discriminators.judge(audio)
         finally:
             self.discriminators.requires_grad_(True)
 
-    def learn(self, audio: Tensor, target: Tensor) -> Learned:
-        """Gradients of the discriminators, clipped, for `apply`. Arguments as of `terms`."""
+    def backward(self, audio: Tensor, target: Tensor) -> DiscriminatorLoss:
+        """Compute the discriminators' loss and its clipped gradients, for `apply`; arguments as in `terms`."""
         loss = discriminator_loss(self.model(torch.cat(at_unit_rms(audio.detach(), target))))
         self.fabric.backward(loss)
         norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
         clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)
-        return Learned(loss.detach(), norm)
+        return DiscriminatorLoss(loss.detach(), norm)
 
-    def apply(self, lr_share: Tensor, skip: Tensor) -> None:
-        """Take the step that `learn` prepared, at this share of the learning rate, or `skip` it; both are scalars."""
-        self.optimizer.prepare(self.config.lr * lr_share, skip)
+    def apply(self, lr_scale: Tensor, skip: Tensor) -> None:
+        """Take the optimizer step for the gradients of `backward`.
+
+        Args:
+            lr_scale: Factor of `config.lr`, scalar.
+            skip: Whether to change nothing, bool scalar.
+        """
+        self.optimizer.prepare(self.config.lr * lr_scale, skip)
         self.wrapped_optimizer.step()
 
 
 def at_unit_rms(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both divided by the level of the original, the root of its mean square; float32 `[B, 1, T]`."""
+    """Divide decoded audio and original `[B, 1, T]` by the rms of the original; float32."""
     target = target.float()
-    level = (target.square().mean(dim=-1, keepdim=True) + SILENCE_POWER).sqrt()
-    return audio.float() / level, target / level
+    rms = (target.square().mean(dim=-1, keepdim=True) + SILENCE_POWER).sqrt()
+    return audio.float() / rms, target / rms
 
 
 def adversarial_loss(decoded: Sequence[DiscriminatorOutput]) -> Tensor:
-    """Mean squared distance of the scores of decoded audio from those of originals, mean over discriminators."""
-    return torch.stack([(opinion.scores.float() - 1).square().mean() for opinion in decoded]).mean()
+    """Mean squared distance of the scores of decoded audio from 1, mean over discriminators."""
+    return torch.stack([(output.scores.float() - 1).square().mean() for output in decoded]).mean()
 
 
 def feature_matching_loss(decoded: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput]) -> Tensor:
-    """Mean absolute difference of features over their mean size in the originals of all processes; mean over layers.
+    """Mean absolute difference of features, relative to their mean size in the originals; mean over layers.
 
-    A hundred layers make a hundred times as many small operations: those that PyTorch has for lists are one each.
+    The mean size is over the originals of all processes. There are about a hundred layers, so the operations are those
+    of PyTorch for lists: one launch instead of one a layer.
     """
-    ours, theirs = ([feature for each in opinions for feature in each.features] for opinions in (decoded, original))
+    of_decoded, of_original = (
+        [feature for output in outputs for feature in output.features] for outputs in (decoded, original)
+    )
     with torch.no_grad():
-        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(theirs, 1, dtype=torch.float32)))
-    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(ours, theirs), 1, dtype=torch.float32))
+        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(of_original, 1, dtype=torch.float32)))
+    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(of_decoded, of_original), 1, dtype=torch.float32))
     return (differences / (sizes + TINY)).mean()
 
 
@@ -132,7 +140,7 @@ def discriminator_loss(scores: Sequence[Tensor]) -> Tensor:
     """Mean squared distance of scores from 0 for decoded and from 1 for original audio, mean over discriminators.
 
     Args:
-        scores: Of each discriminator, `[2 B, n]`: decoded audio first, its originals behind.
+        scores: Scores `[2 B, n]` of each discriminator: first of decoded audio, then of the originals.
     """
     losses = []
     for each in scores:

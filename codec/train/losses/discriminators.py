@@ -1,9 +1,9 @@
-"""Discriminators: networks that learn to tell decoded audio [B, 1, T] from originals, and so show what is missing.
+"""Discriminators: networks that learn to tell decoded audio `[B, 1, T]` from originals.
 
-Two views of the signal. `PeriodDiscriminator` folds it at a period, so that what repeats or fails to repeat lies in a
-column (HiFi-GAN, arXiv:2010.05646, section 2.3). `SpectralDiscriminator` sees the complex spectrum, band by band (DAC,
-arXiv:2306.06546, section 3.3). We differ from both in what the networks are given: see
-`codec.train.losses.adversarial`.
+`PeriodDiscriminator` folds the signal at a period, so samples one period apart lie in a column (HiFi-GAN,
+arXiv:2010.05646, section 2.3). `SpectralDiscriminator` sees the complex spectrum, band by band (DAC, arXiv:2306.06546,
+section 3.3). We differ from both in the input: audio is scaled (`codec.train.losses.adversarial.at_unit_rms`) and
+spectra are compressed.
 """
 
 import itertools
@@ -18,27 +18,27 @@ from torch.nn import functional
 from codec.dsp.precision import full_precision
 from codec.dsp.spectral import stft
 
-SLOPE = 0.1  # of the activations below zero
-BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bands of a spectrum, as shares of half the sample rate
-COMPRESSION = 0.5  # exponent of the magnitudes of a spectrum: high frequencies of speech are 40 dB below low ones
-NOISE_FLOOR = 1e-4  # power of a bin, relative to the mean one of a signal of level 1, below which this turns linear
+SLOPE = 0.1  # of the leaky ReLU below zero
+BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bands, as shares of half the sample rate
+COMPRESSION = 0.5  # exponent of the magnitudes: high frequencies of speech are 40 dB below low ones
+NOISE_FLOOR = 1e-4  # power of a bin below which compression turns linear; the mean power is 1 at rms 1
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What one discriminator makes of audio."""
+    """Output of one discriminator."""
 
     scores: Tensor
-    """`[B, n]`, each of a stretch of the signal: towards 1 for an original, towards 0 for decoded audio."""
+    """`[B, n]`, one for each stretch of the signal; trained towards 1 for originals and 0 for decoded audio."""
     features: list[Tensor]
-    """`[B, C, ...]`, the outputs of its layers."""
+    """Outputs of its layers, `[B, C, ...]`."""
 
 
 class PeriodDiscriminator(nn.Module):
     """Convolutions along every `period`-th sample, the same for each of the `period` phases.
 
     Args:
-        period: Samples.
-        channels: Width of the first layer; the others are 4, 16, 32 and 32 times as wide.
+        period: Period (samples).
+        channels: Channels of the first layer; the others have 4, 16, 32 and 32 times as many.
     """
 
     def __init__(self, period: int, *, channels: int) -> None:
@@ -52,18 +52,18 @@ class PeriodDiscriminator(nn.Module):
         self.score = _convolution(widths[-1], 1, (3, 1))
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
-        """Judge audio `[B, 1, T]`; zeros complete the last period."""
+        """Judge audio `[B, 1, T]`; the last period is padded with zeros."""
         missing = -audio.shape[-1] % self.period
         folded = rearrange(functional.pad(audio, (0, missing)), "b c (t p) -> b c t p", p=self.period)
         return _judge(folded, self.layers, self.score)
 
 
 class SpectralDiscriminator(nn.Module):
-    """Convolutions over time and frequency of a complex spectrum, other ones for each of five bands.
+    """Convolutions over time and frequency of a complex spectrum, with separate weights for each of five bands.
 
     Args:
-        fft_size: Of Hann frames whose hop is a quarter (samples).
-        channels: Width of every layer.
+        fft_size: FFT size of Hann frames with a hop of a quarter of it (samples).
+        channels: Channels of every layer.
     """
 
     window: Tensor
@@ -72,7 +72,9 @@ class SpectralDiscriminator(nn.Module):
         super().__init__()
         self.fft_size = fft_size
         window = torch.hann_window(fft_size)
-        self.register_buffer("window", window / window.norm(), persistent=False)  # a bin has the power of the signal
+        self.register_buffer(
+            "window", window / window.norm(), persistent=False
+        )  # the mean power of a bin is that of the signal
         bins = fft_size // 2 + 1
         edges = [round(edge * bins) for edge in BAND_EDGES]
         self.bands = list(itertools.pairwise(edges))
@@ -95,8 +97,9 @@ class SpectralDiscriminator(nn.Module):
         ends = []
         for (low, high), layers in zip(self.bands, self.layers, strict=True):
             assert isinstance(layers, nn.ModuleList)
-            features += (found := _features(spectrum[..., low:high], layers))
-            ends.append(found[-1])
+            of_band = _features(spectrum[..., low:high], layers)
+            features += of_band
+            ends.append(of_band[-1])
         scores: Tensor = self.score(torch.cat(ends, dim=-1))
         return DiscriminatorOutput(scores.flatten(1), features)
 
@@ -113,10 +116,10 @@ class Discriminators(nn.Module):
     """All discriminators of a run.
 
     Args:
-        periods: One `PeriodDiscriminator` each (samples).
-        period_channels: Their width.
-        fft_sizes: One `SpectralDiscriminator` each (samples).
-        spectral_channels: Their width.
+        periods: Period of each `PeriodDiscriminator` (samples).
+        period_channels: Channels of their first layer.
+        fft_sizes: FFT size of each `SpectralDiscriminator` (samples).
+        spectral_channels: Channels of their layers.
     """
 
     def __init__(
@@ -131,11 +134,11 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, audio: Tensor) -> list[Tensor]:
-        """Scores `[B, n]` of audio `[B, 1, T]`, whose level should be about one; all that their own training needs."""
-        return [opinion.scores for opinion in self.judge(audio)]
+        """Scores `[B, n]` of audio `[B, 1, T]` of rms about 1: what their own loss needs."""
+        return [output.scores for output in self.judge(audio)]
 
     def judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
-        """Scores and features of audio `[B, 1, T]`."""
+        """Scores and features of audio `[B, 1, T]` of rms about 1."""
         return [part(audio) for part in self.parts]
 
 
@@ -144,13 +147,14 @@ def _convolution(
 ) -> nn.Conv2d:
     padding = (kernel_size[0] // 2, kernel_size[1] // 2)
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding)
-    nn.init.kaiming_normal_(conv.weight, a=SLOPE)  # features as large as the audio, in every layer
+    nn.init.kaiming_normal_(conv.weight, a=SLOPE)  # features have the size of the audio in every layer
     return conv.to(memory_format=torch.channels_last)
 
 
 def _features(x: Tensor, layers: nn.ModuleList) -> list[Tensor]:
+    """Outputs of all layers in turn."""
     features: list[Tensor] = []
-    x = x.contiguous(memory_format=torch.channels_last)  # else a GPU turns every tensor over, there and back
+    x = x.contiguous(memory_format=torch.channels_last)  # otherwise a GPU transposes before and after each convolution
     for layer in layers:
         x = functional.leaky_relu(layer(x), SLOPE)
         features.append(x)

@@ -1,10 +1,11 @@
-"""Audible error as a loss: the difference in loudness, band by band of the ear, that no masking hides.
+"""Audible error as a loss: the difference of loudness in Bark bands, after masking.
 
-Squared errors spend bits where the energy is; the ear hears ratios, nothing below its threshold, little of an error
-beside a loud sound, and noise that was added more than sound that is missing. The model of ITU-T P.862 (PESQ), reduced
-to what has a clear reason: its Bark bands and its aggregation, but the level of the original for both signals, no time
-alignment, no compensation of filters or gain, and the threshold in quiet by formula (Terhardt, "Calculating virtual
-pitch", 1979). A model that was trained with it is flattered by PESQ: say so beside the figures.
+A squared error is dominated by the bands with most energy. The ear hears ratios, nothing below its threshold, little of
+an error beside a loud sound, and added noise more than missing sound. This is a reduced model of ITU-T P.862 (PESQ). It
+keeps the Bark bands and the aggregation. It differs in the gain, which is that of the original for both signals, in the
+threshold in quiet, which is a formula (Terhardt, "Calculating virtual pitch", 1979), and in that there is no time
+alignment and no compensation of filters or gain. PESQ overrates a model trained with this loss: say so beside its
+figures.
 """
 
 import torch
@@ -15,18 +16,18 @@ from codec.dsp.spectral import stft
 
 FRAME_SECONDS = 0.032
 NUM_BANDS = 49
-SPEECH_DB = 73.0  # sound pressure level that an original is taken to be played at
-SILENCE_POWER = 3e-8  # an original quieter than -75 dBFS is taken to have this mean power
-EXPONENT = 0.23  # of loudness over power (Zwicker)
-MASKED = 0.25  # share of the quieter of two loudnesses by which they may differ unheard
-SYMMETRIC, ADDED = 0.1, 0.0309  # weights of all errors and of added sound (P.862, eq. for the score)
+SPEECH_DB = 73.0  # sound pressure level at which originals are assumed to be played (dB)
+SILENCE_POWER = 3e-8  # mean power (-75 dBFS) that a quieter original is assumed to have
+EXPONENT = 0.23  # of loudness as a function of power (Zwicker)
+MASKED = 0.25  # a difference is inaudible below this share of the quieter of two loudnesses
+SYMMETRIC, ASYMMETRIC = 0.1, 0.0309  # weights of the two disturbances (P.862, equation of the score)
 
 
 class LoudnessError(nn.Module):
-    """Audible difference of loudness, mean over frames and items, in float32 whatever autocast says.
+    """Audible difference of loudness, mean over frames and items, in float32 also under autocast.
 
     Args:
-        sample_rate: Of the audio (Hz).
+        sample_rate: Sample rate of the audio (Hz).
     """
 
     window: Tensor
@@ -46,18 +47,19 @@ class LoudnessError(nn.Module):
         self.register_buffer("threshold", 10 ** (threshold_in_quiet(centres) / 10)[:, None], persistent=False)
 
     def forward(self, audio: Tensor, target: Tensor) -> Tensor:
-        """Compare audio `[B, 1, T]` with target `[B, 1, T]`; 0 where no difference is heard."""
+        """Compare audio `[B, 1, T]` with target `[B, 1, T]`; 0 if no difference is audible."""
         with full_precision(audio.device):
             audio, target = audio.float(), target.float()
             power = target.square().mean(dim=-1, keepdim=True).clamp_min(SILENCE_POWER)
             gain = (10 ** (SPEECH_DB / 10) / power).sqrt()
-            ours, theirs = self._powers(audio * gain), self._powers(target * gain)
-            mine, wanted = self._loudness(ours), self._loudness(theirs)
-            audible = ((mine - wanted).abs() - MASKED * torch.minimum(mine, wanted)).clamp_min(0) * self.widths
-            added = ((ours + 50) / (theirs + 50)) ** 1.2
-            added = torch.where(added < 3, 0, added.clamp_max(12))
-            everywhere = (audible.square().sum(dim=1) * self.widths.sum() + 1e-12).sqrt()
-            return (SYMMETRIC * everywhere + ADDED * (audible * added).sum(dim=1)).mean()
+            decoded, original = self._powers(audio * gain), self._powers(target * gain)
+            loudness, target_loudness = self._loudness(decoded), self._loudness(original)
+            masked = MASKED * torch.minimum(loudness, target_loudness)
+            audible = ((loudness - target_loudness).abs() - masked).clamp_min(0) * self.widths
+            asymmetry = ((decoded + 50) / (original + 50)) ** 1.2  # large where sound was added
+            asymmetry = torch.where(asymmetry < 3, 0, asymmetry.clamp_max(12))
+            disturbance = (audible.square().sum(dim=1) * self.widths.sum() + 1e-12).sqrt()
+            return (SYMMETRIC * disturbance + ASYMMETRIC * (audible * asymmetry).sum(dim=1)).mean()
 
     def _powers(self, audio: Tensor) -> Tensor:
         """Power of each band of each frame, `[B, bands, F]`, relative to the threshold of hearing at 1 kHz."""
@@ -65,22 +67,22 @@ class LoudnessError(nn.Module):
         return torch.matmul(self.bands, spectrum.real.square() + spectrum.imag.square())
 
     def _loudness(self, power: Tensor) -> Tensor:
-        """Sone per Bark up to a factor (P.862; Zwicker & Feldtkeller, 1967)."""
+        """Loudness density in sone per Bark, up to a factor (P.862; Zwicker & Feldtkeller, 1967)."""
         excess = (0.5 + 0.5 * power / self.threshold) ** EXPONENT - 1
         return 0.1866 * (self.threshold / 0.5) ** EXPONENT * excess.clamp_min(0)
 
 
 def bark_bands(sample_rate: int, fft_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Bands of equal width on the Bark scale, 7 asinh(f / 650 Hz), each with a bin at least.
+    """Bands of equal width on the Bark scale, 7 asinh(f / 650 Hz), each with at least one bin.
 
     Returns:
-        Which bins a band sums `[N, bins]`, centres `[N]` (Hz) and widths `[N, 1]` (Bark).
+        Members `[N, bins]`, 1 for the bins of a band, else 0; centres `[N]` (Hz); widths `[N, 1]` (Bark).
     """
-    frequency = torch.arange(1, fft_size // 2 + 1) * (sample_rate / fft_size)  # without the constant part
+    frequency = torch.arange(1, fft_size // 2 + 1) * (sample_rate / fft_size)  # without the bin at 0 Hz
     bark = 7 * torch.asinh(frequency / 650)
     step = float(7 * torch.asinh(torch.tensor(sample_rate / 2 / 650))) / NUM_BANDS
     members = nn.functional.one_hot((bark / step).long().clamp_max(NUM_BANDS - 1), NUM_BANDS).T.float()
-    members = members[members.any(dim=1)]  # low ones are narrower than a bin
+    members = members[members.any(dim=1)]  # low bands are narrower than a bin: drop empty ones
     centres = (members @ frequency) / members.sum(dim=1)
     bands = torch.cat([torch.zeros(len(members), 1), members], dim=1)
     edges = 7 * torch.asinh((members * frequency).amax(dim=1) / 650)
@@ -88,6 +90,6 @@ def bark_bands(sample_rate: int, fft_size: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def threshold_in_quiet(frequency: Tensor) -> Tensor:
-    """Sound pressure level (dB) below which nothing is heard at a frequency (Hz)."""
+    """Sound pressure level (dB) of the threshold of hearing at a frequency (Hz)."""
     khz = frequency / 1000
     return 3.64 * khz**-0.8 - 6.5 * torch.exp(-0.6 * (khz - 3.3) ** 2) + 1e-3 * khz**4

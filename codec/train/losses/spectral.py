@@ -1,8 +1,7 @@
 """Reconstruction losses on audio [B, 1, T], all in float32 with autocast off.
 
-Each loss is the mean over items of a loss of the item, so the average over equal shares of a batch (the ranks
-of data-parallel training) is the value of the whole batch. Distances to the codebook live with the quantizer,
-adversarial losses with the discriminators.
+Each loss is the mean over items of a loss of the item, so the mean over equal shares of a batch (the ranks of
+data-parallel training) is the loss of the whole batch.
 """
 
 from collections.abc import Sequence
@@ -18,12 +17,12 @@ from codec.dsp.precision import full_precision
 from codec.dsp.spectral import stft
 from codec.errors import ConfigError
 
-LOUDNESS = 0.1  # root mean square, -20 dBFS, that items are brought to before their spectra are compared
-SILENCE_POWER = 3e-8  # a target quieter than -75 dBFS is judged as if it had this mean power
-ERROR_FLOOR = 1e-3  # beyond a signal-to-noise ratio of 30 dB there is little left to gain
+TARGET_RMS = 0.1  # rms of originals (-20 dBFS) after `normalize_rms`
+SILENCE_POWER = 3e-8  # mean power (-75 dBFS) that a quieter original is assumed to have
+ERROR_FLOOR = 1e-3  # relative error energy at an SNR of 30 dB; a better waveform gains little
 FFT_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 NUM_MELS = (5, 8, 12, 20, 40, 80, 128)
-BAND_FLOOR = 1e-6  # power of a band, -40 dB below that of the item
+BAND_FLOOR = 1e-6  # added to the power of a band; 40 dB below the power of the item
 BAND_EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
 
 
@@ -43,14 +42,14 @@ def squared_error(audio: Tensor, target: Tensor) -> Tensor:
 def waveform_loss(audio: Tensor, target: Tensor, *, highest: float = 1.0) -> Tensor:
     """Compare waveforms by log10 of the relative error energy: a tenth of minus the SNR in dB.
 
-    0 for silent audio, -1 at 10 dB. The logarithm weighs loud and quiet, good and bad items alike; the floors
-    bound it to -3 and keep its gradient finite where the target is silent or met exactly.
+    0 for silent audio, -1 at an SNR of 10 dB. The logarithm gives loud and quiet, good and bad items the same weight.
+    The floors bound the loss to -3 and keep its gradient finite if the target is silent or matched exactly.
 
     Args:
         audio: Decoded audio [B, 1, T].
         target: Original audio [B, 1, T].
-        highest: Compare only below this share of half the sample rate: where the phase is not coded, the best
-            waveform is silence.
+        highest: Compare only below this share of half the sample rate: where the phase is not coded, silence has the
+            least waveform error.
 
     Returns:
         Scalar.
@@ -72,25 +71,24 @@ def _energy_below(audio: Tensor, share: float) -> Tensor:
     return power * 2 / num_samples**2
 
 
-def to_one_loudness(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale decoded audio and original `[B, 1, T]` by the gain that brings the original to `LOUDNESS`.
+def normalize_rms(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale decoded audio and original `[B, 1, T]` by the gain that gives the original the rms `TARGET_RMS`.
 
-    So a quiet recording counts as much as a loud one, and the floors of logarithms lie where they lie for a loud one.
+    A quiet recording then counts as much as a loud one, and the floors of logarithms mean the same for both.
     """
     target = target.float()
     power = target.square().mean(dim=-1, keepdim=True).clamp_min(SILENCE_POWER)
-    gain = LOUDNESS / power.sqrt()
+    gain = TARGET_RMS / power.sqrt()
     return audio.float() * gain, target * gain
 
 
 class MelDistance(nn.Module):
     """Mean absolute difference of natural-log mel magnitudes, mean over resolutions (Hann frames, hop fft_size / 4).
 
-    The training twin of `codec.eval.metrics.mel_distance`, in seven resolutions as in DAC (arXiv:2306.06546, section
-    3.4).
+    As `codec.eval.metrics.mel_distance`, but in seven resolutions as in DAC (arXiv:2306.06546, section 3.4).
 
     Args:
-        sample_rate: Of the audio (Hz).
+        sample_rate: Sample rate of the audio (Hz).
         fft_sizes: One FFT size per resolution, divisible by 4 (samples).
         num_mels: Number of mel bands per resolution.
 
@@ -132,12 +130,12 @@ class _Resolution(nn.Module):
     def forward(self, audio: Tensor, target: Tensor) -> Tensor:
         with full_precision(audio.device):
             with torch.no_grad():
-                wanted = self.log_mel(target)
-            distance: Tensor = _LogMelDistance.apply(self.spectrum(audio), wanted, self.filterbank)
+                target_log_mel = self.log_mel(target)
+            distance: Tensor = _LogMelDistance.apply(self.spectrum(audio), target_log_mel, self.filterbank)
             return distance
 
     def spectrum(self, audio: Tensor) -> Tensor:
-        """Transform audio [B, T] into frames of bins [B, F, bins]."""
+        """Complex spectrum `[B, F, bins]` of audio `[B, T]`."""
         return stft(audio, self.fft_size, self.fft_size // 4, self.window).transpose(-1, -2)
 
     def log_mel(self, audio: Tensor) -> Tensor:
@@ -151,18 +149,18 @@ def _magnitude(spectrum: Tensor) -> Tensor:
 
 
 class _LogMelDistance(torch.autograd.Function):
-    """Mean of |log M - log M_Y| with M = |X| W, and its gradient written out: (sign / M W^T) X / |X| / N.
+    """Mean of |log M - log M_Y| with M = |X| W, and its gradient (sign / M W^T) X / |X| / N.
 
-    Autograd through complex numbers makes the loss almost twice as slow on a CPU.
+    The gradient is written out because autograd through complex numbers is almost twice as slow on a CPU.
     """
 
     @staticmethod
-    def forward(ctx: Any, spectrum: Tensor, wanted: Tensor, filterbank: Tensor) -> Tensor:
+    def forward(ctx: Any, spectrum: Tensor, target_log_mel: Tensor, filterbank: Tensor) -> Tensor:
         magnitude = _magnitude(spectrum)
         mel = magnitude @ filterbank
         audible = mel > LOG_FLOOR
         mel.clamp_min_(LOG_FLOOR)
-        difference = mel.log().sub_(wanted)
+        difference = mel.log().sub_(target_log_mel)
         distance = difference.abs().mean()
         if ctx.needs_input_grad[0]:
             slope = difference.sign_().mul_(audible).div_(mel).div_(mel.numel())
@@ -176,21 +174,21 @@ class _LogMelDistance(torch.autograd.Function):
         return spectrum * (slope * gradient), None, None
 
 
-class BandLevels(NamedTuple):
-    """How the levels of frequency bands of decoded audio differ from those of the original."""
+class BandErrors(NamedTuple):
+    """Power errors of decoded audio in frequency bands."""
 
     energy: Tensor
-    """Mean absolute natural logarithm of the ratio of a band's energies over a whole item; a loss."""
+    """Mean absolute natural log of the ratio of a band's energies over the whole item; a loss."""
     error_db: Tensor
-    """Mean absolute difference of the levels of frames of 64 ms (dB), without gradient: it shows at once what other
-    figures hid, bands that come out too quiet or too loud."""
+    """Mean absolute difference of the powers of bands in frames of 64 ms (dB), without gradient. It shows bands that
+    are too quiet or too loud, which other metrics hide."""
 
 
 class BandComparison(nn.Module):
-    """Compares the levels of the bands between `BAND_EDGES_HZ`.
+    """Compares the powers of the frequency bands between `BAND_EDGES_HZ`.
 
     Args:
-        sample_rate: Of the audio (Hz).
+        sample_rate: Sample rate of the audio (Hz).
     """
 
     window: Tensor
@@ -206,14 +204,15 @@ class BandComparison(nn.Module):
         self.register_buffer("window", window / window.norm(), persistent=False)
         self.register_buffer("bands", inside[inside.any(dim=1)].float(), persistent=False)
 
-    def forward(self, audio: Tensor, target: Tensor) -> BandLevels:
+    def forward(self, audio: Tensor, target: Tensor) -> BandErrors:
         """Compare decoded audio `[B, 1, T]` with the original `[B, 1, T]`."""
         with full_precision(audio.device):
-            ours, theirs = (self._powers(each) for each in to_one_loudness(audio, target))
-            energy = (ours.mean(dim=-1) / theirs.mean(dim=-1)).log().abs().mean()
-            error = 10 * (ours.detach() / theirs).log10().abs().mean()
-        return BandLevels(energy, error)
+            decoded, original = (self._powers(each) for each in normalize_rms(audio, target))
+            energy = (decoded.mean(dim=-1) / original.mean(dim=-1)).log().abs().mean()
+            error_db = 10 * (decoded.detach() / original).log10().abs().mean()
+        return BandErrors(energy, error_db)
 
     def _powers(self, audio: Tensor) -> Tensor:
+        """Power of each band in each frame, `[B, bands, F]`."""
         spectrum = stft(audio.squeeze(1), self.fft_size, self.fft_size // 2, self.window)
         return torch.matmul(self.bands, spectrum.real.square() + spectrum.imag.square()) + BAND_FLOOR
