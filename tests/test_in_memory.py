@@ -35,7 +35,9 @@ def sources(folder, **changes):
 def pairs(folder, steps=20, **changes):
     files, memory = sources(folder, **changes)
     options = {"first_step": 3, "last_step": 3 + steps, "batch_size": 6}
-    return zip(files.batches(**options), memory.batches(**options), strict=True)
+    found = list(zip(files.batches(**options), memory.batches(**options), strict=True))
+    assert len(found) == steps
+    return found
 
 
 def assert_same(batch, other):

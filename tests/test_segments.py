@@ -186,7 +186,9 @@ def test_the_data_root_expands_shipped_folders_and_the_home_folder():
 
 
 def collected(drawn, first_step, last_step, **options):
-    return list(batches(drawn, first_step=first_step, last_step=last_step, batch_size=6, **options))
+    found = list(batches(drawn, first_step=first_step, last_step=last_step, batch_size=6, **options))
+    assert len(found) == last_step - first_step
+    return found
 
 
 def assert_same(batch, other):
@@ -218,7 +220,6 @@ def test_a_run_that_starts_later_sees_the_same_batches(clips, num_workers):
     drawn = segments(clips)
     whole = collected(drawn, 0, 5)
     tail = collected(drawn, 3, 5, num_workers=num_workers)
-    assert len(tail) == 2
     for batch, expected in zip(tail, whole[3:], strict=True):
         assert_same(batch, expected)
 
