@@ -121,7 +121,7 @@ def test_blocks_come_before_the_file_is_read_to_its_end(tmp_path: Path) -> None:
     assert first.shape == (1, 1_000)
 
 
-def test_no_block_size_below_one(tmp_path: Path) -> None:
+def test_a_block_size_below_one_is_refused(tmp_path: Path) -> None:
     save_audio(tmp_path / "a.wav", noise(1, 10), 16_000)
     with pytest.raises(AudioError, match=one_line("block_samples", 0)):
         next(iterate_blocks(tmp_path / "a.wav", 0))
@@ -155,7 +155,7 @@ def read_all(path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_info, load_audio, read_all, lambda path: read_segment(path, 0, 1)])
-def test_files_that_are_no_audio(tmp_path: Path, read) -> None:  # type: ignore[no-untyped-def]
+def test_files_that_are_not_audio_are_refused(tmp_path: Path, read) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("not audio at all " * 50)
     (tmp_path / "text.flac").write_text("not audio at all " * 50)
@@ -178,7 +178,7 @@ def test_files_that_are_no_audio(tmp_path: Path, read) -> None:  # type: ignore[
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "opus"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.999])
-def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
     encoding = {"opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}.get(suffix, (suffix.upper(), "PCM_16"))
     sf.write(path, noise(1, 60_000)[0, 0].numpy(), 48_000, format=encoding[0], subtype=encoding[1])
@@ -190,7 +190,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
             load_audio(path, sample_rate)
 
 
-def test_flac_cut_between_two_frames(tmp_path: Path) -> None:
+def test_flac_cut_between_two_frames_is_truncated(tmp_path: Path) -> None:
     save_audio(tmp_path / "a.flac", noise(1, 3 * 4_096), 16_000)
     whole = (tmp_path / "a.flac").read_bytes()
     # STREAMINFO: the sample count is the last 36 bits of bytes 18 to 26. One frame more than there is:
@@ -324,7 +324,7 @@ def test_samples_lost_by_an_encoder_are_noticed(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writing_what_the_format_does_not_take(tmp_path: Path) -> None:
+def test_writing_what_the_format_does_not_support_is_refused(tmp_path: Path) -> None:
     cases = {"a.xyz": ".wav .flac .ogg .opus .mp3", "a.opus": "44100 Hz", "a.mp3": "5 channels"}
     for name, fact in cases.items():
         with pytest.raises(WriteError, match=one_line(name, fact)):
@@ -364,13 +364,13 @@ def test_find_audio_files(tmp_path: Path) -> None:
     assert find_audio_files(tmp_path) == [tmp_path / name for name in ["a/y.opus", "a/z.FLAC", "b.wav"]]
 
 
-def test_find_audio_files_below_a_hidden_folder_that_was_asked_for(tmp_path: Path) -> None:
+def test_find_audio_files_searches_a_hidden_folder_given_by_name(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "a.wav").touch()
     assert find_audio_files(tmp_path / ".cache") == [tmp_path / ".cache" / "a.wav"]
 
 
-def test_find_audio_files_finds_nothing(tmp_path: Path) -> None:
+def test_a_folder_without_audio_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=one_line(tmp_path, ".wav", ".flac")):
         find_audio_files(tmp_path)
     with pytest.raises(AudioError, match=one_line(tmp_path / "missing", "folder")):
