@@ -20,8 +20,8 @@ def one_line(error):
 
 
 def save_something(run_dir):
-    (run_dir / "checkpoints").mkdir()
-    (run_dir / "checkpoints/index.json").write_text("{}")
+    (run_dir / "checkpoints/step-00000003").mkdir(parents=True)
+    (run_dir / "checkpoints/step-00000003/checksums.json").write_text("{}")
 
 
 def test_a_recorded_recipe_comes_back(tmp_path, recipe):
@@ -45,8 +45,17 @@ def test_a_directory_takes_one_run(tmp_path, recipe):
 
 
 def test_a_folder_with_other_things_is_no_run(tmp_path):
-    save_something(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "recipe.json").write_text("{}")
     assert not holds_run(tmp_path)
+
+
+def test_checkpoints_without_a_recipe_are_a_run_too(tmp_path):
+    """Starting there would overwrite them."""
+    save_something(tmp_path)
+    assert holds_run(tmp_path)
+    with pytest.raises(ConfigError, match="already holds a run"):
+        check_new(tmp_path)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, recipe):
@@ -60,7 +69,7 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, recipe):
 def test_nothing_to_resume(tmp_path, content):
     if content is not None:
         (tmp_path / "recipe.json").write_text(content)
-    with pytest.raises(ConfigError, match=f"no run to resume at {tmp_path}") as error:
+    with pytest.raises(ConfigError, match=rf"can't resume {tmp_path}.*recipe\.json.*init_from") as error:
         read_run(tmp_path)
     one_line(error)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from codec.config import from_dict, to_dict
 from codec.environment import describe_environment
 from codec.errors import ConfigError
-from codec.inference.pretrained import INDEX_FILE
 from codec.recipe import Recipe
+from codec.train.checkpoint import list_checkpoints
 from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker, WandbTracker
 
 HISTORY_FILE = "history.jsonl"
@@ -25,8 +25,8 @@ VERSIONS_FILE = "versions.json"
 
 
 def holds_run(run_dir: Path) -> bool:
-    """Whether there is a run to resume: a recipe and a checkpoint."""
-    return (run_dir / RECIPE_FILE).exists() and (run_dir / INDEX_FILE).exists()
+    """Whether a run has saved a checkpoint there."""
+    return bool(list_checkpoints(run_dir))
 
 
 def check_new(run_dir: Path) -> None:
@@ -63,7 +63,10 @@ def read_run(run_dir: Path) -> Recipe:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no run to resume at {run_dir}: {error}") from error
+        raise ConfigError(
+            f"can't resume {run_dir}, {RECIPE_FILE} is missing or damaged ({error}); start a new run from its weights",
+            init_from=str(run_dir),
+        ) from error
     return from_dict(Recipe, values, source=str(path))
 
 
