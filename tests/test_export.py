@@ -203,7 +203,7 @@ class TestCommand:
         [
             (["nothing", "-o", "new"], "no model 'nothing'"),
             (["MODEL", "-o", "new", "--beam", "0"], "beam 0 is not in 1 .. 64 paths"),
-            (["MODEL"], "Missing from codec-export: -o DIR"),
+            (["MODEL"], "--output is missing"),
             (["MODEL", "-o", "MODEL"], "which is no part of an export"),
         ],
     )

@@ -1,4 +1,4 @@
-"""The identity of a model: a SHA-256 over its constants and the tensors that encoding and decoding need."""
+"""Identity of a model: a SHA-256 over its constants and the tensors that encoding and decoding need."""
 
 import hashlib
 
