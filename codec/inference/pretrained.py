@@ -124,15 +124,12 @@ def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> Non
     for key in sorted(expected.keys() | tensors.keys()):
         have, want = tensors.get(key), expected.get(key)
         if have is None or want is None or have.shape != want.shape:
-            described = [("absent" if tensor is None else str(list(tensor.shape))) for tensor in (have, want)]
-            raise ModelError(
-                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
-            )
-        if not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
-            described = [str(tensor.tolist()) for tensor in (have, want)]
-            raise ModelError(
-                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
-            )
+            theirs, ours = ("absent" if tensor is None else list(tensor.shape) for tensor in (have, want))
+        elif not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
+            theirs, ours = have.tolist(), want.tolist()
+        else:
+            continue
+        raise ModelError(f"{source} is of another architecture: {key} is {theirs} in the file, {ours} in the model")
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.restart_statistics()
 

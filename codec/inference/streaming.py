@@ -24,7 +24,7 @@ State = dict[str, Tensor]
 are copies, ready for `safetensors.torch.save_file`."""
 
 _CPU = torch.device("cpu")
-_MOST = 2**62
+_MAX_COUNT = 2**62
 
 
 class StreamEncoder:
@@ -129,7 +129,7 @@ class StreamEncoder:
         batch_size = _take_count(contexts, "batch_size")
         levels = _take_count(contexts, "num_quantizers", 1, codec.quantizer.num_quantizers)
         stream = cls(codec, levels, beam=_take_count(contexts, "beam", 1, MAX_BEAM))
-        stream.num_samples = _take_count(contexts, "num_samples", 0, _MOST if batch_size else 0)
+        stream.num_samples = _take_count(contexts, "num_samples", 0, _MAX_COUNT if batch_size else 0)
         stream._finished = bool(_take_count(contexts, "finished", 0, 1 if stream.num_samples else 0))
         if batch_size:
             length = 0 if stream._finished else stream.num_samples % codec.hop_length
@@ -254,7 +254,7 @@ class StreamDecoder:
         stream = cls(codec, None if num_samples == -1 else num_samples)
         stream.num_frames = _take_count(contexts, "num_frames")
         started = min(stream.num_frames, 1)
-        stream._batch_size = _take_count(contexts, "batch_size", started, started * _MOST)
+        stream._batch_size = _take_count(contexts, "batch_size", started, started * _MAX_COUNT)
         levels = started * codec.quantizer.num_quantizers
         stream._num_quantizers = _take_count(contexts, "num_quantizers", started, levels)
         stream._finished = bool(_take_count(contexts, "finished", 0, started))
@@ -302,7 +302,7 @@ def _take(contexts: State, name: str, shape: tuple[int, ...], dtype: torch.dtype
     return tensor.detach().to(device, copy=True)
 
 
-def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MOST) -> int:
+def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MAX_COUNT) -> int:
     """Remove an int64 scalar and return it; it must lie in lowest .. highest."""
     count = int(_take(contexts, name, (), torch.int64, _CPU))
     if not lowest <= count <= highest:

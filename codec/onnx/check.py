@@ -15,7 +15,7 @@ TOLERANCE = 1e-4
 """Largest difference of a sample, relative to the largest sample: -80 dB. Models measured so far stay below 1e-5."""
 NEAR_TIE = 1e-5
 """A tie of two codewords: their squared distances differ by less, relative to the energies they are computed from."""
-MOST_PARTED = 0.1
+MAX_DIFFERENT = 0.1
 """Share of frames whose codes may differ in a search of several paths. Most frames have a near-tie among their many
 decisions, but rounding changes hardly any (none in 400 frames of a model of 16 levels)."""
 BLOCKS = (1, 2, 1, 7, 13)
@@ -58,8 +58,8 @@ def largest_deviation(codec: Codec, engine: Codec, *, beam: int = 1) -> float:
 
 
 def _agree(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, beam: int) -> bool:
-    parted = (codes != others).any(dim=1).double().mean()
-    if beam > 1 and parted > MOST_PARTED:
+    different = (codes != others).any(dim=1).double().mean()
+    if beam > 1 and different > MAX_DIFFERENT:
         return False
     return tie_margin(codec, audio, codes, others, beam=beam) <= NEAR_TIE
 
