@@ -41,7 +41,7 @@ _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's length of a FLAC stream whose header
 
 
 class AudioInfo(NamedTuple):
-    """What the header of an audio file says: rate (Hz), channels, samples of one channel."""
+    """Facts in the header of an audio file: rate (Hz), channels, samples of a channel."""
 
     sample_rate: int
     num_channels: int

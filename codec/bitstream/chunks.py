@@ -145,7 +145,7 @@ class _Chunk(NamedTuple):
     number: int
     codes: Codes
     size: int
-    """Of the whole chunk (bytes)."""
+    """Bytes of the whole chunk."""
 
 
 class BitstreamReader:
