@@ -47,8 +47,9 @@ class Codec(nn.Module):
         allocation: How many levels each frame gets; without it all of them.
         config: What the parts were built from. Its sample rate and lookahead are used here, and all of it is saved
             beside the weights.
-        entropy: Tables that its codes are entropy-coded with in files; without them codes are packed.
-        identity: What files call the model, if that is known: see `codec.model.digest.with_identity`.
+        entropy: Tables to entropy-code its codes with in files; without them codes are packed.
+        identity: SHA-256 that files name the model by, if it is known, see `codec.model.digest.with_identity`. By
+            default `model_identity` computes it from the tensors whenever it is needed.
     """
 
     def __init__(
