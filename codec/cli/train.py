@@ -19,12 +19,7 @@ EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")
 
 
 def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
-    """Start or resume a training run.
-
-    Args:
-        argv: The words after the name of the command.
-        owns_process: `train.max_minutes` counts from the start of the process; otherwise from now.
-    """
+    """Start or resume a training run; `train.max_minutes` counts from the start of the process if it owns it."""
     options, changes = parse_training(argv)
     if options.resume and options.init_from:
         raise ConfigError("a resumed run has its own weights: give --resume or --init-from, not both")
@@ -51,10 +46,8 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
     try:
         trainer.fit()
     except KeyboardInterrupt:
-        print(
-            f"codec-train: interrupted; go on with  codec-train {options.recipe} --out {run_dir} --resume",
-            file=sys.stderr,
-        )
+        resume = f"codec-train {options.recipe} --out {run_dir} --resume"
+        print(f"codec-train: interrupted; go on with  {resume}", file=sys.stderr)
         return 130
     if fabric.is_global_zero:
         _describe_end(run_dir)

@@ -87,7 +87,7 @@ def load_checkpoint(
         state: dict[str, Any] = {name: values[name] for name in ("step", *counters)} | values
         learned = trained["model"].optimizer is not None and values["step"] > values.get("skipped_steps", 0)
         if learned and not any(key.startswith("model_optimizer.") for key in tensors):
-            raise ValueError("it is of an earlier version of codec-train: start a new run from its weights")
+            raise ValueError("it is of an earlier version of codec-train; --init-from goes on from its weights")
         _restore(tensors, ema, trained)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
