@@ -131,7 +131,7 @@ def test_no_block_size_below_one(tmp_path: Path) -> None:
         next(iterate_blocks(tmp_path / "a.wav", 0))
 
 
-# A decoder that starts in the middle of an Opus or MP3 stream lacks the past of one that started at 0.
+# A decoder that starts in the middle of an Opus or MP3 stream has another state than one that started at 0.
 @pytest.mark.parametrize(("suffix", "tolerance"), [(".wav", 0.0), (".flac", 0.0), (".opus", 2e-3), (".mp3", 2e-3)])
 def test_segments_are_slices(tmp_path: Path, suffix: str, tolerance: float) -> None:
     audio = 0.3 * noise(2, 60_000) + 0.5 * tone(60_000, 48_000)
@@ -199,7 +199,7 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
 def test_flac_cut_between_two_frames(tmp_path: Path) -> None:
     save_audio(tmp_path / "a.flac", noise(1, 3 * 4_096), 16_000)
     whole = (tmp_path / "a.flac").read_bytes()
-    # STREAMINFO: the sample count is the last 36 bits of bytes 18 to 26. One frame more than there is:
+    # STREAMINFO: the last 36 bits of bytes 18 to 26 count the samples. Claim one frame more than there is:
     promised = int.from_bytes(whole[18:26], "big") + 4_096
     (tmp_path / "a.flac").write_bytes(whole[:18] + promised.to_bytes(8, "big") + whole[26:])
     with pytest.raises(AudioError, match="truncated"):

@@ -48,7 +48,7 @@ def test_resampling_keeps_time_and_level(from_rate: int, to_rate: int) -> None:
 
 def test_what_the_new_rate_cannot_hold_is_removed() -> None:
     resampled = resample(tone(48_000, 48_000, hz=10_000), 48_000, 16_000)
-    assert resampled[..., 2_000:-2_000].abs().max() < 0.5e-7  # 140 dB below the tone, as VHQ promises
+    assert resampled[..., 2_000:-2_000].abs().max() < 0.5e-7  # 140 dB below the tone, the specification of VHQ
 
 
 def test_an_impulse_stays_in_place() -> None:
