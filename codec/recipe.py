@@ -4,6 +4,7 @@ A recipe is a TOML file that lists only what differs from the defaults, or from 
 line overrides both.
 """
 
+import dataclasses
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,8 @@ from pydantic.dataclasses import dataclass
 
 from codec.config import STRICT, CodecConfig, Count, Decay, Weight, by_kind, from_dict, shipped
 from codec.errors import ConfigError
+
+SHIPPED_CLIPS = "shipped:clips"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -224,6 +227,14 @@ def load_recipe(name: str) -> Recipe:
     """
     path = find_recipe(name)
     return from_dict(Recipe, {"name": path.stem, **_read(path, ())}, source=str(path))
+
+
+def with_absolute_root(recipe: Recipe) -> Recipe:
+    """The recipe with an absolute `data.root`: a run can then be resumed from any folder."""
+    data = recipe.data
+    if not isinstance(data, DataConfig) or str(data.root) == SHIPPED_CLIPS:
+        return recipe
+    return dataclasses.replace(recipe, data=dataclasses.replace(data, root=data.root.expanduser().absolute()))
 
 
 def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:

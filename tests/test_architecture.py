@@ -214,7 +214,7 @@ def test_no_function_is_long():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 length = node.end_lineno - body[0].lineno + 1 if body else 0
-                assert length <= 45, f"{name}.{node.name} has {length} lines"
+                assert length <= 40, f"{name}.{node.name} has {length} lines"
 
 
 def test_only_commands_print():

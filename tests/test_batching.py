@@ -1,4 +1,4 @@
-"""Which files go together, and that a batch gives what each file alone gives."""
+"""Batches of files of similar length; a batch gives the same as each file by itself."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def random_sizes(seed, count=200):
 @pytest.mark.parametrize("capacity", [0, 100, 5_000, 40_000, 10**9])
 @pytest.mark.parametrize("seed", range(3))
 def test_laws_of_a_plan(seed, capacity):
-    """Every file once; within the capacity, padding counted; no file much shorter than the longest."""
+    """Every file once; within the capacity, padding included; no file much shorter than the longest."""
     sizes = random_sizes(seed)
     batches = plan_batches(sizes, capacity)
     assert sorted(number for batch in batches for number in batch) == list(range(len(sizes)))
@@ -47,8 +47,8 @@ def test_laws_of_a_plan(seed, capacity):
         (mono(10, 10, 10, 10), 40, [[0, 1, 2, 3]]),
         (mono(10, 10, 10, 10), 39, [[0, 1, 2], [3]]),
         (mono(10, 10, 10), 0, [[0], [1], [2]]),
-        (mono(10, 100, 9), 50, [[0, 2], [1]]),  # one that no batch holds is alone
-        (mono(10, 5, 10), 100, [[0, 2], [1]]),  # one that would be half padding too
+        (mono(10, 100, 9), 50, [[0, 2], [1]]),  # a file beyond the capacity is alone
+        (mono(10, 5, 10), 100, [[0, 2], [1]]),  # and one that would be half padding
         (mono(9, 10, 8), 100, [[1, 0, 2]]),
         ([Size(2, 10), Size(2, 10), Size(1, 10)], 40, [[0, 1], [2]]),  # every channel is an item
     ],
@@ -58,7 +58,7 @@ def test_plans(sizes, capacity, batches):
 
 
 def test_files_of_similar_length_fill_their_batches():
-    """What a plan is for: hardly any padding, hardly any batch that could have taken more."""
+    """Little padding, and few batches that are not full."""
     sizes = mono(*(int(length) for length in np.random.default_rng(0).integers(32_000, 64_000, 256)))
     batches = plan_batches(sizes, 960_000)
     padded = sum(len(batch) * sizes[batch[0]].num_samples for batch in batches)
@@ -79,7 +79,7 @@ SHAPES = [(1, 4_000), (2, 3_999), (1, 1), (1, 4_001), (3, HOP), (1, HOP + 1)]
 @pytest.mark.parametrize("decoder", ["harmonic_noise", "upsample", "upsample_lookahead"])
 @pytest.mark.parametrize("num_quantizers", [None, 2])
 def test_a_batch_equals_its_recordings_alone(decoder, num_quantizers):
-    """Another delay makes another number of frames at the end of each."""
+    """The number of frames at the end depends on the delay."""
     codec = tiny_codec(decoder)
     recordings = [recording(*shape, seed) for seed, shape in enumerate(SHAPES)]
     together = compress_batch(codec, recordings, num_quantizers=num_quantizers)

@@ -1,4 +1,4 @@
-"""The .codec format: known bytes, round trips, and the promise that old files decode for ever."""
+"""The .codec format: known bytes, round trips, and old files that must always decode."""
 
 import json
 import struct

@@ -1,6 +1,7 @@
 import copy
 import errno
 import functools
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from codec.errors import ModelError, WriteError
 from codec.inference.pretrained import load_codec
 from codec.train.checkpoint import Trained, load_checkpoint, read_index, save_checkpoint
 
-FILES = {"config.json", "model.safetensors", "training.safetensors", "state.json"}
+FILES = {"config.json", "model.safetensors", "training.safetensors", "state.json", "checksums.json"}
 
 
 new_codec = functools.cache(tiny_codec)
@@ -114,7 +115,7 @@ def test_a_checkpoint_loads_as_the_ema_model(tmp_path):
         assert torch.equal(loaded.quantizer.codebooks.table, run.model.quantizer.codebooks.table)
 
 
-def test_the_index_names_last_and_best_and_other_checkpoints_are_removed(tmp_path):
+def test_the_index_names_last_previous_and_best_and_other_checkpoints_are_removed(tmp_path):
     run = Run()
     assert read_index(tmp_path) == {}
     named = []
@@ -123,14 +124,17 @@ def test_the_index_names_last_and_best_and_other_checkpoints_are_removed(tmp_pat
         run.save(tmp_path, best=best)
         named.append((read_index(tmp_path), folders(tmp_path)))
     assert named[0] == ({"last": "step-00000001"}, ["index.json", "step-00000001"])
-    assert named[1] == ({"last": "step-00000002", "best": "step-00000002"}, ["index.json", "step-00000002"])
-    assert named[3] == (
-        {"last": "step-00000004", "best": "step-00000002"},
-        ["index.json", "step-00000002", "step-00000004"],
+    assert named[1] == (
+        {"last": "step-00000002", "previous": "step-00000001", "best": "step-00000002"},
+        ["index.json", "step-00000001", "step-00000002"],
     )
-    assert named[5] == (
-        {"last": "step-00000006", "best": "step-00000005"},
-        ["index.json", "step-00000005", "step-00000006"],
+    assert named[4] == (
+        {"last": "step-00000005", "previous": "step-00000004", "best": "step-00000005"},
+        ["index.json", "step-00000004", "step-00000005"],
+    )
+    assert named[3] == (
+        {"last": "step-00000004", "previous": "step-00000003", "best": "step-00000002"},
+        ["index.json", "step-00000002", "step-00000003", "step-00000004"],
     )
 
 
@@ -257,7 +261,7 @@ def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "rename", lambda path, target: (synced.append("rename"), rename(path, target)))
     Run().save(tmp_path)
     renamed = synced.index("rename")
-    assert {path.name for path in synced[renamed - 4 : renamed]} == FILES
+    assert {path.name for path in synced[renamed - 5 : renamed]} == FILES
     (index,) = synced[renamed + 1 :]
     assert index.parent.name == "checkpoints"
 
@@ -281,41 +285,98 @@ def test_a_step_that_the_index_lacks_is_written_again(tmp_path):
 # ---- Damage
 
 
-@pytest.mark.parametrize("name", ["training.safetensors", "state.json"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "half", "noise", "folder"])
-def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, name, damage):
-    run = Run()
-    run.advance()
-    path = run.save(tmp_path) / name
+def flip_a_bit(content):
+    return content[:-20] + bytes([content[-20] ^ 1]) + content[-19:]
+
+
+DAMAGE = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "noise": lambda content: os.urandom(1000),
+    "bit": flip_a_bit,
+}
+
+
+def harm(path, damage):
     content = path.read_bytes()
     path.unlink()
     if damage == "folder":
         path.mkdir()
     elif damage != "missing":
-        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "noise": os.urandom(1000)}[damage])
-    with pytest.raises(ModelError, match=one_line("resume", path.parent)):
+        path.write_bytes(DAMAGE[damage](content))
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("damage", ["missing", "folder", *DAMAGE])
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, name, damage):
+    run = Run()
+    run.advance()
+    harm(run.save(tmp_path) / name, damage)
+    with pytest.raises(ModelError, match=one_line("resume", tmp_path / "checkpoints/step-00000001", "init_from")):
         Run().load(tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("damage", ["missing", "bit"])
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(tmp_path, name, damage):
+    run, other = Run(), Run(seed=1)
+    states = []
+    for _ in range(3):
+        run.advance()
+        folder = run.save(tmp_path, best=run.step == 1)
+        states.append(run.state())
+    harm(folder / name, damage)
+    with pytest.warns(UserWarning, match=r"step-00000003.*resumed from step-00000002"):
+        assert other.load(tmp_path)["step"] == 2
+    assert_same(other.state(), states[1])
+
+
+@pytest.mark.parametrize("index", [None, "", "{", "[]", "3", "\x00\x00", '{"best": "step-1"}', '{"last": 3}'])
+def test_a_missing_or_damaged_index_is_rebuilt(tmp_path, index):
+    run, other = Run(), Run(seed=1)
+    for _ in range(3):
+        run.advance()
+        run.save(tmp_path)
+    path = tmp_path / "checkpoints/index.json"
+    path.unlink() if index is None else path.write_text(index)
+    assert read_index(tmp_path) == {"last": "step-00000003", "previous": "step-00000002"}
+    assert other.load(tmp_path)["step"] == 3
+    assert_same(other.state(), run.state())
+    run.advance()
+    run.save(tmp_path)
+    assert read_index(tmp_path) == {"last": "step-00000004", "previous": "step-00000003"}
+
+
+def test_an_index_that_names_what_is_not_there_is_passed_over(tmp_path):
+    run, other = Run(), Run(seed=1)
+    run.advance()
+    run.save(tmp_path)
+    (tmp_path / "checkpoints/index.json").write_text('{"last": "step-00000009"}')
+    with pytest.warns(UserWarning, match=r"step-00000009.*resumed from step-00000001"):
+        assert other.load(tmp_path)["step"] == 1
+
+
+def write_checksums(folder):
+    """Make a changed checkpoint look as if it had been written so."""
+    files = [path for path in folder.iterdir() if path.name != "checksums.json"]
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    (folder / "checksums.json").write_text(json.dumps(sums))
 
 
 def test_a_checkpoint_without_ema_weights_is_damaged(tmp_path):
     path = Run().save(tmp_path) / "training.safetensors"
     save_file({key: tensor for key, tensor in load_file(path).items() if not key.startswith("ema.")}, path)
+    write_checksums(path.parent)
     with pytest.raises(ModelError, match=r"can't resume from .*Missing key"):
         Run().load(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "3", "null", '{"step": 1, "score": 2}'])
 def test_a_state_without_its_counters_is_damaged(tmp_path, content):
-    (Run().save(tmp_path) / "state.json").write_text(content)
+    folder = Run().save(tmp_path)
+    (folder / "state.json").write_text(content)
+    write_checksums(folder)
     with pytest.raises(ModelError, match=one_line("resume", tmp_path)):
-        Run().load(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\x00\x00", '{"best": "step-1"}', '{"last": "step-00000009"}'])
-def test_a_damaged_index_is_refused_by_name(tmp_path, content):
-    Run().save(tmp_path)
-    (tmp_path / "checkpoints/index.json").write_text(content)
-    with pytest.raises(ModelError, match=one_line(tmp_path)):
         Run().load(tmp_path)
 
 

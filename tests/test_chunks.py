@@ -29,7 +29,7 @@ def test_any_block_size_writes_the_same_bytes(block, coder):
     file = io.BytesIO()
     writer = BitstreamWriter(file, original.header, coder)
     levels = original.header.num_quantizers
-    buffer = np.empty((2, levels, block), np.int64)  # one buffer, used again for each block
+    buffer = np.empty((2, levels, block), np.int64)  # one buffer for all blocks
     for start in range(0, 21, block):
         part = original.codes[:, :, start : start + block]
         buffer[:, :, : part.shape[2]] = part
@@ -69,7 +69,7 @@ def test_a_file_that_was_never_closed_is_salvaged(coder):
 
 @kinds
 def test_a_file_whose_end_was_not_written_keeps_its_length(coder):
-    """Closing writes the length before the last chunk, whose frames an entropy-coded payload does not tell."""
+    """Closing writes num_samples before the last chunk, because an entropy-coded payload does not show its frames."""
     original = make_bitstream(21, coder=coder)
     file = io.BytesIO()
     writer = BitstreamWriter(file, original.header, coder)
@@ -121,7 +121,7 @@ def test_seek(damaged_index, shifted, coder):
     data = bytearray(original.to_bytes())
     if damaged_index:
         data[-30] ^= 1
-    if shifted:  # bytes that do not belong there: the offsets of the index are wrong
+    if shifted:  # additional bytes: the offsets of the index are wrong
         data[HEADER_BYTES:HEADER_BYTES] = b"abc"
     reader = BitstreamReader(io.BytesIO(bytes(data)), coder)
     for frame in (29, 0, 13, 4, 7, 3):

@@ -27,7 +27,7 @@ from codec.inference.compression import (
 from codec.model.digest import model_identity
 
 LOUDEST = 1 - 2**-15
-"""Sample of 16 bits."""
+"""Step of 16-bit samples."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def codec():
 
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
-    """Blocks of a quarter of a second, so that short signals take several."""
+    """Blocks of a quarter of a second, so that short signals have several."""
     monkeypatch.setattr("codec.inference.compression.BLOCK_S", 0.25)
 
 
@@ -75,7 +75,7 @@ def test_audio_through_a_bitstream(codec, num_channels):
 
 
 def test_fewer_levels_are_the_first_ones(codec):
-    """Of the greedy search."""
+    """This holds for the greedy search."""
     audio = loud(1, 5_000)
     both = compress(codec, audio, beam=1), compress(codec, audio, num_quantizers=2, beam=1)
     np.testing.assert_array_equal(both[1].codes, both[0].codes[:, :2])
@@ -229,7 +229,7 @@ def with_tables():
 
 
 def test_a_model_with_tables_codes_its_files_with_them(codec, with_tables, tmp_path):
-    """The same codes and the same audio from fewer bytes, whatever makes them."""
+    """The same codes and audio from fewer bytes, for `compress` and `compress_file` alike."""
     source, middle, packed = (tmp_path / name for name in ("in.wav", "in.codec", "packed.codec"))
     save_audio(source, loud(2, 10_003), 16_000)
     header = compress_file(with_tables, source, middle)
@@ -313,7 +313,7 @@ def test_the_network_stops_at_the_damage_and_all_that_is_lost_is_named(codec, tm
 
 
 def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, tmp_path, monkeypatch):
-    """Three chunks and a bit, the second damaged; the model forgets within a few frames."""
+    """Four chunks, the second damaged. The context of the model is a few frames long."""
     monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 0.45)
     save_audio(tmp_path / "in.wav", loud(2, 25_001), 16_000)
     header = compress_file(codec, tmp_path / "in.wav", tmp_path / "in.codec")

@@ -1,4 +1,4 @@
-"""Damaged, forged and hostile .codec files: never a wrong code, never another error, never much memory."""
+"""Damaged, forged and hostile .codec files give no wrong code, no error but BitstreamError, and take little memory."""
 
 import re
 import struct
@@ -39,7 +39,7 @@ kinds = pytest.mark.parametrize("coder", [None, CODER], ids=["packed", "entropy-
 
 
 def read_bytes(data, *, salvage=False):
-    """Read a file of either kind."""
+    """Read a file of either payload kind."""
     return Bitstream.from_bytes(data, salvage=salvage, coder=CODER)
 
 
@@ -62,7 +62,7 @@ def test_truncation_at_every_byte(coder):
 
 @kinds
 def test_flip_of_every_bit(coder):
-    """Strict reading refuses every flip, in the index too; else one chunk at most is lost, and named."""
+    """Every flip is an error, in the index too; with `salvage` at most one chunk is lost, and reported."""
     original = make_bitstream(10, coder=coder)
     data, ends = original.to_bytes(), chunk_ends(original.to_bytes())
     for bit in range(8 * len(data)):
@@ -166,7 +166,7 @@ def test_lost_frames_are_never_written_as_if_they_were_codes(tmp_path):
 
 
 def forged(data, **changes):
-    """Return a file whose header says something else, with a checksum that fits."""
+    """Return the file with another header and the checksum of that header."""
     return replace(Header.from_bytes(data), **changes).to_bytes() + data[HEADER_BYTES:]
 
 
@@ -270,7 +270,7 @@ def test_overlapping_chunks_cost_no_quadratic_time():
 
 
 def forged_chunk(number, payload):
-    """Return a chunk whose checksum fits."""
+    """Return a chunk with a valid checksum."""
     about = number.to_bytes(3, "little") + len(payload).to_bytes(3, "little")
     return b"\xc0\xde" + about + struct.pack("<I", zlib.crc32(about + payload)) + payload
 
@@ -288,7 +288,7 @@ def test_forged_payloads_give_codes_in_range_or_are_lost(payloads):
 
 
 def test_a_small_file_of_entropy_coded_codes_claims_little():
-    """Nothing that a payload holds makes more than eight codes of one of its bytes."""
+    """A payload holds at most eight codes a byte."""
     header = make_header(2**18, coder=CODER, frames_per_chunk=2**18)
     for num_bytes in (0, 1, 3 * 2**15 - 1):
         file = CountingFile(header.to_bytes() + forged_chunk(0, bytes(num_bytes)))
@@ -298,7 +298,7 @@ def test_a_small_file_of_entropy_coded_codes_claims_little():
 
 
 def test_overlapping_payloads_that_are_no_codes_cost_no_quadratic_time(monkeypatch):
-    """Forged chunks within one another, whose checksums fit and whose codes do not: few of them are tried."""
+    """Nested forged chunks with valid checksums and invalid codes: few of them are decoded."""
     tried = []
     decode = EntropyCoder.decode
     monkeypatch.setattr(EntropyCoder, "decode", lambda *given: tried.append(len(given[1])) or decode(*given))

@@ -1,4 +1,4 @@
-"""The identity of a model: of all that it decodes with, and of nothing else."""
+"""The identity of a model depends on all that decoding needs, and on nothing else."""
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ def test_a_codec_with_identity_shares_the_modules_and_keeps_the_identity():
 
 
 def test_identity_never_changes():
-    """Old files name their model by it: a tensor renamed, or hashed in another way, would orphan them all."""
+    """Old files name their model by it: renaming a tensor or hashing it differently would make them undecodable."""
     codec = build_codec(tiny_config())
     for tensor in inference_tensors(codec).values():  # they share the model's memory
         tensor.copy_(torch.arange(tensor.numel()).view_as(tensor) / 64)

@@ -1,4 +1,4 @@
-"""The folder that codec-export writes: complete or not at all, and usable without this package."""
+"""The exported folder: complete or not at all, and usable without this package."""
 
 import json
 import re
@@ -48,7 +48,7 @@ def traced():
 
 @pytest.fixture
 def quick(traced, monkeypatch):
-    """A model that is traced once for all: these tests are about files."""
+    """A model that is traced once, for the tests of files."""
     tiny, graphs = traced
     monkeypatch.setattr(codec.onnx.export, "trace_graphs", lambda *_: graphs)
     return tiny
@@ -168,7 +168,7 @@ class TestFolder:
         assert contents(tmp_path) == before
 
     def test_an_existing_folder_or_link_is_kept_in_place(self, tmp_path, quick, monkeypatch):
-        """The working directory of a shell, or where a link leads."""
+        """It may be the working directory of a shell, or the target of a link."""
         (tmp_path / "here").mkdir()
         (tmp_path / "link").symlink_to("here")
         monkeypatch.chdir(tmp_path / "here")
@@ -257,7 +257,7 @@ class TestExample:
         expected = 32768 * tiny.decode(tiny.encode(audio), len(samples))[0, 0].numpy()
         found = read(tmp_path / "out.wav")
         assert len(found) == len(samples)
-        assert np.abs(found - expected.clip(-32768, 32767)).max() <= 0.6  # half a step, and what float32 makes of it
+        assert np.abs(found - expected.clip(-32768, 32767)).max() <= 0.6  # half a step, and rounding of float32
         assert np.abs(expected).max() > 100
 
     @pytest.mark.parametrize(

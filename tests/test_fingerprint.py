@@ -1,4 +1,4 @@
-"""Fingerprints: what computes otherwise is refused when a model is loaded, and rounding never is."""
+"""Fingerprints: a model that computes differently is refused when it is loaded, rounding is not."""
 
 import dataclasses
 import hashlib
@@ -29,7 +29,7 @@ from codec.model.encoder import START
 
 
 def trained_codec(name="harmonic_noise"):
-    """A model whose branches count, as after training; they start at a small part of their weight."""
+    """A model whose residual branches matter, as after training; their initial scale is small."""
     codec = tiny_codec(name)
     for key, tensor in codec.state_dict().items():
         if key.endswith(".scale"):
@@ -83,7 +83,7 @@ def test_rounding_passes(folder):
 
 @pytest.mark.parametrize("name", PARTS)
 def test_float32_is_within_a_tenth_of_the_tolerance(name):
-    """Of what float64 gives, that is: another device may err as much, and to the other side."""
+    """Compared with float64. Another device may deviate as much in the other direction."""
     expected = take_fingerprint(trained_codec(name))
     precise = trained_codec(name)
     precise.encoder.double()
@@ -94,13 +94,13 @@ def test_float32_is_within_a_tenth_of_the_tolerance(name):
 
 
 def test_a_near_tie_passes(folder):
-    """A frame whose first code flips has other codes at all levels, and other samples where those are stored."""
+    """A frame whose first code flips has other codes at all levels, and other audio is decoded from them."""
     codec = trained_codec()
     check_fingerprint(codec, with_flipped_frames(codec, 2, folder))
 
 
 def with_flipped_frames(codec, num_frames, folder):
-    """The folder with a fingerprint whose first codes are others than the model's."""
+    """The folder with a fingerprint whose first codes differ from the model's."""
     codes = torch.tensor(take_fingerprint(codec).codes)[None]
     codes[..., :num_frames] = (codes[..., :num_frames] + 1) % codec.quantizer.codebook_size
     stored = dataclasses.replace(take_fingerprint(codec, codes), codes=tuple(map(tuple, codes[0].tolist())))
@@ -158,7 +158,7 @@ def test_another_padding_is_noticed(folder, monkeypatch):
 
 
 def test_products_in_tf32(folder, monkeypatch):
-    """Ten bits of mantissa: what `full_precision` switches off, if a library no longer listens to it."""
+    """Ten bits of mantissa, as if `full_precision` no longer switched it off."""
     linear = F.linear
 
     def tf32(x):
@@ -218,7 +218,7 @@ def test_a_damaged_fingerprint_is_refused(folder, change, reason):
 
 
 def test_the_signal_never_changes():
-    """Every fingerprint that was ever stored is of this signal and these signs."""
+    """All stored fingerprints depend on this signal and these signs."""
     pcm = (make_signal(16_000) * 2**15).to(torch.int16)
     assert len(pcm) == 8000
     assert (

@@ -1,4 +1,4 @@
-"""Manifests and folders of audio: which files they name, and one line that says what is wrong with one."""
+"""Manifests and folders of audio: the files that they list, and errors of one line."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Faster modes: the same codes where that is promised, close audio elsewhere, and one identity."""
+"""Faster modes: equal codes where documented, close audio elsewhere, and one identity."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The comparison finds what is wrong with an engine, and forgives what float arithmetic makes of near-ties."""
+"""The parity check finds errors of an engine, and tolerates flips at near-ties."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from codec.onnx.check import NEAR_TIE, largest_deviation, tie_margin
 
 
 class Engine(Codec):
-    """The model itself, until a test bends it."""
+    """The model itself; tests replace parts of it."""
 
     def __init__(self, codec):
         super().__init__(codec.encoder, codec.quantizer, codec.decoder, codec.config)
@@ -92,7 +92,7 @@ def test_wrong_codes_of_a_beam_fail_the_check(kind):
 
 
 def test_near_ties_do_not_excuse_most_frames():
-    """Every frame of this model has a tie: all codewords are there twice."""
+    """Every frame of this model has a tie: each codeword exists twice."""
     codec = tiny_codec()
     codec.quantizer.codebooks.table[:, 8:] = codec.quantizer.codebooks.table[:, :8]
     with pytest.raises(ModelError, match=one_line("codes", "engine", "differ")):
@@ -119,7 +119,7 @@ def test_two_equal_codewords_are_a_tie(structure, normalize):
     codes = codec.encode_frames(audio)
     others = codes.clone()
     others[:, 1] = (codes[:, 1] + 8) % 16
-    others[:, 2:] = (codes[:, 2:] + 5) % 16  # after a tie anything may follow
+    others[:, 2:] = (codes[:, 2:] + 5) % 16  # after a tie all later levels may differ
     assert tie_margin(codec, audio, codes, others) <= 1e-12
     others[1, 0, 19] = (codes[1, 0, 19] + 1) % 16
     assert tie_margin(codec, audio, codes, others) > 100 * NEAR_TIE
@@ -147,7 +147,7 @@ def test_equal_codes_have_no_tie():
 
 def test_the_edge_of_a_cell_is_a_tie():
     codec = tiny_codec(quantizer=FSQConfig(steps=(4, 3)))
-    codec.quantizer.project_in.weight.zero_()  # value zero: between the second and the third of four cells
+    codec.quantizer.project_in.weight.zero_()  # zero: on the edge of the second and third of four cells
     audio = noise(1, 1, 5 * HOP)
     codes = codec.encode_frames(audio)
     assert codes.unique().tolist() == [6]  # cell 2 of the first value, cell 1 of the second

@@ -1,4 +1,4 @@
-"""ONNX Runtime gives what PyTorch gives, for every part of a model: whole, in blocks, any batch, any level."""
+"""ONNX Runtime gives the same as PyTorch, for every part of a model: whole, in blocks, any batch, any level."""
 
 import sys
 
@@ -156,7 +156,9 @@ class TestEngine:
 
     def test_the_runtime_prints_nothing(self, capfd):
         _, engine = both("no_projection")
-        with pytest.raises(Exception, match="out of data bounds"):  # by its own class; public calls check their codes
+        with pytest.raises(
+            Exception, match="out of data bounds"
+        ):  # a private class; the public methods check codes before
             engine.decode_frames(torch.full((1, 3, 1), 1000))
         assert capfd.readouterr() == ("", "")
 

@@ -1,4 +1,4 @@
-"""Models on disk: the same model back, to the bit, or one line that says what is wrong."""
+"""Models on disk: loaded bit for bit as saved, or an error of one line."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_gradient_codebooks_are_saved_and_loaded(tmp_path):
 
 
 def test_statistics_of_a_loaded_model_fit_its_codewords(folder):
-    """Training statistics are not stored; training can go on from a model all the same."""
+    """Training statistics are not stored, and training can start from a model without them."""
     codebooks = load_codec(folder).quantizer.codebooks
     assert torch.equal(codebooks.counts, torch.ones(4, 16))
     assert torch.equal(codebooks.sums, codebooks.table)
@@ -215,7 +215,7 @@ def test_a_missing_configuration_is_named(folder):
 
 
 def test_weights_of_another_grid_are_refused(tmp_path):
-    """FSQ codes depend on the steps of each value, which no shape tells."""
+    """FSQ codes depend on the steps of each value, which no shape shows."""
     parts = {"latent_dim": 20, "encoder": IdentityEncoderConfig(), "decoder": IdentityDecoderConfig()}
     grids = [CodecConfig(quantizer=FSQConfig(steps=steps), **parts) for steps in ((8, 2), (2, 8))]
     save_codec(build_codec(grids[0]), tmp_path / "a")

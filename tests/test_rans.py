@@ -1,4 +1,4 @@
-"""The entropy coder: exact for all tables and codes, near the ideal length, and the same bytes for ever."""
+"""The entropy coder: exact for all tables and codes, near the ideal length, and bytes that never change."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def uniform_coder(num_quantizers, codebook_size):
 
 
 def draw_codes(tables, shape, seed=0):
-    """Codes [C, K, f] as the tables expect them, and what an ideal coder would spend on them (bit)."""
+    """Codes [C, K, f] drawn by the tables, and the length of an ideal code for them (bit)."""
     rng = np.random.default_rng(seed)
     codes, bits = np.zeros(shape, np.int64), 0.0
     none = tables["frequencies"].shape[1]
@@ -65,7 +65,7 @@ def test_round_trip_of_any_tables_and_codes(shape, more_levels, codebook_size, d
 @pytest.mark.parametrize("decay", [0.1, 0.9, 0.999])
 @pytest.mark.parametrize("shape", [(1, 3, 200), (2, 12, 40)])
 def test_the_length_is_the_ideal_one_of_the_tables(shape, decay):
-    """Within a thousandth and three bytes: the first codes are coded roughly, and the end is rounded up to bytes."""
+    """Within 0.1% and three bytes: the small state at the start is coarse, and the end is rounded up to bytes."""
     tables = make_tables(shape[1], 64, 4, 4, decay=decay)
     codes, bits = draw_codes(tables, shape)
     assert bits / 8 - 1 <= len(EntropyCoder(**tables).encode(codes)) <= 1.001 * bits / 8 + 3
@@ -80,11 +80,11 @@ def test_any_payload_gives_codes_in_range_or_a_bitstream_error(payload, shape):
     except BitstreamError:
         return
     assert codes.shape == shape and ((codes >= 0) & (codes < 7)).all()
-    assert coder.encode(codes) == payload.lstrip(b"\0")  # codes have one payload
+    assert coder.encode(codes) == payload.lstrip(b"\0")  # the payload is unique
 
 
 def test_a_code_depends_on_lower_levels_and_earlier_frames_only():
-    """What comes later changes no context: a level that is cut off, or the frames after."""
+    """Contexts do not depend on higher levels or later frames."""
     tables = make_tables(4, 9)
     coder = EntropyCoder(**tables)
     codes = np.random.default_rng(0).integers(0, 9, (1, 4, 10))
@@ -97,13 +97,13 @@ def test_a_code_depends_on_lower_levels_and_earlier_frames_only():
 
 
 def test_uniform_tables_are_a_number_in_base_n():
-    """Of 256 codes each takes one byte, from the last to the first; the lowest byte is what no code filled."""
+    """With 256 equally frequent codes each takes one byte, the last code first; the lowest byte stays 0."""
     codes = np.array([[[1, 3], [2, 4]]])  # in order: 1 2 3 4
     assert uniform_coder(2, 256).encode(codes) == bytes([4, 3, 2, 1, 0])
 
 
 def test_bytes_never_change():
-    """Files hold them: tables by a formula, more than one word."""
+    """Old files depend on them. The tables are made by a formula, the payload has more than one word."""
     order = np.arange(8)
     frequencies = np.stack([TOTAL // 2 ** (np.roll(order, shift) + 1) for shift in range(4)])
     frequencies[:, 7] += TOTAL - frequencies.sum(axis=1)

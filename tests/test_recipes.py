@@ -7,8 +7,8 @@ import pytest
 from codec.audio.manifest import list_items
 from codec.config import CodecConfig, shipped
 from codec.model.builder import build_codec
-from codec.recipe import DataConfig, GaussianConfig, load_recipe
-from codec.train.data.segments import SHIPPED_CLIPS, data_root
+from codec.recipe import SHIPPED_CLIPS, DataConfig, GaussianConfig, load_recipe
+from codec.train.data.segments import data_root
 from codec.train.validation import Validator
 
 FOLDER = shipped("recipes")

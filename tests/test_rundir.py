@@ -14,8 +14,8 @@ def recipe(tmp_path):
 
 
 def save_something(run_dir):
-    (run_dir / "checkpoints").mkdir()
-    (run_dir / "checkpoints/index.json").write_text("{}")
+    (run_dir / "checkpoints/step-00000003").mkdir(parents=True)
+    (run_dir / "checkpoints/step-00000003/checksums.json").write_text("{}")
 
 
 def test_a_recorded_recipe_comes_back(tmp_path, recipe):
@@ -38,8 +38,17 @@ def test_a_directory_holds_one_run(tmp_path, recipe):
 
 
 def test_a_folder_with_other_things_is_no_run(tmp_path):
-    save_something(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "recipe.json").write_text("{}")
     assert not holds_run(tmp_path)
+
+
+def test_checkpoints_without_a_recipe_are_a_run_too(tmp_path):
+    """Starting there would overwrite them."""
+    save_something(tmp_path)
+    assert holds_run(tmp_path)
+    with pytest.raises(ConfigError, match=one_line(tmp_path, "already")):
+        check_new(tmp_path)
 
 
 def test_a_run_directory_that_cannot_be_written_is_an_error(tmp_path, recipe):
@@ -52,7 +61,7 @@ def test_a_run_directory_that_cannot_be_written_is_an_error(tmp_path, recipe):
 def test_a_folder_without_recipe_cannot_be_resumed(tmp_path, content):
     if content is not None:
         (tmp_path / "recipe.json").write_text(content)
-    with pytest.raises(ConfigError, match=one_line("no run", tmp_path)):
+    with pytest.raises(ConfigError, match=one_line("resume", tmp_path, "recipe.json", "init_from")):
         read_run(tmp_path)
 
 

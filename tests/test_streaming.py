@@ -1,4 +1,4 @@
-"""Streams in blocks of any size give what the whole signal gives."""
+"""Streams in blocks of any size give the same as the whole signal."""
 
 import math
 import subprocess
@@ -31,7 +31,7 @@ def codec(request):
 
 
 def blocks_of(whole, sizes):
-    """Cut the last axis into blocks of these sizes, round and round until it ends."""
+    """Cut the last axis into blocks of these sizes, repeated to its end."""
     position = number = 0
     while position < whole.shape[-1]:
         size = sizes[number % len(sizes)]
@@ -91,7 +91,7 @@ def test_a_frame_comes_as_soon_as_its_hop_is_complete(codec):
 
 
 def test_an_encoder_copies_the_buffer_of_the_caller():
-    """A live source fills the same block again and again."""
+    """A live source reuses one buffer for all blocks."""
     codec = tiny_codec()
     audio = noise(1, 1, 10 * HOP)
     encoder, block, codes = StreamEncoder(codec), torch.empty(1, 1, 25), []
@@ -168,7 +168,7 @@ def test_a_number_of_levels_that_the_model_lacks_is_refused(num_quantizers):
     ],
 )
 def test_wrong_codes_are_refused(codes, facts):
-    """The stream then goes on as if they had never come."""
+    """They do not change the stream."""
     codec = tiny_codec()
     decoder, untouched = StreamDecoder(codec), StreamDecoder(codec)
     for stream in (decoder, untouched):
@@ -206,7 +206,7 @@ def test_another_sample_rate_is_refused():
 
 @pytest.mark.parametrize("num_samples", [1, HOP, 10 * HOP + 7])
 def test_a_flushed_encoder_made_frames_for_all_samples(codec, num_samples):
-    """So that a decoder has nothing left to give when they have come."""
+    """So a decoder has returned all samples when it has decoded them."""
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec, num_samples)
     codes = torch.cat([encoder.push(noise(2, 1, num_samples)), encoder.flush()], dim=-1)
     audio = [decoder.push(block) for block in codes.split(1, dim=-1)]
@@ -230,7 +230,7 @@ def test_a_decoder_cannot_be_used_after_its_flush():
 
 
 def test_a_truncated_stream_is_refused_at_its_end():
-    """As `Codec.decode` tells it; the frames that are missing may still come."""
+    """An error as of `Codec.decode`; the stream can still be completed."""
     decoder = StreamDecoder(tiny_codec(), 3 * HOP - 5)
     decoder.push(torch.zeros(1, 4, 3, dtype=torch.int64))
     with pytest.raises(BitstreamError, match=one_line("3 frames", "35 samples", 55, "push")):
@@ -306,7 +306,7 @@ def test_a_stream_continues_in_another_process(tmp_path):
 
 
 def test_a_state_is_a_copy():
-    """A layer that wrote to its context in place would change neither the state nor a stream made from it."""
+    """Writing to a context in place changes neither the state nor a stream that is restored from it."""
     codec, audio = tiny_codec(), noise(1, 1, 10 * HOP + 7)
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
     decoder.push(encoder.push(audio))

@@ -1,1 +1,1 @@
-"""Audio files to arrays and back, by blocks: reading, writing, resampling, manifests."""
+"""Audio files: read, write and resample them block by block, and list those of a data set."""

@@ -1,4 +1,4 @@
-"""Is an audio file whole? Checks on the bytes of WAV, AIFF and Ogg files that libsndfile does not make."""
+"""Checks that WAV, AIFF and Ogg files are complete: libsndfile reads a truncated one without an error."""
 
 import io
 import struct
@@ -11,10 +11,13 @@ _MAX_OGG_PAGE_BYTES = 27 + 255 + 255 * 255  # RFC 3533, section 6
 
 
 def check_sizes(path: Path, stream: BinaryIO, num_bytes: int) -> int | None:
-    """Check that the samples promised by a WAV or AIFF header are there (libsndfile does not mind).
+    """Check that a WAV or AIFF file holds as many bytes of samples as its header says.
 
     Returns:
-        The offset of the data chunk's size if that is an unfilled 0, else None.
+        The offset of the size of the data chunk if the writer left it at 0, else None.
+
+    Raises:
+        AudioError: The file is shorter.
     """
     stream.seek(0)
     order = "<" if stream.read(4) == b"RIFF" else ">"
@@ -28,7 +31,7 @@ def check_sizes(path: Path, stream: BinaryIO, num_bytes: int) -> int | None:
             continue
         if size == 0:
             return start - 4 if form_size + 8 != num_bytes else None
-        # Writers to a pipe promise all there can be: ffmpeg just under 4 GiB, sox and arecord about 2 GiB.
+        # A writer to a pipe does not know the size and states the largest: ffmpeg almost 4 GiB, sox and arecord 2 GiB.
         is_streamed = size >= 0xFFFFFF00 or 0x7FFFF000 <= size <= 0x80000000
         if start + size > num_bytes and not is_streamed:
             raise truncated(path, f"{size} bytes of samples promised, {num_bytes - start} found")
@@ -37,7 +40,11 @@ def check_sizes(path: Path, stream: BinaryIO, num_bytes: int) -> int | None:
 
 
 def check_ogg_end(path: Path, stream: BinaryIO, num_bytes: int) -> None:
-    """Check that the last Ogg page is whole and has the end-of-stream flag (RFC 3533, section 6)."""
+    """Check that the last Ogg page is complete and has the end-of-stream flag (RFC 3533, section 6).
+
+    Raises:
+        AudioError: It is not.
+    """
     stream.seek(max(0, num_bytes - _MAX_OGG_PAGE_BYTES))
     tail = stream.read()
     page = tail[max(0, tail.rfind(b"OggS")) :]
@@ -47,14 +54,14 @@ def check_ogg_end(path: Path, stream: BinaryIO, num_bytes: int) -> None:
 
 
 class OpenEndedWav(io.FileIO):
-    """A WAV whose writer never filled in the size of the data chunk: libsndfile is shown "unknown", not 0."""
+    """A WAV file whose writer left the size of the data chunk at 0: it reads as 0xFFFFFFFF, which means unknown."""
 
     def __init__(self, path: Path, size_at: int) -> None:
         super().__init__(path)
         self._size_at = size_at
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer`, with the size of the data chunk overwritten."""
+        """Fill `buffer`, with the size of the data chunk replaced."""
         first = self._size_at - self.tell()
         num_bytes = super().readinto(buffer)
         for at in range(max(first, 0), min(first + 4, num_bytes)):

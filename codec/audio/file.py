@@ -1,9 +1,9 @@
-"""Audio files to audio and back, the first and the last arrow of the data walk.
+"""Read and write audio files, whole or block by block.
 
     in.wav --load_audio--> audio [1, C, T]   ...   audio [1, C, T] --save_audio--> in.decoded.wav
 
-Files are read and written block by block. This is the only module that knows soundfile (libsndfile).
-C channels, T samples of a whole, n or m samples of a block; float32, nominally in [-1, 1].
+C channels, T samples of a file, n samples of a block; float32, nominally in [-1, 1]. This is the only module that
+imports soundfile (libsndfile).
 """
 
 import contextlib
@@ -37,11 +37,11 @@ WRITE_FORMATS = {
 }
 
 _BLOCK_SAMPLES = 1 << 16
-_UNKNOWN_LENGTH = 2**63 - 1  # what libsndfile says of a FLAC stream whose header holds no length
+_UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's length of a FLAC stream whose header holds none
 
 
 class AudioInfo(NamedTuple):
-    """What the header of an audio file says: rate (Hz), channels, samples of one channel."""
+    """Facts in the header of an audio file: rate (Hz), channels, samples of a channel."""
 
     sample_rate: int
     num_channels: int
@@ -49,7 +49,7 @@ class AudioInfo(NamedTuple):
 
 
 def read_info(path: StrPath) -> AudioInfo:
-    """Read rate, channels and length; decodes the file only if its header holds no length (piped FLAC).
+    """Read rate, channels and length from the header. A file without a length (piped FLAC) is decoded to count.
 
     Raises:
         AudioError: The file is missing, not audio, visibly truncated, or holds no samples.
@@ -65,7 +65,7 @@ def load_audio(path: StrPath, sample_rate: int | None = None) -> torch.Tensor:
     """Load a whole file, resampled to `sample_rate` (Hz) if it is given.
 
     Returns:
-        Audio `[1, C, T]`, float32. Integer formats are scaled to [-1, 1), float formats taken as they are.
+        Audio `[1, C, T]`, float32. Integer formats are scaled to [-1, 1), float formats are not scaled.
 
     Raises:
         AudioError: As for `iterate_blocks`.
@@ -75,17 +75,17 @@ def load_audio(path: StrPath, sample_rate: int | None = None) -> torch.Tensor:
 
 
 def iterate_blocks(path: StrPath, block_samples: int, sample_rate: int | None = None) -> Iterator[Block]:
-    """Yield a file in blocks `[C, n]` that, concatenated, are `load_audio(path, sample_rate)[0]` bit for bit.
+    """Yield a file in blocks `[C, n]`; concatenated they equal `load_audio(path, sample_rate)[0]` bit for bit.
 
     Args:
         path: Any format that libsndfile reads.
-        block_samples: Samples to read at a time, at the file's own rate; bounds the memory in use.
+        block_samples: Samples to read at a time, at the file's own rate. It bounds the memory in use.
         sample_rate: Rate of the blocks (Hz); the file's own if None.
 
     Raises:
-        AudioError: The file is missing, not audio, truncated, damaged, without samples, or holds NaN or Inf;
-            what only decoding shows is raised when the iteration gets there. Truncation is found in WAV,
-            AIFF, FLAC and Ogg, not in MP3.
+        AudioError: The file is missing, not audio, truncated, damaged, without samples, or holds NaN or Inf. Damage
+            that only decoding shows is raised when the iteration reaches it. Truncation is found in WAV, AIFF, FLAC
+            and Ogg, not in MP3.
     """
     path = Path(path)
     if block_samples < 1:
@@ -97,7 +97,7 @@ def iterate_blocks(path: StrPath, block_samples: int, sample_rate: int | None = 
             num_samples += block.shape[1]
             if (resampled := resampler.push(block)).shape[1]:
                 yield resampled
-        # The length of an MP3 without a Xing header is an estimate and proves nothing.
+        # The length of an MP3 without a Xing header is an estimate.
         length_is_exact = file.frames != _UNKNOWN_LENGTH and file.format != "MP3"
         if num_samples < (file.frames if length_is_exact else 1):
             raise truncated(path, f"{num_samples} samples found")
@@ -106,17 +106,17 @@ def iterate_blocks(path: StrPath, block_samples: int, sample_rate: int | None = 
 
 
 def read_segment(path: StrPath, start: int, num_samples: int) -> Block:
-    """Read samples `start` to `start + num_samples` by seeking, at the file's own rate.
+    """Seek to sample `start` and read `num_samples` samples, at the file's own rate.
 
-    The result equals that slice of the whole file: exactly for WAV, FLAC and AIFF; for Opus and MP3 to about
-    1e-3, since a decoder that starts in the middle has another past; in the last page of an Ogg Vorbis file
-    it can be some milliseconds off (libsndfile's seek).
+    The result equals that slice of the whole file: exactly for WAV, FLAC and AIFF; to about 1e-3 for Opus and MP3,
+    because the decoder's state at `start` is not that of a decoder that began at 0. In the last page of an Ogg Vorbis
+    file the position can be some milliseconds off (libsndfile's seek).
 
     Returns:
         Segment `[C, num_samples]`.
 
     Raises:
-        AudioError: The file can't be read or does not hold these samples.
+        AudioError: The file can't be read, or does not hold these samples.
     """
     path = Path(path)
     with _open(path) as file:
@@ -153,7 +153,7 @@ def find_audio_files(folder: StrPath) -> list[Path]:
 
 
 def save_audio(path: StrPath, audio: torch.Tensor, sample_rate: int, *, overwrite: bool = False) -> None:
-    """Save audio `[1, C, T]`, `[C, T]` or `[T]` as `new_audio_file` does.
+    """Save audio `[1, C, T]`, `[C, T]` or `[T]`; format and rounding as of `new_audio_file`.
 
     Raises:
         AudioError: Another shape, no samples, NaN or Inf.
@@ -232,7 +232,7 @@ class AudioWriter:
         if block.ndim != 2 or block.shape[0] != self.file.channels:
             raise AudioError(f"can't write a block of shape {block.shape}; expected [{self.file.channels}, n]")
         _check_finite(block, self.num_samples, self.file.samplerate, f"the audio for {self.path}")
-        # libsndfile's Vorbis encoder keeps a whole write on its stack, so a long block goes in pieces.
+        # libsndfile's Vorbis encoder keeps a whole write on its stack: a long block would overflow it.
         for start in range(0, block.shape[1], _BLOCK_SAMPLES):
             piece = block[:, start : start + _BLOCK_SAMPLES].clip(-1, 1)
             with self._disk_errors():
@@ -272,10 +272,10 @@ class AudioWriter:
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
-    """A file that is read forward; `seek` still works.
+    """A file that is read without seeking after every read; `seek` still works.
 
-    SoundFile.read follows every read by a seek to where it already is. That changes the samples of an Opus
-    file, which then depend on the block size, and fails at the end of a FLAC stream of unknown length.
+    `SoundFile.read` of a seekable file seeks to its own position after every read. That makes the samples of an Opus
+    file depend on the block size, and fails at the end of a FLAC stream of unknown length.
     """
 
     def seekable(self) -> bool:
@@ -284,7 +284,7 @@ class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[_ForwardFile]:
-    """Open for reading, after the checks that need no decoding."""
+    """Open for reading, after all checks that need no decoding."""
     try:
         with path.open("rb") as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
@@ -300,7 +300,7 @@ def _open(path: Path) -> Iterator[_ForwardFile]:
         try:
             source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else path
             file = stack.enter_context(_ForwardFile(source))
-        # TypeError: soundfile takes .raw for samples without a header, whose layout it has to be told.
+        # TypeError: soundfile takes .raw for samples without a header and asks for their layout.
         except (sf.LibsndfileError, TypeError) as error:
             remedy = "if it is audio, convert it to .wav or .flac with ffmpeg"
             raise AudioError(f"{path} is not audio, damaged, or in an unknown format; {remedy}") from error
@@ -310,7 +310,7 @@ def _open(path: Path) -> Iterator[_ForwardFile]:
 
 
 def _read(path: Path, file: _ForwardFile, num_samples: int, position: int) -> Block:
-    """Read the next block `[C, n]`, n <= num_samples and 0 at the end; `position` is where it starts."""
+    """Read the next block `[C, n]`, n <= num_samples and 0 at the end; `position` is its first sample."""
     with _decoding_errors(path, position / file.samplerate):
         block: Block = file.read(num_samples, dtype="float32", always_2d=True).T
     _check_finite(block, position, file.samplerate, str(path))

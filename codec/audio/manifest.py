@@ -1,4 +1,4 @@
-"""The files of a data set: those of a folder, or the rows of a manifest (tab-separated, with a column `path`)."""
+"""List the files of a data set: those of a folder, or the rows of a manifest (tab-separated, with a column `path`)."""
 
 import csv
 import math
@@ -15,20 +15,24 @@ class Item(NamedTuple):
 
     path: Path
     speaker: str
+    """Empty if unknown."""
     seconds: float | None
+    """None if unknown."""
 
 
 def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = ()) -> list[Item]:
-    """Files of a folder or a manifest.
+    """List the files of a folder or a manifest.
 
     Args:
         root: Folder that `source` is relative to.
-        source: A folder, or a TSV manifest whose column `path` is relative to the manifest.
-        split: Keep the rows of this split, where the manifest has the column.
-        kinds: Keep the rows of these kinds, where given.
+        source: A folder, or a TSV manifest. Paths in a manifest are relative to it. Its columns `speaker`, `seconds`,
+            `split` and `kind` are optional.
+        split: Keep the rows of this split, if the manifest has the column.
+        kinds: Keep the rows of these kinds; all if empty.
 
     Raises:
-        ConfigError: The source is missing, is no manifest, or nothing of it is left.
+        AudioError: The folder holds no audio file.
+        ConfigError: The source is missing or no manifest, or no row is left.
     """
     location = root / source
     if location.is_dir():

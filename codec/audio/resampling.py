@@ -1,6 +1,6 @@
-"""Change of sample rate, for streams and for whole signals. This is the only module that knows soxr.
+"""Resampling of streams and of whole signals. The only module that imports soxr.
 
-C channels, T samples of a whole, n or m samples of a block; float32.
+C channels, T samples of a signal, n or m samples of a block; float32.
 """
 
 import numpy as np
@@ -14,12 +14,12 @@ Block = npt.NDArray[np.float32]  # [C, n]
 
 
 class Resampler:
-    """Resample a stream of blocks; the result does not depend, to the bit, on where the blocks are cut.
+    """Resamples a stream of blocks; the result is the same, bit for bit, for blocks of any size.
 
-    Output sample m lies at input sample m * from_rate / to_rate: soxr's filter is linear-phase and its delay
-    is taken out, so early pushes return little or nothing and `flush` the rest. Equal rates pass blocks
-    through untouched. Quality is soxr's VHQ: precise to 28 bits, more than float32 holds, in 1.1 to 1.4 times
-    the time of HQ (20 bits), which is thousands of times real time either way.
+    Output sample m lies at input sample m * from_rate / to_rate: soxr's filter is linear-phase and its delay is
+    removed. So early pushes return few samples or none, and `flush` returns the remaining ones. Blocks pass unchanged
+    if the rates are equal. Quality is soxr's VHQ: 28 bits, more than float32 holds, in 1.1 to 1.4 times the time of HQ
+    (20 bits), thousands of times faster than real time.
 
     Raises:
         AudioError: A rate (Hz) or the number of channels is below 1.
@@ -34,7 +34,7 @@ class Resampler:
         self._num_pushed = self._num_returned = 0
 
     def push(self, block: Block) -> Block:
-        """Take the next block `[C, n]`, return the samples `[C, m]` that are ready; m may be 0."""
+        """Resample the next block `[C, n]`; returns the samples `[C, m]` that are ready, m >= 0."""
         if self.from_rate == self.to_rate:
             return block
         self._num_pushed += block.shape[1]
@@ -43,10 +43,10 @@ class Resampler:
         return resampled
 
     def flush(self) -> Block:
-        """End the stream, return its remaining samples `[C, m]`: ceil(n * to_rate / from_rate) in all."""
+        """End the stream and return its remaining samples `[C, m]`: T samples make ceil(T * to_rate / from_rate)."""
         if self.from_rate == self.to_rate:
             return np.zeros((self.num_channels, 0), np.float32)
-        # soxr rounds the total to the nearest; one output sample's worth of zeros makes it reach the ceiling.
+        # soxr rounds the total to the nearest integer. Zeros for one more output sample make it reach the ceiling.
         num_zeros = self.from_rate // self.to_rate + 1
         tail = self._process(np.zeros((self.num_channels, num_zeros), np.float32), last=True)
         total = -(-self._num_pushed * self.to_rate // self.from_rate)

@@ -11,15 +11,15 @@ Version 1. All numbers are little endian; nothing in a file is executed or unpic
     index    12 + 4 m  "INDX", number of chunks m u32, size of each chunk u32, CRC-32 of number and sizes
     trailer  16        offset of the index u64, CRC-32 of that, "CEND"
 
-The payload of kind 0 holds every code at ceil(log2 N) bits, most significant bit first, frame by frame, then
-channel by channel, then quantizer by quantizer; zeros fill the last byte.
+A payload of kind 0 holds every code in ceil(log2 N) bits, most significant bit first. The codes are ordered by frame,
+then by channel, then by quantizer. Zeros fill the last byte.
 
-The payload of kind 1 is the same codes as one big-endian integer of `codec.bitstream.rans`, made with tables that
-are part of the model. It has at least one bit a code (zeros in front fill it up), and where it would not be shorter
-than the payload of kind 0, that one stands in its place: its length tells.
+A payload of kind 1 holds the same codes, entropy-coded to one big-endian integer by `codec.bitstream.rans` with tables
+that are part of the model. Zeros in front fill it up to one bit a code. If it would not be shorter than the payload of
+kind 0, it is that payload: a reader knows by the length.
 
-Every chunk is coded on its own, and every one but the last has as many frames as the header says. A reader needs
-neither index nor trailer, and after damage it goes on at the next sync whose chunk passes its checksum.
+Each chunk is coded independently. All but the last have as many frames as the header says. A reader does not need index
+and trailer. After damage it continues at the next sync whose chunk passes its checksum.
 """
 
 from codec.bitstream.chunks import BitstreamReader, BitstreamWriter

@@ -1,4 +1,4 @@
-"""The chunks of a `.codec` file: write and read them one by one (the layout: codec/bitstream/__init__.py)."""
+"""Write and read a `.codec` file chunk by chunk (layout: codec/bitstream/__init__.py)."""
 
 import io
 import struct
@@ -19,8 +19,8 @@ from codec.errors import BitstreamError
 _SYNC = b"\xc0\xde"
 _INDEX_MARKER, _END_MARKER = b"INDX", b"CEND"
 _SCAN_BYTES = 2**16
-# A pass over a file of n bytes checksums at most this many times n: a hostile file, all of overlapping
-# chunks, asks for n times n. Damage costs an honest file once or twice.
+# A pass over a file of n bytes computes checksums of at most this many times n bytes. A hostile file of overlapping
+# chunks would need n^2; an ordinary damaged file needs n or 2 n.
 _CHECKSUM_PASSES = 8
 
 
@@ -28,7 +28,7 @@ def as_codes(codes: ArrayLike, header: Header) -> Codes:
     """Check codes [C, K, f] against a header and return them as int64.
 
     Raises:
-        BitstreamError: They are no integers, of another shape, or outside 0..N-1.
+        BitstreamError: They are not integers, have another shape, or are outside 0..N-1.
     """
     array = np.asarray(codes)
     expected = (header.num_channels, header.num_quantizers)
@@ -44,7 +44,7 @@ def as_codes(codes: ArrayLike, header: Header) -> Codes:
 
 
 def check_length(header: Header, num_frames: int) -> None:
-    """Raise a BitstreamError unless `num_frames` is what the header's num_samples makes."""
+    """Raise BitstreamError unless the header's num_samples are coded in `num_frames` frames."""
     if header.num_samples < 1 or header.num_frames != num_frames:
         raise BitstreamError(
             f"{num_frames} frames do not fit num_samples {header.num_samples} at {header.sample_rate} Hz, "
@@ -63,22 +63,22 @@ def _chunk(number: int, payload: bytes) -> bytes:
 
 
 def _tail(sizes: Sequence[int]) -> bytes:
-    """Return index and trailer of a file with chunks of these sizes (bytes)."""
+    """Return index and trailer of a file whose chunks have these sizes (bytes)."""
     index = struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes)
     offset = (HEADER_BYTES + sum(sizes)).to_bytes(8, "little")
     return _INDEX_MARKER + index + _u32(zlib.crc32(index)) + offset + _u32(zlib.crc32(offset)) + _END_MARKER
 
 
 class BitstreamWriter:
-    """Write codes to a file block by block, in constant memory.
+    """Writes codes to a file block by block, in constant memory.
 
     Args:
-        file: Empty, seekable, opened for writing in binary: `close` writes the header anew.
-        header: The facts of the file; its num_samples is not used.
-        coder: Of the model, where the header's payload kind is entropy-coded.
+        file: Empty, seekable, opened for writing in binary. `close` writes the header again.
+        header: Describes the codes; its num_samples is not used.
+        coder: Entropy coder of the model, if the header's payload kind is entropy-coded.
 
     Raises:
-        BitstreamError: The file can't seek, or the header asks for a coder that is not given or does not fit.
+        BitstreamError: The file can't seek, or the header needs a coder that is not given or does not fit.
     """
 
     def __init__(self, file: BinaryIO, header: Header, coder: EntropyCoder | None = None) -> None:
@@ -96,7 +96,7 @@ class BitstreamWriter:
         """Append codes [C, K, f], f >= 0.
 
         Raises:
-            BitstreamError: The codes do not fit the header, or the file is full.
+            BitstreamError: The codes do not fit the header, or the file has `MAX_CHUNKS` chunks already.
         """
         block = np.array(as_codes(codes, self.header))  # a copy: the caller may use its buffer again
         self._pending.append(block)
@@ -115,14 +115,15 @@ class BitstreamWriter:
         """Write the last chunk, the index and the final header; the file itself stays open.
 
         Args:
-            num_samples: Exact samples a channel, at the original rate.
+            num_samples: Exact samples of a channel, at the original rate.
 
         Raises:
-            BitstreamError: num_samples does not need as many frames as were written.
+            BitstreamError: num_samples are not coded in as many frames as were written.
         """
         header = replace(self.header, num_samples=num_samples)
         check_length(header, len(self._sizes) * header.frames_per_chunk + self._num_pending)
-        self._file.seek(0)  # the length first: without it an entropy-coded last chunk can't be told from a whole one
+        # The header first: without num_samples a reader takes a short last chunk, if entropy-coded, for a full one.
+        self._file.seek(0)
         self._file.write(header.to_bytes())
         self._file.seek(0, io.SEEK_END)
         if self._num_pending:
@@ -144,23 +145,23 @@ class _Chunk(NamedTuple):
     number: int
     codes: Codes
     size: int
-    """Of the whole chunk (bytes)."""
+    """Bytes of the whole chunk."""
 
 
 class BitstreamReader:
-    """Read a file chunk by chunk, in constant memory; damage costs the damaged chunks only.
+    """Reads a file chunk by chunk, in constant memory; only damaged chunks are lost.
 
-    Iterating yields (first frame, codes [C, K, f]) for each intact chunk from the current position on.
+    Iterating yields (first frame, codes [C, K, f]) of each intact chunk from the current position on.
 
     Attributes:
-        header: The file's header; where the file was never closed, num_samples is what its chunks hold.
+        header: The file's header. If the file was never closed, num_samples is computed from its chunks.
 
     Args:
         file: Seekable, opened for reading in binary; the .codec file starts at its first byte.
-        coder: Of the model that made the file; packed files need none.
+        coder: Entropy coder of the model that made the file; packed files need none.
 
     Raises:
-        BitstreamError: The header can't be used, or asks for a coder that is not given or does not fit.
+        BitstreamError: The header is unusable, or needs a coder that is not given or does not fit.
     """
 
     def __init__(self, file: BinaryIO, coder: EntropyCoder | None = None) -> None:
@@ -187,11 +188,11 @@ class BitstreamReader:
 
     @property
     def lost(self) -> tuple[Frames, ...]:
-        """Frame ranges found lost since the last `seek` (or the start)."""
+        """Frame ranges (first, one past the last) found lost since the last `seek`, or since the start."""
         return tuple(self._lost)
 
     def seek(self, frame: int) -> None:
-        """Go to the chunk that holds `frame`, by the index or, where that is damaged, by scanning.
+        """Go to the chunk that holds `frame`: by the index or, if that is damaged, by scanning the file.
 
         Raises:
             BitstreamError: The frame is not in the file.
@@ -207,12 +208,12 @@ class BitstreamReader:
             self._offset = offset if self._chunk_at(offset) else HEADER_BYTES
 
     def intact(self) -> Iterator[tuple[int, Codes]]:
-        """Yield the chunks of the whole file, and raise at the end unless all of it is as it was written.
+        """Yield the chunks of the whole file, and raise at the end if any byte is not as it was written.
 
-        After a damaged chunk the others are read, to name everything that is lost, but not yielded.
+        Chunks after a damaged one are read, to report everything that is lost, but not yielded.
 
         Raises:
-            BitstreamError: A chunk, the index or the trailer is damaged or missing, or there are bytes besides.
+            BitstreamError: A chunk, the index or the trailer is damaged or missing, or there are additional bytes.
         """
         self.seek(0)
         sizes = []
@@ -235,7 +236,7 @@ class BitstreamReader:
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64] | None:
-        """Offset of every chunk, or None where the index is damaged or missing."""
+        """Offset of every chunk; None if the index is damaged or missing."""
         start = self._num_bytes - tail_bytes(self.header.num_chunks)
         if start < HEADER_BYTES:
             return None
@@ -250,7 +251,7 @@ class BitstreamReader:
         return self._file.read(max(0, min(num_bytes, self._num_bytes - offset)))
 
     def _recover_length(self) -> None:
-        """Take the length of a file that was never closed from its last chunk."""
+        """Compute num_samples of a file that was never closed from its last chunk."""
         header = self.header
         self.header = replace(header, num_samples=header.samples_in(MAX_CHUNKS * header.frames_per_chunk))
         self.seek(0)
@@ -260,7 +261,7 @@ class BitstreamReader:
         self.header = replace(header, num_samples=header.samples_in(num_frames))
 
     def _next_chunk(self) -> Codes | None:
-        """Go to the next intact chunk, move offset and number there and return it; None at the end."""
+        """Move to the next intact chunk and return its codes; None at the end of the file."""
         for offset in self._syncs():
             if (found := self._chunk_at(offset)) is not None:
                 self._number, codes, self._size = found
@@ -272,7 +273,7 @@ class BitstreamReader:
         return None
 
     def _syncs(self) -> Iterator[int]:
-        """Yield where the next chunk should be, then each place after it that looks like the start of one."""
+        """Yield the offset where the next chunk should be, then the offset of every sync after it."""
         yield self._offset
         offset = self._offset + 1
         while len(window := self._read(offset, _SCAN_BYTES)) >= len(_SYNC):
@@ -297,7 +298,7 @@ class BitstreamReader:
             return None
         try:
             codes = self._payloads.decode(payload, num_frames)
-        except BitstreamError:  # forged, or coded with other tables; to find out took longer than the checksum
-            self._checksummed += 8 * size
+        except BitstreamError:  # forged, or coded with other tables
+            self._checksummed += 8 * size  # decoding takes longer than a checksum
             return None
         return _Chunk(number, codes, CHUNK_OVERHEAD + size)

@@ -1,4 +1,4 @@
-"""One recording in memory: its codes and what its file says about them."""
+"""One recording in memory: its codes and their header."""
 
 import io
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from codec.bitstream.payload import Codes
 from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
-# Lost frames take memory in `Bitstream.codes` but none in the file: past both limits a file is refused.
+# Lost frames take memory in `Bitstream.codes` and no bytes in the file: a file that exceeds both limits is refused.
 _MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 2**12
 
 
@@ -21,10 +21,10 @@ class Bitstream:
     """The codes of one recording with their header.
 
     Attributes:
-        header: What the codes are of.
+        header: Describes the codes.
         codes: int64 [C, K, F], 0 <= code < codebook_size.
-        lost: Frame ranges (first, one past the last) that a damaged file has lost; their codes are 0.
-        coder: Of the model, where the header's payload kind is entropy-coded; only `to_bytes` needs it.
+        lost: Frame ranges (first, one past the last) that are lost in a damaged file; their codes are 0.
+        coder: Entropy coder of the model, if the header's payload kind is entropy-coded; only `to_bytes` needs it.
 
     Raises:
         BitstreamError: The codes do not fit the header.
@@ -51,16 +51,16 @@ class Bitstream:
 
     @cached_property
     def num_bytes(self) -> int:
-        """Size of the file (bytes), by a formula if packed; else as `to_bytes`."""
+        """Size of the file (bytes): computed from the header if packed, else by encoding it."""
         return self.header.num_bytes if self.header.payload_kind == PACKED else len(self.to_bytes())
 
     @property
     def file_bitrate(self) -> float:
-        """Real bitrate of the whole file (bit/s), as `num_bytes`."""
+        """Bitrate of the whole file (bit/s), header and index included."""
         return 8 * self.num_bytes / self.duration_s
 
     def keep_quantizers(self, num_quantizers: int) -> "Bitstream":
-        """Return the same recording with its first `num_quantizers` levels only; no model is needed.
+        """Return the same recording with its first `num_quantizers` levels only. No model is needed.
 
         Raises:
             BitstreamError: There are not that many levels.
@@ -72,11 +72,7 @@ class Bitstream:
         return Bitstream(header, self.codes[:, :num_quantizers], self.lost, self.coder)
 
     def require_intact(self) -> None:
-        """Refuse to pass on zeros as if they were codes.
-
-        Raises:
-            BitstreamError: Frames are lost.
-        """
+        """Raise BitstreamError if frames are lost, so that their zeros are never written as codes."""
         if self.lost:
             raise BitstreamError(f"{describe_lost(self.header, self.lost)}: they can be decoded, not written again")
 
@@ -84,7 +80,7 @@ class Bitstream:
         """Return the `.codec` file.
 
         Raises:
-            BitstreamError: Frames are lost, or the header asks for a coder that is not there.
+            BitstreamError: Frames are lost, or the header needs a coder that is not given.
         """
         self.require_intact()
         file = io.BytesIO()
@@ -99,12 +95,12 @@ class Bitstream:
 
         Args:
             data: The whole file.
-            salvage: Return every intact chunk of a damaged file, and what is `lost`; otherwise any damage is refused,
-                even of the index.
-            coder: Of the model that made the file; packed files need none.
+            salvage: Read the intact chunks of a damaged file; `lost` names the others. By default any damage is an
+                error, even of the index.
+            coder: Entropy coder of the model that made the file; packed files need none.
 
         Raises:
-            BitstreamError: The header is unusable, or asks for a coder that is not given; anything is damaged or, with
+            BitstreamError: The header is unusable, or needs a coder that is not given; anything is damaged or, with
                 `salvage`, no chunk is intact.
         """
         reader = BitstreamReader(io.BytesIO(data), coder)

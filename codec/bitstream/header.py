@@ -1,4 +1,4 @@
-"""The header of a `.codec` file: what a reader knows before the first code, and all that follows from it."""
+"""The header of a `.codec` file, and the sizes and times that follow from it."""
 
 import math
 import struct
@@ -14,10 +14,10 @@ Frames = tuple[int, int]  # first frame, one past the last
 MAGIC = b"CODC"
 VERSION = 1
 PACKED, ENTROPY_CODED = 0, 1  # payload kinds
-CHUNK_S = 4.0  # default length of a chunk (s): what one damaged byte can cost
+CHUNK_S = 4.0  # default length of a chunk (s): one damaged byte loses so much
 CHUNK_OVERHEAD = 12  # bytes
-MAX_PAYLOAD_BYTES = 2**20  # a chunk is unpacked at once: bounds what one chunk of a hostile file can allocate
-MAX_CHUNKS = 2**24  # their number is stored in 3 bytes
+MAX_PAYLOAD_BYTES = 2**20  # a chunk is unpacked at once: this bounds the memory that a hostile file can ask for
+MAX_CHUNKS = 2**24  # the number of a chunk is stored in 3 bytes
 _LAYOUT = struct.Struct("<4sBB32sIIHHIIIIQ")
 _CRC = struct.Struct("<I")
 HEADER_BYTES = _LAYOUT.size + _CRC.size
@@ -46,7 +46,7 @@ def tail_bytes(num_chunks: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says about its codes.
+    """Describes the codes of a file.
 
     Attributes:
         model_id: Identity of the model, 32 bytes (SHA-256).
@@ -55,11 +55,11 @@ class Header:
         num_channels: C; each channel is coded on its own.
         num_quantizers: K.
         codebook_size: N; codes are in 0..N-1.
-        hop_length: Model samples a frame.
-        delay: Model samples that the model adds before the first one.
-        frames_per_chunk: Frames of a chunk, of all channels; 0 takes about four seconds.
-        num_samples: Exact samples a channel at the original rate; 0 while not yet known.
-        payload_kind: 0, packed codes; 1, entropy-coded with the tables of the model.
+        hop_length: Samples of a frame, at the model's rate.
+        delay: Samples by which the model's raw output lags behind its input, at the model's rate.
+        frames_per_chunk: Frames of a chunk; 0 is replaced by about four seconds.
+        num_samples: Exact samples of a channel at the original rate; 0 if not yet known.
+        payload_kind: 0: codes are packed; 1: codes are entropy-coded with the tables of the model.
 
     Raises:
         BitstreamError: A value is out of range or the payload kind is of a later version.
@@ -103,17 +103,17 @@ class Header:
 
     @property
     def model_samples(self) -> int:
-        """Samples a channel at the model's rate."""
+        """Samples of a channel at the model's rate."""
         return ceil_div(self.num_samples * self.model_sample_rate, self.sample_rate)
 
     @property
     def num_frames(self) -> int:
-        """F = ceil((model_samples + delay) / hop_length); 0 while num_samples is not yet known."""
+        """F = ceil((model_samples + delay) / hop_length); 0 if num_samples is not yet known."""
         return ceil_div(self.model_samples + self.delay, self.hop_length) if self.num_samples else 0
 
     @property
     def num_chunks(self) -> int:
-        """Chunks of the file."""
+        """Number of chunks of the file."""
         return ceil_div(self.num_frames, self.frames_per_chunk)
 
     @property
@@ -134,41 +134,41 @@ class Header:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the file (bytes): exact if packed, else the most that it can be."""
-        whole, rest = divmod(self.num_frames, self.frames_per_chunk)
-        payload = whole * self.payload_bytes(self.frames_per_chunk) + self.payload_bytes(rest)
+        """Size of the file (bytes): exact if packed, else an upper bound."""
+        whole, remaining = divmod(self.num_frames, self.frames_per_chunk)
+        payload = whole * self.payload_bytes(self.frames_per_chunk) + self.payload_bytes(remaining)
         return HEADER_BYTES + payload + self.num_chunks * CHUNK_OVERHEAD + tail_bytes(self.num_chunks)
 
     def samples_in(self, num_frames: int) -> int:
-        """Return the most samples at the original rate that `num_frames` frames hold, at least 1."""
+        """Return how many samples at the original rate `num_frames` frames hold, at least 1."""
         return max(1, (num_frames * self.hop_length - self.delay) * self.sample_rate // self.model_sample_rate)
 
     def time_s(self, frame: int) -> float:
-        """Return where in the audio a frame starts (s), in 0..duration_s."""
+        """Return the time at which a frame starts (s), in 0..duration_s."""
         start_s = (frame * self.hop_length - self.delay) / self.model_sample_rate
         return self.duration_s if frame >= self.num_frames else min(max(0.0, start_s), self.duration_s)
 
     def chunk_frames(self, number: int) -> int:
-        """Return the frames of a chunk; only the last chunk may be shorter than frames_per_chunk."""
+        """Return the number of frames of a chunk; only the last chunk may have fewer than frames_per_chunk."""
         return min(self.frames_per_chunk, self.num_frames - number * self.frames_per_chunk)
 
     def chunk_payload_bytes(self, number: int) -> int:
-        """Return the payload length of a chunk (bytes): exact if packed, else the most that it can be."""
+        """Return the payload length of a chunk (bytes): exact if packed, else an upper bound."""
         return self.payload_bytes(self.chunk_frames(number))
 
     def payload_bytes(self, num_frames: int) -> int:
-        """Return the payload length of a chunk of so many frames (bytes), as `chunk_payload_bytes`."""
+        """Return the payload length of a chunk of `num_frames` frames (bytes); as `chunk_payload_bytes`."""
         return ceil_div(num_frames * self.num_channels * self.num_quantizers * self.bits_per_code, 8)
 
     def to_bytes(self) -> bytes:
-        """Return the header as it stands in a file, 78 bytes."""
+        """Return the 78 bytes of the header in a file."""
         values = [getattr(self, name) for name in _RANGES]
         data = _LAYOUT.pack(MAGIC, VERSION, self.payload_kind, self.model_id, *values)
         return data + _CRC.pack(zlib.crc32(data))
 
     @classmethod
     def from_file(cls, file: BinaryIO) -> "Header":
-        """Read the header of a file, from its first byte on; as `from_bytes`."""
+        """Read the header at the start of a file; errors as of `from_bytes`."""
         file.seek(0)
         return cls.from_bytes(file.read(HEADER_BYTES))
 
@@ -177,7 +177,7 @@ class Header:
         """Read the header at the start of `data`.
 
         Raises:
-            BitstreamError: Not a .codec file, a later version, or a cut off, damaged or impossible header.
+            BitstreamError: Not a .codec file, a later version, or a header that is cut off, damaged or impossible.
         """
         if data[:4] != MAGIC:
             raise BitstreamError(f"not a .codec file: it starts with {data[:4]!r}, not {MAGIC!r}")
@@ -191,13 +191,13 @@ class Header:
         if version == 0 or data[_LAYOUT.size : HEADER_BYTES] != _CRC.pack(zlib.crc32(data[: _LAYOUT.size])):
             raise BitstreamError("the header is damaged (its checksum does not match): nothing can be decoded")
         stored = dict(zip(_RANGES, values, strict=True))
-        if not stored["frames_per_chunk"]:  # a default for callers, not for files
+        if not stored["frames_per_chunk"]:  # 0 stands for the default in calls, not in files
             raise BitstreamError("frames_per_chunk is 0, but must be at least 1 in a file")
         return cls(model_id=model_id, payload_kind=kind, **stored)
 
 
 def describe_lost(header: Header, lost: Sequence[Frames]) -> str:
-    """Say in words which part of the audio lost frames are.
+    """Describe which part of the audio is lost.
 
     Example: "2 of 9 chunks are damaged: 4.00-8.00 s and 12.00-16.00 s are lost".
     """

@@ -1,4 +1,4 @@
-"""The codes of a chunk <-> its payload: packed, or entropy-coded (the layout: codec/bitstream/__init__.py)."""
+"""The payload of a chunk: its codes, packed or entropy-coded (layout: codec/bitstream/__init__.py)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ def _word(bits: int) -> np.dtype[np.unsignedinteger]:
 
 
 def pack_codes(codes: Codes, bits: int) -> bytes:
-    """Pack codes [C, K, f] in 0..2^bits-1, frame by frame, then channel, then quantizer."""
+    """Pack codes [C, K, f] in 0..2^bits-1, ordered by frame, then by channel, then by quantizer."""
     word = _word(bits)
     words = np.ascontiguousarray(codes.transpose(2, 0, 1), dtype=word).reshape(-1, 1)
     return np.packbits(np.unpackbits(words.view(np.uint8), axis=1)[:, 8 * word.itemsize - bits :]).tobytes()
@@ -34,13 +34,13 @@ def unpack_codes(payload: bytes, shape: tuple[int, int, int], bits: int) -> Code
 
 
 class PackedPayloads:
-    """Payloads of kind 0; all chunks of so many frames are of one size."""
+    """Payloads of kind 0; their size depends on the number of frames only."""
 
     def __init__(self, header: Header) -> None:
         self._header = header
 
     def sizes(self, num_frames: int) -> range:
-        """Return the lengths (bytes) that a payload of so many frames may have."""
+        """Return the lengths (bytes) that a payload of `num_frames` frames may have."""
         size = self._header.payload_bytes(num_frames)
         return range(size, size + 1)
 
@@ -49,7 +49,7 @@ class PackedPayloads:
         return pack_codes(codes, self._header.bits_per_code)
 
     def decode(self, payload: bytes, num_frames: int) -> Codes:
-        """Return the codes [C, K, num_frames] of a payload that has the size of so many.
+        """Return the codes [C, K, num_frames] of a payload that has the size for `num_frames` frames.
 
         Raises:
             BitstreamError: A code is outside the codebook.
@@ -62,13 +62,13 @@ class PackedPayloads:
 
 
 class EntropyCodedPayloads:
-    """Payloads of kind 1: at least one bit a code, and never longer than of kind 0.
+    """Payloads of kind 1: at least one bit a code, and never longer than those of kind 0.
 
-    Zeros in front fill up a payload that is shorter, so that what a small hostile file can claim is bounded. A payload
-    as long as that of kind 0 is packed like it: codes that the tables did not expect cost no more than there.
+    Zeros in front fill up a shorter payload: this limits how many codes a small hostile file can claim. Codes that are
+    improbable by the tables are packed as in kind 0.
 
     Raises:
-        BitstreamError: The coder is of another codebook, or of too few levels.
+        BitstreamError: The coder is for another codebook size, or for too few levels.
     """
 
     def __init__(self, header: Header, coder: EntropyCoder) -> None:
@@ -82,7 +82,7 @@ class EntropyCodedPayloads:
         self._packed = PackedPayloads(header)
 
     def sizes(self, num_frames: int) -> range:
-        """Return the lengths (bytes) that a payload of so many frames may have."""
+        """Return the lengths (bytes) that a payload of `num_frames` frames may have."""
         num_codes = self._header.num_channels * self._header.num_quantizers * num_frames
         return range(ceil_div(num_codes, 8), self._header.payload_bytes(num_frames) + 1)
 
@@ -96,7 +96,7 @@ class EntropyCodedPayloads:
         """Return the codes [C, K, num_frames] of a payload of one of the `sizes`.
 
         Raises:
-            BitstreamError: No such codes have this payload.
+            BitstreamError: The payload is not of so many codes.
         """
         if len(payload) == self.sizes(num_frames)[-1]:
             return self._packed.decode(payload, num_frames)
@@ -105,10 +105,10 @@ class EntropyCodedPayloads:
 
 
 def payloads_of(header: Header, coder: EntropyCoder | None) -> PackedPayloads | EntropyCodedPayloads:
-    """What codes the payloads of a file.
+    """Return the coder of a file's payloads.
 
     Raises:
-        BitstreamError: The header asks for a coder that is not given or does not fit.
+        BitstreamError: The header needs an entropy coder that is not given or does not fit.
     """
     if header.payload_kind == PACKED:
         return PackedPayloads(header)

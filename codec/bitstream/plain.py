@@ -1,10 +1,11 @@
-"""Codes as plain arrays, for people who train language models: .npy, .npz and .jsonl <-> Bitstream.
+"""Codes as plain arrays, for training language models on them: .npy, .npz and .jsonl <-> Bitstream.
 
     .npy    int16 or int32 [C, K, F], no metadata
     .npz    the same as `codes`, and the header's fields as scalars
     .jsonl  one object a channel: {"channel": 0, "codes": K lists of F integers, and the header's fields}
 
-Only codes are needed on reading, [C, K, F] or, for one channel, [K, F]: the model supplies what is missing.
+A file that is read needs only the codes, [C, K, F] or, for one channel, [K, F]. Fields that it lacks are taken from the
+model.
 """
 
 import json
@@ -23,12 +24,12 @@ from codec.bitstream.header import PACKED, Header
 from codec.errors import BitstreamError
 from codec.files import new_file
 
-Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and what the file says about them
+Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and the header's fields that the file holds
 
 SUFFIXES = (".npy", ".npz", ".jsonl")
 _MODEL_FIELDS = ("model_sample_rate", "hop_length", "delay", "codebook_size", "model_id")
 _FIELDS = ("sample_rate", "num_samples", "num_quantizers", *_MODEL_FIELDS)
-_UNREADABLE = (  # what NumPy, zipfile and json raise on files that are not theirs
+_UNREADABLE = (  # errors of NumPy, zipfile and json on damaged files
     OSError,
     ValueError,
     TypeError,
@@ -73,12 +74,12 @@ def read_codes(path: str | Path, model: Header) -> Bitstream:
 
     Args:
         path: The file.
-        model: Facts of the model that is to decode them; num_quantizers is the most levels it has, and
-            sample_rate, num_channels and num_samples are not used. Without metadata in the file the
-            original rate is taken to be the model's, and the length to be all that the frames hold.
+        model: Describes the model that decodes them: num_quantizers is its number of levels; sample_rate, num_channels
+            and num_samples are not used. If the file does not say otherwise, the original rate is the model's, and the
+            length is all that the frames hold.
 
     Raises:
-        BitstreamError: The file can't be read, holds no codes of this model, or its metadata contradict it.
+        BitstreamError: The file can't be read, holds no codes of this model, or contradicts the model.
     """
     path = Path(path)
     read = {".npy": _read_npy, ".npz": _read_npz, ".jsonl": _read_jsonl}[_suffix(path)]
@@ -89,7 +90,7 @@ def read_codes(path: str | Path, model: Header) -> Bitstream:
 
 
 def _guarded(read: Callable[[Path], Contents], path: Path) -> Contents:
-    """Call a reader; whatever is wrong with the file becomes a BitstreamError of one line."""
+    """Call a reader and turn every error of a damaged file into a BitstreamError of one line."""
     try:
         return read(path)
     except BitstreamError:
@@ -107,7 +108,7 @@ def _suffix(path: Path) -> str:
 
 
 def _as_bitstream(codes: NDArray[Any], facts: dict[str, Any], model: Header) -> Bitstream:
-    """Join codes, what the file says about them and what the model says."""
+    """Combine the codes, the fields in the file and those of the model."""
     if codes.dtype.kind not in "iu":
         raise BitstreamError(f"codes are {codes.dtype}, but must be integers")
     codes = codes[np.newaxis] if codes.ndim == 2 else codes
@@ -139,7 +140,7 @@ def _check_facts(facts: dict[str, Any], codes: NDArray[Any], model: Header) -> N
 
 
 def _read_npy(path: Path) -> Contents:
-    # Mapped first: the shape is checked against the file's size before anything is allocated.
+    # As a memory map: the shape is checked against the file's size before anything is allocated.
     return np.array(np.lib.format.open_memmap(path, mode="r")), {}
 
 

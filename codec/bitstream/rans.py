@@ -1,9 +1,9 @@
 """An entropy coder with fixed integer tables: codes [C, K, f] <-> the payload of one chunk.
 
-Asymmetric numeral systems (Duda, arXiv:1311.2540) in their range variant, rANS: all codes become one integer, which a
-code of frequency q out of 2^16 makes 2^16 / q times as large; its low words leave as soon as they can. All arithmetic
-is on integers, so a payload is the same on every machine. (constriction, the obvious library, takes tables of floats
-only in Python, and rounds them itself.)
+Range variant of asymmetric numeral systems, rANS (Duda, arXiv:1311.2540). All codes become one integer: a code of
+frequency q out of 2^16 multiplies it by 2^16 / q, which are log2(2^16 / q) bits. Its low words are written as soon as
+it exceeds 64 bits. All arithmetic is on integers, so a payload is the same on every machine. (The library constriction
+takes only tables of floats from Python and rounds them itself.)
 """
 
 from array import array
@@ -22,15 +22,16 @@ _SLOT_MASK = TOTAL - 1
 _WORD_BITS, _WORD_BYTES = 32, 4
 _WORD_MASK = 2**_WORD_BITS - 1
 _LOW = 2**_WORD_BITS
-"""The state stays in _LOW .. 2^64 - 1 while there are words: so precise that rounding costs about 2^-16 of the size."""
+"""While words are left, the state is in _LOW .. 2^64 - 1: large enough that rounding costs about 2^-16 of the size."""
 
 
 class EntropyCoder:
-    """The tables of a model, ready to code with.
+    """Codes with the entropy tables of a model.
 
-    The row of frequencies that codes a code at level k depends on two others, each reduced to a class:
-    `rows[k, previous[k, code of the frame before], below[k, code of the level below]]`. N stands for a code that is not
-    there, in the first frame of a chunk and at the first level. So a file can be cut to its first levels.
+    The frequencies of a code at level k depend on its context, two other codes that are each mapped to a class: row
+    `rows[k, previous[k, code of the frame before], below[k, code of the level below]]`. In the first frame of a chunk
+    and at the first level there is no such code, and N stands for it. No context lies in a higher level, so a file can
+    be cut to its first levels.
 
     Args:
         frequencies: [R, N], at least 1, every row sums to `TOTAL`.
@@ -39,7 +40,7 @@ class EntropyCoder:
         rows: [K, classes of previous, classes of below], the row of `frequencies`.
 
     Attributes:
-        num_quantizers: K, the levels that there are tables for.
+        num_quantizers: K, levels that the tables are for.
         codebook_size: N.
     """
 
@@ -49,7 +50,7 @@ class EntropyCoder:
         self._rows = np.asarray(rows, dtype=np.intp)
         ends = np.cumsum(self._frequencies, axis=1)
         self._starts = ends - self._frequencies
-        # Arrays of C integers: a search in lists of Python's own, scattered in memory, took a third longer.
+        # Arrays of C integers: the search in lists of Python integers took a third longer.
         bounds = [array("I", row.tobytes()) for row in np.pad(ends, ((0, 0), (1, 0))).astype(np.uintc)]
         by_class = [[[bounds[row] for row in classes] for classes in level] for level in self._rows.tolist()]
         self._levels = [
@@ -59,9 +60,9 @@ class EntropyCoder:
         self.num_quantizers, self.codebook_size = len(self._levels), self._frequencies.shape[1]
 
     def encode(self, codes: NDArray[np.int64]) -> bytes:
-        """Code [C, K, f], 0 <= code < N and K at most `num_quantizers`: at most two bytes and a little a code."""
+        """Encode codes [C, K, f], 0 <= code < N and K <= `num_quantizers`; a code takes at most about two bytes."""
         rows = self._contexts(codes)
-        # The last code first: the decoder then starts with the first.
+        # rANS is last in, first out: encode from the last code to the first, and the decoder begins with the first.
         frequencies, starts = (
             table[rows, codes].transpose(2, 0, 1).ravel()[::-1].tolist() for table in (self._frequencies, self._starts)
         )
@@ -76,10 +77,10 @@ class EntropyCoder:
         return np.array(words[::-1], ">u4").tobytes().lstrip(b"\0")
 
     def decode(self, payload: bytes, shape: tuple[int, int, int]) -> NDArray[np.int64]:
-        """Invert `encode`; shape is (C, K, f). Zeros in front of a payload change nothing.
+        """Invert `encode`; shape is (C, K, f). Zeros in front of a payload are ignored.
 
         Raises:
-            BitstreamError: No codes of this shape have this payload.
+            BitstreamError: The payload is not of codes of this shape.
         """
         num_channels, num_quantizers, num_frames = shape
         missing = -len(payload) % _WORD_BYTES
@@ -108,7 +109,7 @@ class EntropyCoder:
         return np.array(codes, np.int64).reshape(num_frames, num_channels, num_quantizers).transpose(1, 2, 0)
 
     def _contexts(self, codes: NDArray[np.int64]) -> NDArray[np.intp]:
-        """The row of frequencies of every code [C, K, f]."""
+        """Index of the row of frequencies for every code [C, K, f]."""
         levels = np.arange(codes.shape[1])[:, np.newaxis]
         before, lower = (np.full_like(codes, self.codebook_size) for _ in range(2))
         before[:, :, 1:] = codes[:, :, :-1]

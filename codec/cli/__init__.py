@@ -1,9 +1,9 @@
 """The commands: codec-train, -encode, -decode, -eval, -compare, -bench, -export and -release.
 
 Results go to standard output, notes and progress to standard error. Exit codes: 0 success; 1 some files failed or are
-incomplete, and are named; 2 failure, with the reason in one line; 130 interrupted. Each entry point loads only the
-module of its command, and modules that need torch are imported where they are used: --help and errors in options are
-fast.
+incomplete, and are named; 2 failure, with the reason in one line; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP. Each entry point
+loads only the module of its command, and modules that need torch are imported where they are used: --help and errors in
+options are fast.
 """
 
 import functools
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from codec.cli.messages import message
+from codec.cli.signals import exit_code, raise_on_termination
 from codec.errors import CodecError
 
 
@@ -73,12 +74,14 @@ def release_main(argv: Sequence[str] | None = None) -> None:
 
 def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str] | None) -> NoReturn:
     """Run a command and exit; an error that a user can cause is one line, with options as remedies."""
+    if argv is None:  # the command owns the process
+        raise_on_termination()
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except (CodecError, OSError) as error:  # OSError: not foreseen by any module, such as a full disk under a log
         print(f"{prog}: {message(error)}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        print(f"{prog}: interrupted", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as interrupt:
+        print(f"{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        code = exit_code(interrupt)
     sys.exit(code)

@@ -104,13 +104,13 @@ def _split(argv: Sequence[str], known: Mapping[str, int], prog: str) -> tuple[di
         if not OPTION.match(option):
             free.append(option + equals + value)
             continue
-        name = _name(SHORT.get(option, option))
+        name = SHORT.get(option, option).removeprefix("--").replace("-", "_")
         positive = re.sub(r"(^|\.)no_(?=\w+$)", r"\1", name)  # --no-flag
         if name not in known and known.get(positive) == 0:
             given[positive] = ["false"]
             continue
         if name not in known:
-            raise ConfigError(_unknown(option, known, prog))
+            raise ConfigError(_unknown(option, name, known, prog))
         taken = itertools.islice(itertools.takewhile(lambda word: not OPTION.match(word), words), known[name])
         given[name] = [value] if equals else list(taken)
         words = words if equals else words[len(given[name]) :]
@@ -180,17 +180,12 @@ def _is_positional(annotation: Any) -> bool:
     return POSITIONAL in getattr(annotation, "__metadata__", ())
 
 
-def _name(option: str) -> str:
-    return option.removeprefix("--").replace("-", "_")
-
-
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _unknown(option: str, known: Mapping[str, int], prog: str) -> str:
+def _unknown(option: str, name: str, known: Mapping[str, int], prog: str) -> str:
     """Message for an unknown option, naming the nearest."""
-    name = _name(option)
     if "." in name and any("." in key for key in known):
         return unknown_key(name, Recipe)
     nearest = difflib.get_close_matches(name, [other for other in known if "." not in other], 1, 0.6)

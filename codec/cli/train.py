@@ -1,5 +1,6 @@
 """codec-train: start or resume a training run."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -10,28 +11,27 @@ from pathlib import Path
 from codec.cli.command_line import HELP, Changes, override, parse_with_recipe, print_help
 from codec.cli.loading import find_device
 from codec.cli.options import TrainOptions
+from codec.cli.signals import exit_code
 from codec.config import shipped
 from codec.errors import ConfigError
-from codec.recipe import Recipe, load_recipe
+from codec.recipe import Recipe, load_recipe, with_absolute_root
 
-EXTENDABLE = ("train.steps", "train.epochs", "train.max_minutes")
-"""Keys of a recipe that may change when a run is resumed."""
+CHANGEABLE = (
+    *("train.steps", "train.epochs", "train.max_minutes"),
+    *("data.root", "data.train", "data.valid", "data.num_workers"),
+)
+"""Values that may change when a run is resumed: its length, and where its data lies."""
 
 
 def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
-    """Start or resume a training run.
-
-    Args:
-        argv: The words after the name of the command.
-        owns_process: `train.max_minutes` counts from the start of the process; otherwise from now.
-    """
+    """Start or resume a training run; `train.max_minutes` counts from the start of the process if it owns it."""
     options, changes = parse_training(argv)
     if options.resume and options.init_from:
         raise ConfigError("a resumed run has its own weights: give --resume or --init-from, not both")
     recipe, run_dir, resumes = _settle_run(options, changes)
     from codec.experiment import build_trainer
     from codec.train.engine import build_fabric
-    from codec.train.rundir import check_new, record_run
+    from codec.train.rundir import check_new, lock_run, record_run
     from codec.train.stopwatch import process_began
 
     if not resumes:
@@ -42,20 +42,19 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
     bypass, steps = recipe.train.bypass_steps, trainer.num_steps
     if bypass >= steps and not options.init_from:
         raise ConfigError(f"train.bypass_steps {bypass} must be below train.steps, {steps}: no codebook would be set")
-    if options.init_from:
-        trainer.start_from(options.init_from)
-    if resumes:
-        trainer.resume()
-    if fabric.is_global_zero:
-        record_run(run_dir, recipe)
-    try:
-        trainer.fit()
-    except KeyboardInterrupt:
-        print(
-            f"codec-train: interrupted; go on with  codec-train {options.recipe} --out {run_dir} --resume",
-            file=sys.stderr,
-        )
-        return 130
+    with lock_run(run_dir) if fabric.is_global_zero else contextlib.nullcontext():
+        if options.init_from:
+            trainer.start_from(options.init_from)
+        if resumes:
+            trainer.resume()
+        if fabric.is_global_zero:
+            record_run(run_dir, recipe)
+        try:
+            trainer.fit()
+        except KeyboardInterrupt as interrupt:
+            resume = f"codec-train {options.recipe} --out {run_dir} --resume"
+            print(f"codec-train: {str(interrupt) or 'interrupted'}; go on with  {resume}", file=sys.stderr)
+            return exit_code(interrupt)
     if fabric.is_global_zero:
         _describe_end(run_dir)
     return 0
@@ -126,7 +125,7 @@ def _settle_run(options: TrainOptions, changes: Changes) -> tuple[Recipe, Path, 
 
     if options.out and options.resume and holds_run(options.out):
         return _resumed(options.out, changes), options.out, True
-    recipe = override(load_recipe(options.recipe), changes)
+    recipe = with_absolute_root(override(load_recipe(options.recipe), changes))
     run_dir = options.out or Path("runs", recipe.name)
     if options.resume and holds_run(run_dir):
         return _resumed(run_dir, changes), run_dir, True
@@ -137,8 +136,8 @@ def _resumed(run_dir: Path, changes: Changes) -> Recipe:
     """The recipe of a run to resume, with its changes."""
     from codec.train.rundir import read_run
 
-    fixed = [key for key in changes if key not in EXTENDABLE]
+    fixed = [key for key in changes if key not in CHANGEABLE]
     if fixed:
-        allowed = " and ".join([", ".join(EXTENDABLE[:-1]), EXTENDABLE[-1]])
+        allowed = " and ".join([", ".join(CHANGEABLE[:-1]), CHANGEABLE[-1]])
         raise ConfigError(f"--resume keeps the recipe of the run: only {allowed} can be given, not {fixed[0]}")
-    return override(read_run(run_dir), changes)
+    return with_absolute_root(override(read_run(run_dir), changes))

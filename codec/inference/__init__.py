@@ -1,1 +1,1 @@
-"""A trained model at work: on disk, on streams, on files, on many files at once, and in faster modes."""
+"""Use of a trained model: load it, code files and live streams, code many files in a batch, run it in faster modes."""

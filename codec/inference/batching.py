@@ -1,9 +1,9 @@
-"""Many short files at once: which of them go together, and their codes from one pass of the encoder.
+"""Encode many short files in batches: choose files of similar length, and encode them in one pass.
 
-The encoder is causal, so zeros behind a recording change none of its frames, and a batch gives what each file alone
-gives.
+The encoder is causal, so zeros behind a recording do not change its frames: a batch gives the same codes as each file
+by itself.
 
-    in.wav --load_recording--> audio [C, T]   n of these --compress_batch--> n Bitstreams
+    in.wav --load_recording--> Recording   n Recordings --compress_batch--> n Bitstreams
 """
 
 import itertools
@@ -23,31 +23,31 @@ from codec.inference.compression import FileBlocks, describe_codes, entropy_code
 from codec.model.codec import Codec
 
 MIN_FILL = 0.8
-"""The shortest of a batch is at least so long, measured by the longest: what is computed for padding is lost."""
+"""Length of the shortest file of a batch by that of the longest, at least: padding costs computation."""
 
 
 class Size(NamedTuple):
-    """What a file takes up in a batch."""
+    """Size of a file in a batch."""
 
     num_channels: int
-    """Each is an item of the batch."""
+    """Each channel is an item of the batch."""
     num_samples: int
-    """At the model's rate."""
+    """Of a channel, at the model's rate."""
 
 
 class Recording(NamedTuple):
-    """Audio at the model's rate, and what a file of its codes has to say of its own."""
+    """Audio at the model's rate, with the original rate and length for the header."""
 
     audio: Tensor
     """float32 `[C, T]` in [-1, 1]."""
     sample_rate: int
     """Original rate (Hz)."""
     num_samples: int
-    """Exact samples of a channel at the original rate."""
+    """Exact samples of a channel, at the original rate."""
 
 
 def read_size(path: Path, sample_rate: int) -> Size:
-    """What a file will take up at `sample_rate` (Hz), by its header.
+    """Size of a file at `sample_rate` (Hz), from its header.
 
     Raises:
         AudioError: The file is missing, not audio, visibly truncated, or holds no samples.
@@ -57,17 +57,18 @@ def read_size(path: Path, sample_rate: int) -> Size:
 
 
 def plan_batches(sizes: Sequence[Size], capacity: int) -> list[list[int]]:
-    """Say which files go together: those of similar length, as many as the capacity holds.
+    """Group files of similar length into batches, as many as the capacity holds.
 
     Example: `plan_batches([Size(1, 10), Size(1, 99), Size(2, 9)], capacity=30)` is `[[0, 2], [1]]`.
 
     Args:
-        sizes: Of the files.
-        capacity: Samples of a batch, all channels and the padding to its longest file counted. A file that exceeds it
-            is a batch of its own.
+        sizes: Sizes of the files.
+        capacity: Most samples of a batch, over all channels and with the padding to its longest file. A file that
+            exceeds it is a batch of its own.
 
     Returns:
-        Positions in `sizes`, each once: the longest file of a batch first, the batches by their first file.
+        Positions in `sizes`, each once. The longest file of a batch comes first; the batches are ordered by the lowest
+        position in them.
     """
     batches: list[list[int]] = []
     longest = num_items = 0
@@ -83,7 +84,7 @@ def plan_batches(sizes: Sequence[Size], capacity: int) -> list[list[int]]:
 
 
 def load_recording(path: Path, sample_rate: int) -> Recording:
-    """Load a whole file at `sample_rate` (Hz): the samples that `compress_file` encodes, to the bit.
+    """Load a whole file at `sample_rate` (Hz): bit for bit the samples that `compress_file` encodes.
 
     Raises:
         AudioError: The file can't be read or used.
@@ -97,16 +98,16 @@ def load_recording(path: Path, sample_rate: int) -> Recording:
 def compress_batch(
     codec: Codec, recordings: Sequence[Recording], *, num_quantizers: int | None = None, beam: int = FILE_BEAM
 ) -> list[Bitstream]:
-    """Encode recordings together, padded to the longest: in the memory of that many times its length.
+    """Encode recordings in one batch, padded to the longest.
 
     Args:
         codec: In eval mode.
-        recordings: One at least.
-        num_quantizers: Use the first so many levels; all by default.
+        recordings: At least one.
+        num_quantizers: Use the first `num_quantizers` levels; all by default.
         beam: Paths kept in the search, see `Codec.encode`.
 
     Returns:
-        What each recording alone gives, up to near-ties of codewords.
+        The same as each recording by itself gives, except for near-ties of codewords.
 
     Raises:
         AudioError: Audio has the wrong shape, no samples, NaN or Inf.

@@ -1,11 +1,11 @@
-"""Audio or an audio file to a bitstream and back, block by block: any length in constant memory, one path for both.
+"""Encode audio or audio files to bitstreams and decode them, block by block: any length in constant memory.
 
 compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -> in.codec
                                                       compress_source   in.wav -> Bitstream
 decompress      Bitstream -> audio [1, C, T]          decompress_file   in.codec -> out.wav, at the original rate
                                                       read_bitstream    in.codec -> Bitstream
 
-The codes of a model with entropy tables are entropy-coded in files, those of others are packed.
+The codes of a model with entropy tables are entropy-coded in files, those of other models are packed.
 """
 
 import contextlib
@@ -33,26 +33,27 @@ from codec.model.entropy_tables import EntropyTables
 
 Codes = NDArray[np.int64]
 Piece = tuple[Codes, bool]
-"""Codes `[C, K, f]`, and whether they stand for frames that were lost."""
+"""Codes `[C, K, f]`, and whether their frames are lost."""
 
 BLOCK_S = 10.0
-"""Seconds coded at a time: long enough to be fast, short enough to be small."""
+"""Seconds coded at a time: a compromise of speed and memory."""
 
 
 class FileBlocks:
-    """An audio file in blocks `[C, n]` at the model's rate; concatenated, they are the same for every size of block.
+    """Iterates over an audio file in blocks `[C, n]` at the model's rate.
 
     Args:
-        path: Of any rate, length and number of channels.
+        path: Audio file of any rate, length and number of channels.
         model_rate: Rate of the blocks (Hz).
 
     Attributes:
         sample_rate: The file's own rate (Hz).
         num_channels: C.
-        num_samples: Samples of a channel read so far, at the file's own rate. What a header says may be an estimate.
+        num_samples: Samples of a channel read so far, at the file's own rate. They are counted because the length in a
+            header may be an estimate.
 
     Raises:
-        AudioError: The file can't be read or used; what only decoding shows is raised when the iteration gets there.
+        AudioError: The file can't be read or used. Damage that only decoding shows is raised during the iteration.
     """
 
     def __init__(self, path: Path, model_rate: int) -> None:
@@ -75,7 +76,7 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, 
     Args:
         codec: In eval mode.
         audio: float `[1, C, T]` in [-1, 1] at the model's sample rate; channels are coded separately.
-        num_quantizers: Use the first so many levels; all by default.
+        num_quantizers: Use the first `num_quantizers` levels; all by default.
         beam: Paths kept in the search, see `Codec.encode`.
 
     Raises:
@@ -91,7 +92,7 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, 
 
 
 def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
-    """Decode a bitstream to audio `[1, C, T]` at the model's sample rate; what was lost is silent.
+    """Decode a bitstream to audio `[1, C, T]` at the model's sample rate; lost frames are silent.
 
     Raises:
         BitstreamError: The bitstream is of another model.
@@ -113,7 +114,7 @@ def compress_file(
     """Encode an audio file of any rate, length and number of channels to a `.codec` file; arguments as of `compress`.
 
     Returns:
-        Header of the file that was written.
+        Header of the written file.
 
     Raises:
         AudioError: The source can't be read or used.
@@ -134,7 +135,7 @@ def compress_file(
 def compress_source(
     codec: Codec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
 ) -> Bitstream:
-    """Encode an audio file to codes in memory; its audio is never there as a whole. Otherwise as `compress_file`."""
+    """Encode an audio file block by block to codes in memory; arguments and errors as of `compress_file`."""
     blocks = FileBlocks(source, codec.sample_rate)
     codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers, beam)), axis=-1)
     rate, num_channels = blocks.sample_rate, blocks.num_channels
@@ -153,11 +154,11 @@ def decompress_file(
         codec: The model that made the file.
         source: `.codec` file.
         target: Audio file; its suffix decides the format.
-        salvage: Decode a damaged file all the same; what is lost becomes silence of its length.
+        salvage: Decode a damaged file too; lost frames become silence of the same length.
         overwrite: Replace an existing target.
 
     Returns:
-        The reader; its `header` describes the file, its `lost` names the frames that were lost.
+        The reader: its `header` describes the file, its `lost` names the lost frames.
 
     Raises:
         BitstreamError: The source is no intact `.codec` file, or of another model; nothing is left behind.
@@ -177,10 +178,10 @@ def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = 
     Args:
         source: `.codec` file.
         codec: The model that made it; a packed file needs none.
-        salvage: Read a damaged file all the same; `lost` names the frames that were lost.
+        salvage: Read a damaged file too; `lost` names the lost frames.
 
     Raises:
-        BitstreamError: The source is no intact `.codec` file, or of another model, or its model is needed.
+        BitstreamError: The source is no intact `.codec` file, of another model, or entropy-coded and `codec` is None.
     """
     with _opened(source) as file:
         if codec is not None:
@@ -191,7 +192,7 @@ def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = 
 
 
 def decompress_codes(codec: Codec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
-    """Decode codes in memory to an audio file of the original rate; otherwise as `decompress_file`."""
+    """Decode codes in memory to an audio file of the original rate; errors as of `decompress_file`."""
     check_model(codec, bitstream.header)
     _write_audio(codec, bitstream.header, _split(codec, bitstream), target, overwrite=overwrite)
 
@@ -204,7 +205,7 @@ def describe_codes(
     sample_rate: int | None = None,
     num_samples: int = 0,
 ) -> Header:
-    """Header for codes of this model; without `sample_rate` (Hz) the original rate is the model's."""
+    """Make the header for codes of this model; `sample_rate` (Hz), the original rate, is the model's by default."""
     return Header(
         model_id=model_identity(codec),
         model_sample_rate=codec.sample_rate,
@@ -220,17 +221,17 @@ def describe_codes(
 
 
 def entropy_coder(codec: Codec) -> EntropyCoder | None:
-    """What reads and writes the entropy-coded files of a model; None where it has no tables, and packs its codes."""
+    """The entropy coder of a model for its files; None if it has no tables: then its codes are packed."""
     return None if codec.entropy is None else _coder(codec.entropy)
 
 
-@functools.lru_cache(maxsize=4)  # of few models at a time; to make one takes as long as to code some seconds of audio
+@functools.lru_cache(maxsize=4)  # making a coder takes as long as coding some seconds of audio
 def _coder(tables: EntropyTables) -> EntropyCoder:
     return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.coding_tables().items()})
 
 
 def check_model(codec: Codec, header: Header) -> None:
-    """Raise BitstreamError unless `header` is of codes that this very model made."""
+    """Raise BitstreamError if another model made the codes that `header` describes."""
     identity = model_identity(codec)
     if header.model_id != identity:
         raise BitstreamError(
@@ -252,7 +253,7 @@ def _block_samples(codec: Codec) -> int:
 
 
 def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int) -> Iterator[Codes]:
-    """Blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
+    """Encode blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
     device = codec.device
     encoder = StreamEncoder(codec, num_quantizers, beam=beam)
     for block in blocks:
@@ -261,12 +262,12 @@ def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int |
 
 
 def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
-    """Codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces come out silent."""
+    """Decode codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces become silence."""
     device = codec.device
     decoder = StreamDecoder(codec, num_samples)
     frames = _block_samples(codec) // codec.hop_length
     for codes, lost in pieces:
-        for first in range(0, codes.shape[2], frames):  # a file may come in chunks of any length
+        for first in range(0, codes.shape[2], frames):  # the chunks of a file may be of any length
             block = np.ascontiguousarray(codes[:, :, first : first + frames])
             audio = decoder.push(torch.from_numpy(block).to(device))[:, 0].cpu()
             yield torch.zeros_like(audio) if lost else audio
@@ -285,7 +286,7 @@ def _write_audio(codec: Codec, header: Header, pieces: Iterable[Piece], target: 
 
 
 def _pieces(header: Header, chunks: Iterable[tuple[int, Codes]]) -> Iterator[Piece]:
-    """Chunks of a file in order, with zeros where chunks are lost."""
+    """Yield the chunks of a file in order, with zeros in place of lost ones."""
     position = 0
 
     def gap(stop: int) -> Iterator[Piece]:
@@ -301,7 +302,7 @@ def _pieces(header: Header, chunks: Iterable[tuple[int, Codes]]) -> Iterator[Pie
 
 
 def _split(codec: Codec, bitstream: Bitstream) -> Iterator[Piece]:
-    """Codes in memory as pieces of about ten seconds, cut where what is lost begins and ends."""
+    """Yield codes in memory in pieces of about ten seconds, none of which is lost in part."""
     frames = _block_samples(codec) // codec.hop_length
     num_frames = bitstream.codes.shape[2]
     edges = {edge for span in bitstream.lost for edge in span}

@@ -1,27 +1,28 @@
-"""Fingerprint of a model: what it makes of a fixed signal, stored with a release and compared whenever it is loaded.
+"""Fingerprint of a model: its results on a fixed test signal, stored at release and compared whenever it is loaded.
 
-Weights can be right and what runs them wrong: a convolution that pads otherwise, another GELU, matrix products in TF32,
-a file read with its bytes swapped. Each changes what the three parts of a model give, far beyond rounding:
+The weights can be right and still give wrong results: a convolution pads differently, GELU is approximated, matrix
+products run in TF32, a file is read with swapped bytes. Each changes the results of the three parts of a model far more
+than rounding does:
 
     signal --encoder--> latents           compared by 16 sums a frame
            --quantizer--> codes           compared by the share of frames that differ, level by level
     stored codes --decoder--> audio       compared by 16 sums a frame
 
-A sum is of all numbers of a frame with random signs: 16 of them are as far apart as the frames are, by their size, and
-one frame that is off can't hide among the others.
+Each sum adds all numbers of a frame with fixed random signs. Relative to their size, 16 such sums differ about as much
+as the frames themselves. Frames are compared one by one, so a single wrong frame is found.
 
-**What rounding may do.** Another processor, number of threads or device changes float32 results by some 1e-6 of their
-size. Measured on latents: 1e-6 between float32 and float64, 7e-6 where every weight is 1e-6 off, but 5e-5 for the
-approximate GELU, 1e-3 for TF32. `MAX_DEVIATION` lies between. Decoded audio has the same rounding larger: the high
-harmonics of the rectified low band are 60 dB below it and are brought to the level of their band, rounding with them.
-Measured: 1e-4 of the size of the frame that is most off, both times; hence `MAX_AUDIO_DEVIATION`.
+**Rounding.** Another processor, number of threads or device changes float32 results by about 1e-6 of their size.
+Measured relative deviations of latents: 1e-6 between float32 and float64, 7e-6 if every weight is changed by 1e-6, but
+5e-5 for the approximate GELU and 1e-3 for TF32. `MAX_DEVIATION` lies between. Rounding is larger in decoded audio: the
+high harmonics of the rectified low band are 60 dB below it, and are amplified to the power of their band together with
+their rounding. Measured in both cases: 1e-4 of the size of the frame that deviates most, hence `MAX_AUDIO_DEVIATION`.
 
-A code may flip, at a near-tie of codewords, and then all later levels of its frame; the more levels, the smaller the
-residual that the same error acts on. With every weight 1e-4 off, one frame in 26 flipped at the twelfth level. So each
-level may differ in two frames and in a share that grows with its number; damage that hides in this share does not hide
-in the sums.
+At a near-tie of codewords a code may flip, and then all later levels of its frame change. Later levels flip more often,
+because the same error acts on a smaller residual. With every weight changed by 1e-4, one frame in 26 flipped at the
+twelfth level. So each level may differ in two frames and in a share that grows with its number. Damage that stays below
+this share is visible in the sums.
 
-The test signal and the signs are part of the format: they never change.
+The test signal and the signs are part of the format and never change.
 """
 
 import dataclasses
@@ -44,50 +45,50 @@ from codec.model.codec import Codec
 FINGERPRINT_FILE = "fingerprint.json"
 SIGNAL_SECONDS = 0.5
 NUM_SUMS = 16
-"""Of a frame."""
+"""Sums of a frame."""
 MAX_DEVIATION = 2e-5
-"""Of the sums of a frame, by their size."""
+"""Largest deviation of the sums of a frame of latents, relative to their size."""
 MAX_AUDIO_DEVIATION = 5e-4
-"""As above, of decoded audio."""
+"""The same for decoded audio."""
 QUIET = 0.25
-"""A frame whose sums are smaller than this share of the average is measured by this share."""
+"""Deviations in a quiet frame are relative to at least this share of the average size of all frames."""
 FREE_FRAMES = 2
-"""Frames of any level whose codes may differ."""
+"""Frames whose codes may differ, at each level."""
 FLIPS_PER_LEVEL = 0.005
-"""Share of frames that may differ besides, times the number of the level (1, 2, ...)."""
+"""Share of frames that may differ in addition, times the number of the level (1, 2, ...)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fingerprint:
-    """What a model makes of the test signal; F frames, K levels."""
+    """Results of a model on the test signal; F frames, K levels."""
 
     torch_version: str
-    """That made it."""
+    """PyTorch at the time."""
     latents: tuple[tuple[float, ...], ...]
     """Signed sums of the encoder's output, `[F, NUM_SUMS]`."""
     codes: tuple[tuple[int, ...], ...]
     """`[K, F]`."""
     audio: tuple[tuple[float, ...], ...]
-    """Signed sums of what the decoder makes of `codes`, `[F, NUM_SUMS]`."""
+    """Signed sums of the audio decoded from `codes`, `[F, NUM_SUMS]`."""
 
 
 class Deviation(NamedTuple):
-    """How far two fingerprints of models of one architecture lie apart."""
+    """Difference of the fingerprints of two models of one architecture."""
 
     latents: float
-    """Of the sums of the frame that is most off, by their size."""
+    """Relative deviation of the sums of the frame that deviates most."""
     codes: tuple[float, ...]
     """Share of frames that differ, of each level."""
     audio: float
-    """As for latents; both decoded the same codes."""
+    """As for latents; both models decoded the same codes."""
 
 
 def take_fingerprint(codec: Codec, codes: Tensor | None = None) -> Fingerprint:
-    """Encode the test signal and decode codes, on the model's device.
+    """Encode the test signal and decode codes on the model's device.
 
     Args:
         codec: In eval mode and float32.
-        codes: Codes int64 `[1, K, F]` to decode; those of the test signal by default.
+        codes: int64 `[1, K, F]`, to be decoded; those of the test signal by default.
     """
     audio = make_signal(codec.sample_rate)[None, None].to(codec.device)
     with torch.no_grad(), full_precision(audio.device):
@@ -103,11 +104,11 @@ def take_fingerprint(codec: Codec, codes: Tensor | None = None) -> Fingerprint:
 
 
 def measure_deviation(codec: Codec, expected: Fingerprint) -> Deviation:
-    """Compare what a model makes of the test signal, and of the codes of a fingerprint, with the fingerprint.
+    """Compare the results of a model with a fingerprint.
 
     Raises:
-        ModelError: The fingerprint is of a model of other levels or frames.
-        BitstreamError: It has codes that the model does not know.
+        ModelError: The fingerprint has another number of levels or frames.
+        BitstreamError: Its codes are out of range.
     """
     num_frames = codec.num_frames(round(SIGNAL_SECONDS * codec.sample_rate))
     lengths = {len(rows) for rows in (expected.latents, *expected.codes, expected.audio)}
@@ -138,14 +139,14 @@ def save_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
 
 
 def check_fingerprint(codec: Codec, folder: Path) -> None:
-    """Compare a model with the fingerprint in the folder that it was loaded from; without one there is nothing to do.
+    """Compare a model with the fingerprint in its folder, if there is one.
 
     Args:
         codec: As loaded: in eval mode, in float32, on the device where it is going to run.
-        folder: May hold `fingerprint.json`.
+        folder: Folder of the model; may hold `fingerprint.json`.
 
     Raises:
-        ModelError: The model does not do here what it did where it was released, or the file is damaged.
+        ModelError: The model gives other results here than at its release, or the file is damaged.
     """
     path = folder / FINGERPRINT_FILE
     if not path.exists():
@@ -171,9 +172,9 @@ def check_fingerprint(codec: Codec, folder: Path) -> None:
 
 
 def _first_fault(deviation: Deviation, num_frames: int) -> str | None:
-    """What is beyond the tolerances, of the first part that is."""
+    """Describe the first part of a model that exceeds its tolerance; None if there is none."""
     limit = f"of their size, rounding is below {MAX_DEVIATION:.0e}"
-    if not deviation.latents <= MAX_DEVIATION:  # so written, NaN is a fault
+    if not deviation.latents <= MAX_DEVIATION:  # not `>`: NaN must fail
         return f"latents differ by {deviation.latents:.1e} {limit}"
     for level, share in enumerate(deviation.codes, start=1):
         allowed = min(FREE_FRAMES / num_frames + FLIPS_PER_LEVEL * level, 1.0)
@@ -186,9 +187,9 @@ def _first_fault(deviation: Deviation, num_frames: int) -> str | None:
 
 
 def make_signal(sample_rate: int) -> Tensor:
-    """The test signal float32 `[T]`: half a second of two syllables, voiced with a rising pitch, then hissing.
+    """Make the test signal, float32 `[T]`: half a second of two syllables, voiced sound of rising pitch between noise.
 
-    Rounded to 16 bits, so that the last digit of a sine does not matter: it is the same everywhere.
+    It is rounded to 16 bits, so that it is the same on every machine although the last digits of a sine are not.
     """
     time = np.arange(round(SIGNAL_SECONDS * sample_rate), dtype=np.float64) / sample_rate
     phase = 2 * np.pi * (110 * time + 180 * time**2)  # 110 to 290 Hz
@@ -200,7 +201,7 @@ def make_signal(sample_rate: int) -> Tensor:
 
 
 def _signed_sums(frames: Tensor) -> tuple[tuple[float, ...], ...]:
-    """Sums `[F, NUM_SUMS]` of each row of `[F, n]` with fixed random signs, by the root of n: like an element."""
+    """Sum each row of `[F, n]` with fixed random signs, divided by sqrt(n): `[F, NUM_SUMS]`, as large as an element."""
     num_elements = frames.shape[1]
     words = _random_words(num_elements * NUM_SUMS).reshape(num_elements, NUM_SUMS)
     signs = np.where(words < 2**31, -1.0, 1.0) / math.sqrt(num_elements)
@@ -209,12 +210,12 @@ def _signed_sums(frames: Tensor) -> tuple[tuple[float, ...], ...]:
 
 
 def _random_words(count: int) -> npt.NDArray[np.uint32]:
-    """Numbers in 0 .. 2^32 - 1 whose high bits look random: powers of 747796405 modulo 2^32, in integers."""
+    """Numbers in 0 .. 2^32 - 1 whose high bits look random: powers of 747796405 modulo 2^32."""
     return np.cumprod(np.full(count, 747796405, np.uint32), dtype=np.uint32)
 
 
 def _relative(found: tuple[tuple[float, ...], ...], expected: tuple[tuple[float, ...], ...]) -> float:
-    """Root mean square of the difference of a frame's sums by that of the sums, of the frame where it is largest."""
+    """Rms of the difference of a frame's sums by the rms of the expected sums, for the frame where it is largest."""
     difference = np.square(np.subtract(found, expected)).mean(axis=1)
     sizes = np.square(expected).mean(axis=1)
     return float(np.sqrt((difference / np.maximum(sizes, QUIET**2 * sizes.mean())).max()))

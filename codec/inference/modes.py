@@ -1,13 +1,13 @@
-"""Faster ways to run a model, by name; each is a `Codec` with the same calls, streams and identity.
+"""Faster modes of a model; each is a `Codec` with the same methods, streams and identity.
 
     float32        as trained
-    bf16_decoder   codes are those of float32, to the bit; audio from a decoder in bfloat16
-    bf16           encoder too: some codes differ, mostly at the later levels
-    onnx           float32 through ONNX Runtime: the fastest where a CPU has no bfloat16, and for live streams
+    bf16_decoder   decoder in bfloat16; codes equal those of float32 bit for bit
+    bf16           encoder and decoder in bfloat16; some codes differ, mostly at the later levels
+    onnx           float32 in ONNX Runtime; the fastest mode for live streams, and on a CPU without bfloat16
 
-Bfloat16 pays where the processor multiplies it (AVX-512 BF16, AMX, a GPU) and is slow elsewhere, see
-`codec.dsp.precision.has_fast_bfloat16`. The search among codewords is float32 in every mode. torch.compile is not among
-them: on a CPU it takes half a minute to compile, and was then between 8% faster and 8% slower than without.
+Bfloat16 is fast on processors with instructions for it (AVX-512 BF16, AMX, GPUs) and slow on others, see
+`codec.dsp.precision.has_fast_bfloat16`. The search among codewords is float32 in every mode. torch.compile is no mode:
+on a CPU it takes half a minute to compile, and the result was between 8% faster and 8% slower.
 """
 
 import copy
@@ -20,10 +20,10 @@ MODES = ("float32", "bf16_decoder", "bf16", "onnx")
 
 
 def speed_up(codec: Codec, mode: str) -> Codec:
-    """Make the copy of a loaded model that runs in `mode`; for float32 the model itself.
+    """Return a copy of a model that runs in `mode`; for float32 the model itself.
 
     Raises:
-        ConfigError: There is no such mode, what it needs is not installed, or the model is in one already.
+        ConfigError: There is no such mode, its package is not installed, or the model is in a fast mode already.
         ModelError: ONNX Runtime gives other results than PyTorch.
     """
     if type(codec) is not Codec or not codec.is_float32:
@@ -35,17 +35,17 @@ def speed_up(codec: Codec, mode: str) -> Codec:
     if mode == "bf16":
         return _in_bfloat16(codec, "encoder", "decoder")
     if mode == "onnx":
-        from codec.onnx.engine import load_onnx  # an extra that few need
+        from codec.onnx.engine import load_onnx  # late: onnx and onnxruntime are optional
 
         return load_onnx(codec)
     raise ConfigError(f"no mode {mode!r}: choose {', '.join(MODES)}")
 
 
 def _in_bfloat16(codec: Codec, *parts: str) -> Codec:
-    """A copy whose `parts` have weights in bfloat16. Files name it like the original."""
+    """Copy a model with the weights of `parts` in bfloat16; the identity stays that of the original."""
     modules = copy.deepcopy((codec.encoder, codec.quantizer, codec.decoder, codec.config, codec.allocation))
     fast = Codec(*modules, entropy=codec.entropy, identity=model_identity(codec)).train(codec.training)
     for part in parts:
-        for weight in fast.get_submodule(part).parameters():  # the fixed transforms are buffers and stay as they are
+        for weight in fast.get_submodule(part).parameters():  # the fixed transforms are buffers and stay in float32
             weight.data = weight.data.bfloat16()
     return fast

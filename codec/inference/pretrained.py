@@ -1,7 +1,7 @@
-"""Models on disk: a folder with `config.json` and `model.safetensors`, the same for a release, a run and a checkpoint.
+"""Load and save models: a folder with `config.json` and `model.safetensors`, for releases, runs and checkpoints alike.
 
-`entropy.safetensors` lies beside them where the model has entropy tables. No code runs on load. A model's identity is a
-SHA-256 over its configuration and tensors; files of codes carry it.
+A model with entropy tables has `entropy.safetensors` too, a released one `fingerprint.json`. No code in the files is
+executed.
 """
 
 import json
@@ -32,11 +32,11 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
 
     Args:
         name: A shipped model, a model folder, a checkpoint, or a run directory (its best checkpoint, else its last).
-        device: Where the weights go.
+        device: Device of the weights.
 
     Raises:
-        ModelError: Nothing of that name, files that are damaged or of another architecture, or a released model that
-            gives other results here than at its release.
+        ModelError: There is no such model, its files are damaged or of another architecture, or a released model gives
+            other results here than at its release.
     """
     codec = read_codec(name).to(device)
     check_fingerprint(codec, find_model(name))
@@ -44,7 +44,7 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
 
 
 def read_codec(name: str | Path) -> Codec:
-    """As `load_codec`, on the CPU and without a look at what it computes: for those who need its tensors alone."""
+    """Load a model on the CPU without running it, if only its tensors are needed; otherwise as `load_codec`."""
     folder = find_model(name)
     config = load_config(folder)
     tables = _load_tables(folder / ENTROPY_FILE)
@@ -59,10 +59,10 @@ def read_codec(name: str | Path) -> Codec:
 
 
 def load_config(folder: Path) -> CodecConfig:
-    """The configuration of the model in a folder.
+    """Read the configuration of the model in a folder.
 
     Raises:
-        ModelError: There is none, or it is damaged.
+        ModelError: It is missing or damaged.
     """
     path = folder / CONFIG_FILE
     try:
@@ -102,7 +102,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def load_weights(codec: Codec, path: Path) -> None:
-    """Load the tensors of a `model.safetensors` into a model, strictly; codebook statistics restart from the codewords.
+    """Load the tensors of a `model.safetensors` into a model; see `set_weights`.
 
     Raises:
         ModelError: The file is damaged, or its tensors are not exactly those of this architecture.
@@ -115,7 +115,7 @@ def load_weights(codec: Codec, path: Path) -> None:
 
 
 def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> None:
-    """Set what encoding and decoding need, strictly; codebook statistics restart from the codewords.
+    """Set all tensors that encoding and decoding need; the codebook statistics restart from the codewords.
 
     Raises:
         ModelError: The tensors are not exactly those of this architecture; the message names their `source`.
@@ -124,15 +124,12 @@ def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> Non
     for key in sorted(expected.keys() | tensors.keys()):
         have, want = tensors.get(key), expected.get(key)
         if have is None or want is None or have.shape != want.shape:
-            described = [("absent" if tensor is None else str(list(tensor.shape))) for tensor in (have, want)]
-            raise ModelError(
-                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
-            )
-        if not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
-            described = [str(tensor.tolist()) for tensor in (have, want)]
-            raise ModelError(
-                f"{source} is of another architecture: {key} is {described[0]} in the file, {described[1]} in the model"
-            )
+            theirs, ours = ("absent" if tensor is None else list(tensor.shape) for tensor in (have, want))
+        elif not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
+            theirs, ours = have.tolist(), want.tolist()
+        else:
+            continue
+        raise ModelError(f"{source} is of another architecture: {key} is {theirs} in the file, {ours} in the model")
     codec.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=False)
     codec.quantizer.restart_statistics()
 
@@ -147,10 +144,10 @@ def _load_tables(path: Path) -> EntropyTables | None:
 
 
 def find_model(name: str | Path) -> Path:
-    """Folder that holds the two files of a model, from any of the forms `load_codec` takes.
+    """Find the folder of a model; `name` as for `load_codec`.
 
     Raises:
-        ModelError: There is none; the message says what may be given.
+        ModelError: There is none; the message lists what can be given.
     """
     for folder in (Path(name), shipped("weights") / str(name)):
         if (folder / WEIGHTS_FILE).is_file():

@@ -1,8 +1,7 @@
-"""Live streams: push blocks of any size, get codes or audio as soon as they exist.
+"""Encode and decode live streams: push blocks of any size, get codes or audio as soon as they are complete.
 
-What a stream remembers is the cache of the causal layers, the samples of an unfinished hop and how far it has come.
-Blocks give what the whole gives, and a stream whose state was saved and restored gives what it would have given, to the
-bit:
+The state of a stream is the cache of the causal layers, the samples of an unfinished hop and a few counters. Blocks of
+any size give the same as the whole signal. A stream that is saved and restored continues bit for bit:
 
     save_file(encoder.state(), "talk.safetensors")
     encoder = StreamEncoder.restore(codec, load_file("talk.safetensors"))
@@ -20,12 +19,12 @@ from codec.model.layers import Cache
 from codec.model.quantizer.beam import MAX_BEAM, check_beam
 
 State = dict[str, Tensor]
-"""All that a stream remembers: the context of each layer by its path in the codec, like "encoder.layers.1.depthwise",
-once there is one, counters as int64 scalars, and "model_id", the model's identity in 32 bytes. The tensors are copies,
-ready for `safetensors.torch.save_file`."""
+"""State of a stream: from the first frame on the context of each causal layer by its path in the codec, like
+"encoder.layers.1.depthwise"; counters as int64 scalars; and "model_id", the model's identity, uint8 `[32]`. The tensors
+are copies, ready for `safetensors.torch.save_file`."""
 
 _CPU = torch.device("cpu")
-_MOST = 2**62
+_MAX_COUNT = 2**62
 
 
 class StreamEncoder:
@@ -33,9 +32,9 @@ class StreamEncoder:
 
     Args:
         codec: In eval mode.
-        num_quantizers: Use the first so many levels; all by default.
+        num_quantizers: Use the first `num_quantizers` levels; all by default.
         beam: Paths kept in the search, see `Codec.encode`.
-        sample_rate: Of the blocks (Hz), for a source whose rate is not certain; nothing is resampled here.
+        sample_rate: Rate of the blocks (Hz), to be checked; blocks are not resampled.
 
     Raises:
         ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
@@ -71,7 +70,7 @@ class StreamEncoder:
             Codes int64 `[B, K, f]` of the frames that are now complete, f >= 0.
 
         Raises:
-            AudioError: Wrong shape, another batch size than before, NaN or Inf, or pushed after `flush`.
+            AudioError: Wrong shape, another batch size than before, NaN or Inf, or the stream is flushed.
         """
         if self._finished:
             raise AudioError("the stream is flushed: make a new StreamEncoder")
@@ -85,10 +84,10 @@ class StreamEncoder:
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
-        """End the stream and return the codes of its last frames, padded with silence.
+        """End the stream: pad it with silence and return the codes of its last frames.
 
         Raises:
-            AudioError: Nothing was pushed, or flushed already.
+            AudioError: Nothing was pushed, or the stream is flushed already.
         """
         if self._finished:
             raise AudioError("the stream is flushed already")
@@ -99,10 +98,10 @@ class StreamEncoder:
         return self._encode(self._rest.new_zeros(len(self._rest), 1, padding))
 
     def state(self) -> State:
-        """What the stream remembers, for `restore`.
+        """Copy the state of the stream, for `restore`.
 
-        Besides the layers' contexts: "rest", the samples `[B, 1, t]` of the unfinished hop, and the counters
-        "batch_size" (0 before the first push), "num_quantizers", "beam", "num_samples" and "finished" (1 after
+        Besides the contexts of the layers it holds "rest", the samples `[B, 1, t]` of the unfinished hop, and the
+        counters "batch_size" (0 before the first push), "num_quantizers", "beam", "num_samples" and "finished" (1 after
         `flush`).
         """
         rest = {} if self._rest is None else {"rest": _copy(self._rest)}
@@ -118,7 +117,9 @@ class StreamEncoder:
 
     @classmethod
     def restore(cls, codec: Codec, state: State) -> Self:
-        """Go on with a stream of this model where its `state` was taken, in this process or another.
+        """Continue a stream of this model from its `state`, in this process or another.
+
+        One frame of zeros is encoded to learn the names and shapes that a state of this model has.
 
         Raises:
             ConfigError: The state does not fit the model: a name is missing or unknown, or a tensor has another shape
@@ -128,7 +129,7 @@ class StreamEncoder:
         batch_size = _take_count(contexts, "batch_size")
         levels = _take_count(contexts, "num_quantizers", 1, codec.quantizer.num_quantizers)
         stream = cls(codec, levels, beam=_take_count(contexts, "beam", 1, MAX_BEAM))
-        stream.num_samples = _take_count(contexts, "num_samples", 0, _MOST if batch_size else 0)
+        stream.num_samples = _take_count(contexts, "num_samples", 0, _MAX_COUNT if batch_size else 0)
         stream._finished = bool(_take_count(contexts, "finished", 0, 1 if stream.num_samples else 0))
         if batch_size:
             length = 0 if stream._finished else stream.num_samples % codec.hop_length
@@ -140,21 +141,21 @@ class StreamEncoder:
         return stream
 
     def _encode(self, audio: Tensor) -> Tensor:
-        if self._rest is not None and self._rest.shape[-1]:  # an empty rest is no reason to copy a large block
+        if self._rest is not None and self._rest.shape[-1]:  # do not copy a large block to prepend nothing
             audio = torch.cat([self._rest, audio], dim=-1)
         whole = audio.shape[-1] - audio.shape[-1] % self.codec.hop_length
-        self._rest = audio[..., whole:].clone()  # the caller may use its buffer again
+        self._rest = audio[..., whole:].clone()  # the caller may reuse its buffer
         if whole == 0:
             return torch.zeros(len(audio), self.num_quantizers, 0, dtype=torch.int64, device=audio.device)
         return self.codec.encode_frames(audio[..., :whole], self.num_quantizers, self._cache, beam=self.beam)
 
 
 class StreamDecoder:
-    """Decodes a stream of codes; audio comes `codec.delay` samples after its frame, and that delay is dropped.
+    """Decodes a stream of codes. Audio lags `codec.delay` samples behind its frames; the first `delay` are dropped.
 
     Args:
         codec: In eval mode.
-        num_samples: End after so many samples; by default all that the frames hold.
+        num_samples: Length of the audio; by default all that the frames hold.
     """
 
     def __init__(self, codec: Codec, num_samples: int | None = None) -> None:
@@ -170,18 +171,18 @@ class StreamDecoder:
         """Decode the next frames.
 
         Args:
-            codes: int64 `[B, k, f]`, any f; B and k stay the same for the whole stream.
+            codes: int64 `[B, k, f]` of the first k levels, any f; B and k stay the same for the whole stream.
 
         Returns:
             The audio `[B, 1, t]` that is now complete, t >= 0.
 
         Raises:
-            BitstreamError: Wrong shape, another batch size or number of levels than before, codes out of range, or
-                pushed after `flush`.
+            BitstreamError: Wrong shape, another batch size or number of levels than before, codes out of range, or the
+                stream is flushed.
         """
         if self._finished:
             raise BitstreamError("the stream is flushed: make a new StreamDecoder")
-        is_empty = codes.ndim == 3 and codes.shape[2] == 0  # the encoder had no complete hop yet
+        is_empty = codes.ndim == 3 and codes.shape[2] == 0  # the encoder has no complete hop yet
         self.codec.check_codes(codes.new_zeros(*codes.shape[:2], 1) if is_empty else codes)
         if self.num_frames == 0:
             self._batch_size, self._num_quantizers = codes.shape[:2]
@@ -200,16 +201,17 @@ class StreamDecoder:
 
     @torch.inference_mode()
     def flush(self) -> Tensor:
-        """End the stream and return what is left: nothing, as every push returns all that its frames complete.
+        """End the stream. Nothing is left to return, because every push returns all audio that is complete.
 
-        The frames of an encoder that was flushed hold all of its samples. Those of one that broke off lack the last
-        `codec.delay`: they can't be known without the frames that overlap them.
+        The frames of a flushed encoder hold all of its samples. The frames of one that was cut off lack the last
+        `codec.delay` samples, which depend on later frames.
 
         Returns:
             Audio `[B, 1, 0]`.
 
         Raises:
-            BitstreamError: Nothing was pushed, flushed already, or the frames hold fewer samples than asked for.
+            BitstreamError: Nothing was pushed, the stream is flushed already, or its frames hold fewer than
+                `num_samples` samples.
         """
         if self._finished:
             raise BitstreamError("the stream is flushed already")
@@ -225,10 +227,10 @@ class StreamDecoder:
         return torch.zeros(self._batch_size, 1, 0, device=self.codec.device)
 
     def state(self) -> State:
-        """What the stream remembers, for `restore`.
+        """Copy the state of the stream, for `restore`.
 
-        Besides the layers' contexts, the counters "batch_size" and "num_quantizers" (both 0 before the first push),
-        "num_frames", "num_samples" (-1: all that the frames hold) and "finished" (1 after `flush`).
+        Besides the contexts of the layers it holds the counters "batch_size" and "num_quantizers" (both 0 before the
+        first push), "num_frames", "num_samples" (-1: all that the frames hold) and "finished" (1 after `flush`).
         """
         return _saved(
             self.codec,
@@ -242,7 +244,7 @@ class StreamDecoder:
 
     @classmethod
     def restore(cls, codec: Codec, state: State) -> Self:
-        """Go on with a stream of this model where its `state` was taken; as `StreamEncoder.restore`.
+        """Continue a stream of this model from its `state`; as `StreamEncoder.restore`.
 
         Raises:
             ConfigError: The state does not fit the model.
@@ -252,7 +254,7 @@ class StreamDecoder:
         stream = cls(codec, None if num_samples == -1 else num_samples)
         stream.num_frames = _take_count(contexts, "num_frames")
         started = min(stream.num_frames, 1)
-        stream._batch_size = _take_count(contexts, "batch_size", started, started * _MOST)
+        stream._batch_size = _take_count(contexts, "batch_size", started, started * _MAX_COUNT)
         levels = started * codec.quantizer.num_quantizers
         stream._num_quantizers = _take_count(contexts, "num_quantizers", started, levels)
         stream._finished = bool(_take_count(contexts, "finished", 0, started))
@@ -264,7 +266,7 @@ class StreamDecoder:
 
 
 def _saved(codec: Codec, cache: Cache, **counters: int) -> State:
-    """Copies of the contexts in a cache by the paths of their layers, and counters as scalars."""
+    """Make a state: copies of the contexts in a cache by the paths of their layers, and counters as scalars."""
     state = {path: _copy(cache[layer]) for path, layer in codec.named_modules() if layer in cache}
     state["model_id"] = torch.tensor(list(model_identity(codec)), dtype=torch.uint8)
     return state | {name: torch.tensor(count, dtype=torch.int64) for name, count in counters.items()}
@@ -275,7 +277,7 @@ def _copy(tensor: Tensor) -> Tensor:
 
 
 def _restored(codec: Codec, layers: Cache, contexts: State, batch_size: int) -> Cache:
-    """The cache that `contexts` describe; `layers` holds a cache of one frame of one item, to compare it with."""
+    """Take all contexts as a cache; `layers`, a cache of batch size 1, tells which there are and their shapes."""
     saved = _take(contexts, "model_id", (32,), torch.uint8, _CPU)
     theirs, ours = saved.numpy().tobytes(), model_identity(codec)
     if theirs != ours:
@@ -286,12 +288,12 @@ def _restored(codec: Codec, layers: Cache, contexts: State, batch_size: int) -> 
             shape = (batch_size, *layers[layer].shape[1:])
             cache[layer] = _take(contexts, path, shape, layers[layer].dtype, codec.device)
     if contexts:
-        raise _misfit(f"it has {min(contexts)!r}, which a stream of this model and length has not")
+        raise _misfit(f"it has {min(contexts)!r}, which a stream of this model and length does not have")
     return cache
 
 
 def _take(contexts: State, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Take a copy of a tensor that must have this shape and dtype."""
+    """Remove a tensor and return a copy of it; it must have this shape and dtype."""
     tensor = contexts.pop(name, None)
     if not isinstance(tensor, Tensor):
         raise _misfit(f"it has no {name!r}" if tensor is None else f"{name!r} is no tensor")
@@ -300,8 +302,8 @@ def _take(contexts: State, name: str, shape: tuple[int, ...], dtype: torch.dtype
     return tensor.detach().to(device, copy=True)
 
 
-def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MOST) -> int:
-    """Take an int64 scalar that must lie in lowest .. highest."""
+def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MAX_COUNT) -> int:
+    """Remove an int64 scalar and return it; it must lie in lowest .. highest."""
     count = int(_take(contexts, name, (), torch.int64, _CPU))
     if not lowest <= count <= highest:
         raise _misfit(f"{name!r} is {count}, not in {lowest} .. {highest}")
@@ -309,4 +311,4 @@ def _take_count(contexts: State, name: str, lowest: int = 0, highest: int = _MOS
 
 
 def _misfit(reason: str) -> ConfigError:
-    return ConfigError(f"the state does not fit: {reason}; save it from a stream of this very model")
+    return ConfigError(f"the state does not fit: {reason}; save it from a stream of the same model")

@@ -32,7 +32,7 @@ STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 
 
 def build_codec(config: CodecConfig, entropy: EntropyTables | None = None) -> Codec:
-    """Build an untrained model, with the entropy tables of one that is going to be loaded."""
+    """Build an untrained model; `entropy` is for one whose weights are loaded next."""
     quantizer = config.quantizer
     allocation = None
     if isinstance(quantizer, QuantizerConfig) and quantizer.vbr_slope:

@@ -45,8 +45,9 @@ class Codec(nn.Module):
         decoder: Maps quantized latents to audio, `decoder.delay` samples late.
         config: The configuration that the parts were built from; it is saved beside the weights.
         allocation: Chooses the number of levels of each frame; without it every frame has all of them.
-        entropy: Tables that its codes are entropy-coded with in files; without them codes are packed.
-        identity: What files call the model, if that is known: see `codec.model.digest.with_identity`.
+        entropy: Tables to entropy-code its codes with in files; without them codes are packed.
+        identity: SHA-256 that files name the model by, if it is known, see `codec.model.digest.with_identity`. By
+            default `model_identity` computes it from the tensors whenever it is needed.
     """
 
     def __init__(

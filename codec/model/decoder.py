@@ -19,6 +19,7 @@ from codec.model.layers import (
     Snake,
     SnakeResidualUnit,
     Upsample,
+    start_with_gain,
 )
 from codec.model.signal_model import SignalModel
 from codec.model.synthesis import HarmonicNoiseSynthesis
@@ -109,12 +110,12 @@ class UpsampleDecoder(nn.Module):
         super().__init__()
         self.hop_length = math.prod(strides)
         self.delay = 0
-        layers: list[nn.Module] = [CausalConv1d(latent_dim, channels, 7)]
+        layers: list[nn.Module] = [start_with_gain(CausalConv1d(latent_dim, channels, 7), 1.0)]
         for stride in strides:
             layers += [Snake(channels), Upsample(channels, channels // 2, stride)]
             channels //= 2
             layers += [SnakeResidualUnit(channels, dilation=dilation) for dilation in DILATIONS]
-        layers += [Snake(channels), CausalConv1d(channels, 1, 7)]
+        layers += [Snake(channels), start_with_gain(CausalConv1d(channels, 1, 7), 0.1)]  # audio has an rms near 0.1
         self.layers = nn.ModuleList(layers)
 
     def cache_at(self, frame: Tensor) -> Cache:

@@ -9,6 +9,8 @@ A layer that looks back keeps the inputs it needs in a `Cache` that the caller o
 the whole signal.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,6 +50,15 @@ def with_left_context(layer: nn.Module, x: Tensor, size: int, cache: Cache | Non
 def start_as_identity(conv: nn.Conv1d) -> nn.Conv1d:
     """Set a convolution of kernel size 1 to the identity on its channels; returns it."""
     nn.init.dirac_(conv.weight)
+    return conv
+
+
+@torch.no_grad()
+def start_with_gain(conv: nn.Conv1d, gain: float) -> nn.Conv1d:
+    """Initialise a convolution so that white input of variance 1 gives output of variance gain^2; returns it."""
+    nn.init.normal_(conv.weight, std=gain / math.sqrt(conv.weight[0].numel()))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     return conv
 
 
@@ -107,7 +118,7 @@ class Downsample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.filters = Pointwise(2 * stride * in_channels, out_channels)
+        self.filters = start_with_gain(Pointwise(2 * stride * in_channels, out_channels), 1.0)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F * stride]` to `[B, C', F]`."""
@@ -128,7 +139,7 @@ class Upsample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.conv = CausalConv1d(in_channels, out_channels * stride, kernel_size=2)
+        self.conv = start_with_gain(CausalConv1d(in_channels, out_channels * stride, kernel_size=2), 1.0)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C', F * stride]`."""
@@ -172,14 +183,17 @@ class Snake(nn.Module):
 
 
 class SnakeResidualUnit(nn.Module):
-    """Dilated causal convolution between Snake activations, added to the input (DAC, arXiv:2306.06546, section 3.1)."""
+    """Dilated causal convolution between Snake activations, added to the input (DAC, arXiv:2306.06546, section 3.1).
+
+    At the start of training it adds little, so that a deep stack passes its input on.
+    """
 
     def __init__(self, channels: int, *, dilation: int) -> None:
         super().__init__()
         self.snake_in = Snake(channels)
-        self.conv = CausalConv1d(channels, channels, 7, dilation=dilation)
+        self.conv = start_with_gain(CausalConv1d(channels, channels, 7, dilation=dilation), 1.0)
         self.snake_out = Snake(channels)
-        self.pointwise = Pointwise(channels, channels, bias=True)
+        self.pointwise = start_with_gain(Pointwise(channels, channels, bias=True), 0.1)
 
     def forward(self, x: Tensor, cache: Cache | None = None) -> Tensor:
         """Map `[B, C, F]` to `[B, C, F]`."""

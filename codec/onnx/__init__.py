@@ -1,1 +1,1 @@
-"""A codec as ONNX graphs: traced, checked against PyTorch, run as an engine, and written for others to run."""
+"""A codec as ONNX graphs: trace it, check it against PyTorch, run it in ONNX Runtime, export it."""

@@ -1,4 +1,4 @@
-"""Is an engine the model? Measured on noise: codes equal up to near-ties, audio up to rounding."""
+"""Parity check of an engine with the model, on noise: codes are equal up to near-ties, audio up to rounding."""
 
 from collections.abc import Sequence
 
@@ -12,24 +12,24 @@ from codec.model.quantizer.quantizer import Quantizer
 from codec.model.quantizer.residual import ResidualQuantizer, SplitQuantizer, VectorQuantizer
 
 TOLERANCE = 1e-4
-"""Largest difference of a sample, relative to the largest one: -80 dB. Models measured so far stay below 1e-5."""
+"""Largest difference of a sample, relative to the largest sample: -80 dB. Models measured so far stay below 1e-5."""
 NEAR_TIE = 1e-5
-"""Two codewords whose squared distances differ by less, relative to what they are computed from, are equally near."""
-MOST_PARTED = 0.1
-"""Share of frames whose codes may differ in a search of several paths: most frames have a near-tie among their many
-decisions, but float arithmetic decides hardly any of them otherwise (none of 400 frames of a model of 16 levels)."""
+"""A tie of two codewords: their squared distances differ by less, relative to the energies they are computed from."""
+MAX_DIFFERENT = 0.1
+"""Share of frames whose codes may differ in a search of several paths. Most frames have a near-tie among their many
+decisions, but rounding changes hardly any (none in 400 frames of a model of 16 levels)."""
 BLOCKS = (1, 2, 1, 7, 13)
-"""Frames of the uneven blocks."""
+"""Frames of the blocks of the streaming test, uneven on purpose."""
 
 
 @torch.no_grad()
 def largest_deviation(codec: Codec, engine: Codec, *, beam: int = 1) -> float:
-    """Compare an engine with PyTorch, whole and in uneven blocks, one item and two, all levels and one.
+    """Compare an engine with PyTorch: whole signals and blocks, batches of one and two, all levels and one.
 
     Args:
-        codec: The model.
-        engine: The same with other ways to encode and decode frames.
-        beam: Paths that both keep in their search.
+        codec: The model in PyTorch.
+        engine: The same model with another implementation of `encode_frames` and `decode_frames`.
+        beam: Paths that both keep in the search.
 
     Returns:
         Largest difference of a sample, relative to the largest sample of its signal.
@@ -52,33 +52,33 @@ def largest_deviation(codec: Codec, engine: Codec, *, beam: int = 1) -> float:
                 deviation = max(deviation, _difference(codec.decode_frames(codes[:, :levels]), decoded))
     if deviation > TOLERANCE:
         raise ModelError(
-            f"audio of the engine differs from that of PyTorch by {deviation:.1e} of its level, not at most {TOLERANCE}"
+            f"audio of the engine differs from that of PyTorch by {deviation:.1e} of its peak, not at most {TOLERANCE}"
         )
     return deviation
 
 
 def _agree(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, beam: int) -> bool:
-    parted = (codes != others).any(dim=1).double().mean()
-    if beam > 1 and parted > MOST_PARTED:
+    different = (codes != others).any(dim=1).double().mean()
+    if beam > 1 and different > MAX_DIFFERENT:
         return False
     return tie_margin(codec, audio, codes, others, beam=beam) <= NEAR_TIE
 
 
 def tie_margin(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, *, beam: int = 1) -> float:
-    """How far from a tie the first two codes of a frame that differ are; the largest of all frames, zero if all agree.
+    """Measure how far codes that differ are from a tie; the largest margin of all frames, 0 if all codes agree.
 
-    One flipped index changes all later levels of its frame, so nothing can be said of these. In a search of several
-    paths any level may have been the one where they parted: then it is the nearest to a tie of all levels that counts.
+    One flipped index changes all later levels of its frame, so only the first level that differs is compared. In a
+    search of several paths any level can have caused the difference, so the smallest margin of all levels counts.
 
     Args:
         codec: The model.
         audio: Whole frames `[B, 1, F * hop_length]`.
-        codes: Of the model, `[B, K, F]`.
-        others: Of the engine, likewise.
-        beam: Paths that were kept in the search.
+        codes: Codes of the model, `[B, K, F]`.
+        others: Codes of the engine, `[B, K, F]`.
+        beam: Paths kept in the search.
 
     Returns:
-        Difference of the squared distances (of the cosines, where the search is by direction), relative to energies.
+        Difference of the squared distances relative to the energies, or of the cosines if the search is by direction.
     """
     quantizer = codec.quantizer
     differ = (codes != others).transpose(0, 1).flatten(1)
@@ -99,7 +99,7 @@ def tie_margin(codec: Codec, audio: Tensor, codes: Tensor, others: Tensor, *, be
 
 
 def _closest_decision(quantizer: VectorQuantizer, vector: Tensor, num_levels: int, beam: int) -> float:
-    """How unequal the last path that a beam keeps and the first that it drops are, where they are least so."""
+    """Smallest margin of all levels between the last path that the beam keeps and the first that it drops."""
     residual, margin = vector[None], float("inf")
     for level, codebook in enumerate(quantizer.codebooks.table[:num_levels].double()):
         extended = (residual[:, None] - quantizer._place(level, codebook)).flatten(0, 1)
@@ -113,7 +113,7 @@ def _closest_decision(quantizer: VectorQuantizer, vector: Tensor, num_levels: in
 
 
 def _excess(residual: Tensor, one: Tensor, other: Tensor, by_direction: bool) -> float:
-    """How unequally near two codewords are to what the levels before them left."""
+    """Margin between two codewords for the residual of the levels before."""
     if by_direction:
         cosines = [float(torch.cosine_similarity(residual, word, dim=0)) for word in (one, other)]
         return abs(cosines[0] - cosines[1])
@@ -123,7 +123,7 @@ def _excess(residual: Tensor, one: Tensor, other: Tensor, by_direction: bool) ->
 
 
 def _sum(quantizer: Quantizer, codes: Tensor) -> Tensor:
-    """What the first levels of one frame, codes `[k]`, add up to in code space, `[d]`."""
+    """Sum of the codewords of one frame, codes `[k]`, in code space, `[d]`."""
     return quantizer._lookup(codes[:, None])[0].double()
 
 

@@ -1,4 +1,4 @@
-"""A codec whose encoder and decoder run in ONNX Runtime; everything else, streams included, is as with PyTorch."""
+"""A codec whose encoder and decoder run in ONNX Runtime; files and streams work as with PyTorch."""
 
 import torch
 from torch import Tensor
@@ -12,17 +12,17 @@ from codec.onnx.graphs import Graph, Graphs, trace_graphs
 
 
 class OnnxCodec(Codec):
-    """The given model, with graphs for its encoder and decoder; it shares the modules, and so the keys of a `Cache`.
+    """A codec that runs the graphs of `codec` in place of its modules.
 
-    A stream may pass from one engine to the other between two blocks.
+    It shares the modules, and so the keys of a `Cache`: a stream may change between the two from block to block.
 
     Args:
-        codec: What the graphs were made of, on the CPU.
+        codec: The model that the graphs were traced from, on the CPU.
         graphs: See `trace_graphs`.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
-        ModelError: It does not take the graphs.
+        ModelError: ONNX Runtime rejects the graphs.
     """
 
     def __init__(self, codec: Codec, graphs: Graphs) -> None:
@@ -38,12 +38,12 @@ class OnnxCodec(Codec):
     ) -> Tensor:
         """Encode whole frames `[B, 1, F * hop_length]` to codes `[B, K, F]`; a stream passes its cache.
 
-        A search that the graph does not hold is PyTorch's, encoder included: another beam, or fewer levels where the
-        codes of fewer are not the first of more (with a beam, and with a variable bitrate). Blocks of ten seconds take
-        as long in both.
+        The graph holds one search: its beam, all levels. Another beam runs in PyTorch, and so do fewer levels if their
+        codes are not a prefix of all codes (with a beam above 1, or a variable bitrate). In blocks of ten seconds both
+        take equally long.
 
         Raises:
-            AudioError: Not float32 on the CPU, or no whole frames.
+            AudioError: Not float32, not on the CPU, or not a whole number of frames.
             ConfigError: `beam` is not in 1 .. 64.
         """
         if audio.dtype != torch.float32 or audio.device.type != "cpu" or audio.shape[-1] % self.hop_length:
@@ -61,7 +61,7 @@ class OnnxCodec(Codec):
         """Decode codes `[B, k, F]` to `[B, 1, F * hop_length]`, `delay` samples late; a stream passes its cache.
 
         Raises:
-            BitstreamError: Not int64 on the CPU.
+            BitstreamError: Not int64, or not on the CPU.
         """
         if codes.dtype != torch.int64 or codes.device.type != "cpu":
             raise BitstreamError(f"the ONNX engine takes int64 on the CPU, not {codes.dtype} on {codes.device}")
@@ -69,7 +69,7 @@ class OnnxCodec(Codec):
 
 
 def load_onnx(codec: Codec) -> OnnxCodec:
-    """The same model in ONNX Runtime, with as many threads as PyTorch has now, checked against PyTorch.
+    """Run a model in ONNX Runtime, with as many threads as PyTorch has now, after a parity check with PyTorch.
 
     Raises:
         ConfigError: ONNX Runtime is not installed.
@@ -83,7 +83,7 @@ def load_onnx(codec: Codec) -> OnnxCodec:
 class _Engine:
     """A graph in ONNX Runtime, called with the `Cache` of a stream.
 
-    Tensors go in as they lie in memory, and what comes out is theirs. Bound buffers (`io_binding`) took as long.
+    Inputs and outputs share memory with the tensors. Bound buffers (`io_binding`) were not faster.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -93,7 +93,7 @@ class _Engine:
         options.log_severity_level = 4  # errors come as exceptions
         try:
             self.session = runtime.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # of classes that ONNX Runtime keeps to itself
+        except Exception as error:  # the error classes of ONNX Runtime are private
             raise ModelError(f"ONNX Runtime {runtime.__version__} does not take the graph: {_line(error)}") from error
         self.graph = graph
 

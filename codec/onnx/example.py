@@ -3,8 +3,8 @@
     python example.py in.wav out.wav              the whole file at once
     python example.py in.wav out.wav --block 20   as a live stream, in blocks of 20 ms
 
-It needs numpy and onnxruntime, and is meant to be read: codec.json says everything that another language must know.
-The audio is [1, 1, samples], float32 in [-1, 1], in whole hops; the codes are int64 [1, levels, frames].
+It needs numpy and onnxruntime. It shows how to use the graphs from any language; codec.json holds the facts to know.
+The audio is float32 [1, 1, samples] in [-1, 1], in whole hops. The codes are int64 [1, levels, frames].
 """
 
 import argparse
@@ -25,26 +25,26 @@ RATE, HOP, DELAY = FACTS["sample_rate"], FACTS["hop_length"], FACTS["delay"]
 
 
 class Stream:
-    """Half of the codec, fed block by block: it keeps what its layers must know of the blocks before."""
+    """Encoder or decoder for a stream of blocks: it keeps the states of the layers from block to block."""
 
     def __init__(self, half: dict[str, Any]) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # a live stream needs no more
+        options.intra_op_num_threads = 1  # enough for a live stream
         path = FOLDER / half["file"]
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
-        # All states are zero where a signal begins; here the batch size is one.
+        # All states are zero at the start of a signal. The batch size is 1 here.
         self.states = {state["name"]: np.zeros([1, *state["shape"]], np.float32) for state in half["states"]}
 
     def push(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Give the next block, get what it becomes. The other outputs are the states for the block after it."""
+        """Process the next block. The first output is the result, the others are the states for the block after it."""
         result, *states = self.session.run(None, {self.input: block, **self.states})
         self.states = dict(zip(self.states, states, strict=True))
         return np.asarray(result)
 
 
 def read_wav(path: str) -> NDArray[np.float32]:
-    """Samples in [-1, 1]."""
+    """Read a mono file as float32 samples in [-1, 1]."""
     with wave.open(path, "rb") as file:
         found = (file.getnchannels(), file.getsampwidth(), file.getframerate())
         if found != (1, 2, RATE):
@@ -58,7 +58,7 @@ def read_wav(path: str) -> NDArray[np.float32]:
 
 
 def write_wav(path: str, samples: NDArray[Any]) -> None:
-    """Write 16-bit mono."""
+    """Write samples as 16-bit mono."""
     with wave.open(path, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -82,7 +82,7 @@ def main() -> None:
     except (OSError, EOFError, ValueError, wave.Error) as error:
         parser.error(f"{options.source}: {error}")
 
-    # The decoder lags `delay` samples behind, so as many more go in, and whole hops.
+    # The decoder's output is DELAY samples late: append as many zeros, and more to fill the last hop.
     num_frames = -(-(len(audio) + DELAY) // HOP)
     padded = np.pad(audio, (0, num_frames * HOP - len(audio)))[None, None]
     frames = num_frames if options.block is None else math.ceil(options.block / 1000 * RATE / HOP)
@@ -90,7 +90,7 @@ def main() -> None:
     decoded, start = [], time.perf_counter()
     for first in range(0, padded.shape[-1], frames * HOP):
         codes = encoder.push(padded[:, :, first : first + frames * HOP])
-        decoded.append(decoder.push(codes))  # the first levels alone, codes[:, :4], decode too
+        decoded.append(decoder.push(codes))  # codes[:, :4], the first levels only, can be decoded too
     seconds = time.perf_counter() - start
 
     write_wav(options.target, np.concatenate(decoded, axis=-1)[0, 0, DELAY : DELAY + len(audio)])

@@ -1,8 +1,8 @@
-"""A codec as a folder of ONNX files that run without this package and without PyTorch.
+"""Export a codec as a folder of ONNX files, which run without this package and without PyTorch.
 
 encoder.onnx, decoder.onnx    see `codec.onnx.graphs`
-codec.json                    what a program must know of them: rates, sizes, states
-example.py                    wav -> codes -> wav with NumPy and ONNX Runtime alone
+codec.json                    what a program needs to use them: rates, sizes, states
+example.py                    wav -> codes -> wav with NumPy and ONNX Runtime only
 """
 
 import json
@@ -29,22 +29,22 @@ _EXAMPLE = Path(__file__).with_name("example.py")
 
 
 class Export(NamedTuple):
-    """What was written."""
+    """Sizes and accuracy of a written export."""
 
     encoder_bytes: int
     decoder_bytes: int
     deviation: float
-    """Largest difference from PyTorch of a sample, relative to the largest sample."""
+    """Largest difference of a sample from PyTorch, relative to the largest sample."""
 
 
 def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: bool = False) -> Export:
-    """Write a model as ONNX into a new folder, after both graphs ran in ONNX Runtime and gave what PyTorch gives.
+    """Write a model as ONNX into a folder, after a parity check of both graphs in ONNX Runtime with PyTorch.
 
     Args:
         codec: On the CPU, in eval mode.
-        folder: A new one appears complete or not at all.
-        beam: Paths that the search in the encoder keeps, see `Codec.encode`.
-        overwrite: Replace an export that is there.
+        folder: New, empty, or an older export. A new folder appears complete or not at all.
+        beam: Paths kept in the search of the encoder, see `Codec.encode`.
+        overwrite: Replace an older export.
 
     Raises:
         ConfigError: ONNX Runtime is not installed, or `beam` is not in 1 .. 64.

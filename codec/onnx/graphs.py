@@ -1,10 +1,10 @@
-"""The two halves of a codec as ONNX graphs, each with its state as inputs and outputs.
+"""Trace the two halves of a codec as ONNX graphs, each with its state as inputs and outputs.
 
     encoder   audio [B, 1, F * hop_length], states -> codes [B, K, F], states
     decoder   codes [B, k, F] of the first k levels, states -> audio [B, 1, F * hop_length], states
 
-B, F and k are free. The states are what the causal layers keep in their `Cache`: zeros at the start of a signal, and
-what came out of the last block in a stream. So one graph is the offline codec and the streaming step.
+B, F and k are free. The states are the contexts that the causal layers keep in a `Cache`: zeros at the start of a
+signal, the outputs of the last block in a stream. So one graph serves offline and streaming use.
 """
 
 import tempfile
@@ -22,14 +22,14 @@ from codec.model.layers import Cache
 from codec.model.quantizer.residual import VectorQuantizer
 
 OPSET = 17
-"""Of the graphs: read by every ONNX Runtime since 1.12."""
+"""ONNX operator set of the graphs; every ONNX Runtime since 1.12 reads it."""
 
 
 class State(NamedTuple):
-    """What a causal layer keeps between two blocks."""
+    """State of a causal layer between two blocks."""
 
     name: str
-    """Of the layer inside the codec; the graph's input has this name, its output the same behind `next.`."""
+    """Path of the layer in the codec. The graph's input is `name`, its output `next.name`."""
     shape: tuple[int, int]
     """Channels and frames; the tensor is float32 `[B, *shape]`."""
 
@@ -40,42 +40,42 @@ class Graph(NamedTuple):
     model: bytes
     """ONNX file, float32."""
     input: str
-    """Name of the input that is no state."""
+    """Name of the first input: audio or codes."""
     output: str
-    """Name of the output that is no state."""
+    """Name of the first output: codes or audio."""
     states: tuple[State, ...]
-    """In the order of the graph's further inputs and outputs."""
+    """In the order of the other inputs and outputs."""
     layers: tuple[nn.Module, ...]
-    """Of the codec, whose states these are."""
+    """Layers of the codec that the states belong to."""
 
 
 class Graphs(NamedTuple):
-    """Both halves."""
+    """Both halves of a codec."""
 
     encoder: Graph
     decoder: Graph
     beam: int
-    """Paths that the search in the encoder keeps."""
+    """Paths kept in the search of the encoder."""
 
 
 def trace_graphs(codec: Codec, beam: int = 1) -> Graphs:
-    """Write a model on the CPU as graphs.
+    """Trace encoder and decoder of a model.
 
     Args:
-        codec: In eval mode.
-        beam: Paths that the search keeps, see `Codec.encode`; a part of the graph.
+        codec: On the CPU, in eval mode.
+        beam: Paths kept in the search, see `Codec.encode`; fixed in the graph.
 
     Raises:
         ConfigError: The package onnx is not installed, or `beam` is not in 1 .. 64.
         ModelError: The model is on another device or in bfloat16, or has a part that can't be written as ONNX.
     """
-    require("onnx", "export")  # by PyTorch's exporter, which would not say how to get it
+    require("onnx", "export")  # PyTorch's exporter needs it, and its own error does not say how to install it
     if codec.device.type != "cpu":
         raise ModelError(f"ONNX graphs are made of a model on the CPU, not on {codec.device}: load it there")
     if not codec.is_float32:
         raise ModelError("ONNX graphs are made of a model in float32, not in bfloat16: load it in mode float32")
     audio = torch.zeros(2, 1, 3 * codec.hop_length)
-    with torch.no_grad(), full_precision(audio.device):  # no casts that a caller's autocast would put into the graphs
+    with torch.no_grad(), full_precision(audio.device):  # else a caller's autocast would put casts into the graphs
         cache: Cache = {}
         codes = codec.encode_frames(audio, cache=cache, beam=beam)
         axes = {"audio": {0: "batch", 2: "samples"}, "codes": {0: "batch", 2: "frames"}}
@@ -88,7 +88,7 @@ def trace_graphs(codec: Codec, beam: int = 1) -> Graphs:
 
 
 class _Half(nn.Module):
-    """Half of a codec as a function of its input and states, in the order in which the layers come."""
+    """Half of a codec as a function of its input and its states, in the order of the layers."""
 
     def __init__(self, codec: Codec, cache: Cache) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class _Half(nn.Module):
         self.states = tuple(cache.values())
 
     def forward(self, given: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        # The exporter has just switched this on, by mistake, and would print to standard output what it can't write.
+        # The exporter has just enabled this log by mistake, which prints unsupported operators to standard output.
         torch._C._jit_set_onnx_log_enabled(False)
         cache = dict(zip(self.layers, states, strict=True))
         result = self.run(given, cache)
@@ -115,7 +115,8 @@ class _Encoder(_Half):
     def run(self, given: Tensor, cache: Cache) -> Tensor:
         latents = self.codec.encoder(given, cache)
         batch, channels, num_frames = latents.shape
-        # To the quantizer all frames are of one item: it takes each on its own, and asks Python for the batch size.
+        # The quantizer gets all frames as one item. It codes each independently, and the batch size would become fixed
+        # in the graph, because the quantizer reads it as a Python number.
         frames = latents.transpose(0, 1).reshape(1, channels, batch * num_frames)
         active = self.codec.levels_of_frames(given, cache=cache)
         active = None if active is None else active.reshape(1, batch * num_frames)
@@ -124,7 +125,7 @@ class _Encoder(_Half):
 
 
 class _Decoder(_Half):
-    """Looks up all levels at once in one table, so that their number is free; otherwise as `Codec.decode_frames`."""
+    """Decodes like `Codec.decode_frames`, with one table of all levels, so that the number of levels is free."""
 
     def __init__(self, codec: Codec, cache: Cache) -> None:
         super().__init__(codec, cache)
@@ -146,18 +147,18 @@ class _Decoder(_Half):
 
 
 def _trace(codec: Codec, half: _Half, given: Tensor, names: tuple[str, str], axes: dict[str, dict[int, str]]) -> Graph:
-    """Trace one half.
+    """Trace one half with PyTorch's older exporter.
 
-    PyTorch's older exporter, because it is a part of PyTorch and takes half a second; the newer one needs onnxscript,
-    5 to 12 seconds for the smallest model, and fixes the batch size of the encoder.
+    It is a part of PyTorch and takes half a second. The newer one needs onnxscript, takes 5 to 12 seconds for the
+    smallest model, and fixes the batch size of the encoder.
     """
     name_of = {module: name for name, module in codec.named_modules()}
     layer_names = [name_of[layer] for layer in half.layers]
     inputs = [names[0], *layer_names]
     outputs = [names[1], *(f"next.{name}" for name in layer_names)]
     axes = axes | {name: {0: "batch"} for name in (*inputs[1:], *outputs[1:])}
-    # It warns of itself and of every size that Python sees. What matters is that the graph is right for any size, and
-    # that is measured: see `codec.onnx.check`.
+    # The exporter warns that it is deprecated, and of every size that becomes a Python number. This does no harm:
+    # `codec.onnx.check` shows that the graph is right for other sizes.
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = Path(folder, "graph.onnx")

@@ -1,12 +1,17 @@
 """Checkpoints: a model folder with its training state. A crash at any moment loses no checkpoint.
 
-RUN/checkpoints/index.json             {"last": "step-00002000", "best": "step-00001500"}, replaced atomically
+RUN/checkpoints/index.json             {"last": "step-00002000", "previous": "step-00001000", "best": "step-00001000"}
 RUN/checkpoints/step-00002000/         config.json, model.safetensors   (the EMA weights: loads as a model)
                                        training.safetensors, state.json (raw weights, optimizer, counters: resumes)
+                                       checksums.json                   (SHA-256 of each of these files)
+
+A run resumes from the newest checkpoint whose checksums are right. The index can be rebuilt from the folders.
 """
 
+import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +29,7 @@ from codec.model.codec import Codec
 
 TRAINING_FILE = "training.safetensors"
 STATE_FILE = "state.json"
+CHECKSUMS_FILE = "checksums.json"
 
 
 class Trained(NamedTuple):
@@ -54,14 +60,17 @@ def save_checkpoint(
 
     Raises:
         WriteError: It can't be written (a full disk, say); the checkpoints before it are untouched.
-        ModelError: The index is damaged.
     """
     folder = run_dir / "checkpoints" / f"step-{step:08d}"
     with new_folder(folder) as partial:
         save_codec(ema, partial)
         save_tensors(_training_tensors(ema, trained), partial / TRAINING_FILE)
         (partial / STATE_FILE).write_text(json.dumps({"step": step, **counters}) + "\n", encoding="utf-8")
-    index = read_index(run_dir) | {"last": folder.name} | ({"best": folder.name} if best else {})
+        (partial / CHECKSUMS_FILE).write_text(json.dumps(_checksums(partial), indent=2) + "\n", encoding="utf-8")
+    index = read_index(run_dir)
+    if index.get("last", folder.name) != folder.name:
+        index["previous"] = index["last"]
+    index |= {"last": folder.name} | ({"best": folder.name} if best else {})
     replace_text(run_dir / INDEX_FILE, json.dumps(index) + "\n")
     for other in folder.parent.glob("*step-*"):  # older ones, and the hidden folders of runs that were killed
         if other.name not in index.values():
@@ -72,37 +81,75 @@ def save_checkpoint(
 def load_checkpoint(
     run_dir: Path, *, ema: Codec, trained: Mapping[str, Trained], counters: Iterable[str]
 ) -> dict[str, Any]:
-    """Restore the last checkpoint of a run in place; returns "step" and the counters asked for.
+    """Restore the newest undamaged checkpoint of a run in place; returns "step" and the counters asked for.
+
+    Warns if it is not the last one.
 
     Raises:
-        ModelError: There is no checkpoint, or it is damaged or of another architecture.
+        ModelError: There is no checkpoint, or all are damaged or of another architecture.
     """
-    name = read_index(run_dir).get("last")
-    if name is None:
+    names = list_checkpoints(run_dir)
+    if not names:
         raise ModelError(f"nothing to resume in {run_dir}: it has no checkpoint")
-    folder = run_dir / "checkpoints" / name
-    try:
-        tensors = load_file(folder / TRAINING_FILE)
-        values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        state = {name: values[name] for name in ("step", *counters)}
-        _restore(tensors, ema, trained)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}") from error
-    return state
+    faults: list[str] = []
+    for name in names:
+        folder = run_dir / "checkpoints" / name
+        try:
+            _check(folder)
+            values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            state = {name: values[name] for name in ("step", *counters)}
+            _restore(load_file(folder / TRAINING_FILE), ema, trained)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            faults.append(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}")
+            continue
+        if faults:
+            warnings.warn(f"{faults[0]}; resumed from {name}", stacklevel=2)
+        return state
+    raise ModelError(f"{faults[0]}; start a new run from the weights of a checkpoint", init_from=...)
+
+
+def list_checkpoints(run_dir: Path) -> list[str]:
+    """Names of the complete checkpoints of a run, the one to resume from first: the last of the index, then by step."""
+    folders = (run_dir / "checkpoints").glob("step-*")
+    names = sorted((path.name for path in folders if (path / CHECKSUMS_FILE).is_file()), reverse=True)
+    index = _read_index_file(run_dir)
+    return list(dict.fromkeys([index[role] for role in ("last", "previous") if role in index] + names))
 
 
 def read_index(run_dir: Path) -> dict[str, str]:
-    """Names of the last and the best checkpoint; empty before the first one.
+    """Names of the last, the previous and the best checkpoint; empty before the first one.
 
-    Raises:
-        ModelError: The index is damaged.
+    A missing or damaged index is rebuilt from the folders, and then knows no best checkpoint.
     """
-    path = run_dir / INDEX_FILE
+    return _read_index_file(run_dir) or dict(zip(("last", "previous"), list_checkpoints(run_dir), strict=False))
+
+
+def _read_index_file(run_dir: Path) -> dict[str, str]:
+    """The index as it is in its file; empty if that is missing or damaged."""
     try:
-        index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return {str(role): str(name) for role, name in index.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
+        index = json.loads((run_dir / INDEX_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(index, dict) and "last" in index and all(isinstance(name, str) for name in index.values())
+    return index if whole else {}
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a folder by name."""
+    sums = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
+
+
+def _check(folder: Path) -> None:
+    """Raise ValueError unless every file of a checkpoint is as it was written."""
+    expected = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+    found = _checksums(folder)
+    for name, checksum in expected.items():
+        if found.get(name) != checksum:
+            raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
 
 
 def _training_tensors(ema: Codec, trained: Mapping[str, Trained]) -> dict[str, Tensor]:

@@ -56,9 +56,13 @@ class Reporter:
         counted = torch.stack([values, torch.ones_like(values)], dim=1).masked_fill(~finite, 0.0)
         torch._foreach_add_([self.sums[name] for name in names], list(counted.unbind()))
 
-    def state(self) -> dict[str, Any]:
-        """Sums since the last report over all processes, for a checkpoint; every process must call this."""
-        sums = self._over_ranks()
+    def state(self, *, alone: bool = False) -> dict[str, Any]:
+        """Sums since the last report, for a checkpoint.
+
+        Args:
+            alone: Of this process only; otherwise of all, and every process must call this.
+        """
+        sums = self._listed(alone=alone)
         return {
             "loss_names": list(sums),
             "loss_sums": [value for value, _ in sums.values()],
@@ -110,16 +114,18 @@ class Reporter:
 
     def _means(self) -> dict[str, float]:
         """Means of the terms that occurred; clears the sums. The total is NaN if every step was skipped."""
-        means = {name: value / count for name, (value, count) in self._over_ranks().items() if count}
+        means = {name: value / count for name, (value, count) in self._listed().items() if count}
         for sums in self.sums.values():
             sums.zero_()
         return {"total": math.nan} | means
 
-    def _over_ranks(self) -> dict[str, tuple[float, float]]:
-        """Sum and number of values by name, over all processes."""
+    def _listed(self, *, alone: bool = False) -> dict[str, tuple[float, float]]:
+        """Sum and number of values by name, over all processes or of this one `alone`."""
         if not self.sums:
             return {}
-        (sums,) = sum_over_ranks(torch.stack(list(self.sums.values())))
+        sums = torch.stack(list(self.sums.values()))
+        if not alone:
+            (sums,) = sum_over_ranks(sums)
         return {name: (value, count) for name, (value, count) in zip(self.sums, sums.tolist(), strict=True)}
 
     def _health(self, quantizer: Quantizer, counts: Tensor) -> dict[str, float]:

@@ -6,27 +6,33 @@ RUN/history.jsonl    every logged number
 RUN/tensorboard/     the same numbers, with figures and audio
 RUN/wandb/           the same for wandb, if it is among the trackers
 RUN/checkpoints/     see codec.train.checkpoint
+RUN/.lock            locked while a process trains
 RUN/results.json, RUN/figures/   results of Gaussian runs, see codec.study.judge
 """
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
+
+import filelock
 
 from codec.config import from_dict, to_dict
 from codec.environment import describe_environment
 from codec.errors import ConfigError
-from codec.inference.pretrained import INDEX_FILE
 from codec.recipe import Recipe
+from codec.train.checkpoint import list_checkpoints
 from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker, WandbTracker
 
 HISTORY_FILE = "history.jsonl"
 RECIPE_FILE = "recipe.json"
 VERSIONS_FILE = "versions.json"
+LOCK_FILE = ".lock"
 
 
 def holds_run(run_dir: Path) -> bool:
-    """Whether there is a run to resume: a recipe and a checkpoint."""
-    return (run_dir / RECIPE_FILE).exists() and (run_dir / INDEX_FILE).exists()
+    """Whether a run has saved a checkpoint there."""
+    return bool(list_checkpoints(run_dir))
 
 
 def check_new(run_dir: Path) -> None:
@@ -37,6 +43,22 @@ def check_new(run_dir: Path) -> None:
     """
     if holds_run(run_dir):
         raise ConfigError(f"{run_dir} already holds a run", resume=True, run_dir=...)
+
+
+def lock_run(run_dir: Path) -> contextlib.AbstractContextManager[Any]:
+    """Lock a run directory, which is created, until the lock is left or the process dies.
+
+    Raises:
+        ConfigError: Another process trains there, or the directory can't be written.
+    """
+    lock = filelock.FileLock(run_dir / LOCK_FILE)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise ConfigError(f"another codec-train is at work in {run_dir}: wait for it", run_dir=...) from error
+    except OSError as error:
+        raise ConfigError(f"can't write to {run_dir}: {error}") from error
 
 
 def record_run(run_dir: Path, recipe: Recipe) -> None:
@@ -63,7 +85,10 @@ def read_run(run_dir: Path) -> Recipe:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"no run to resume at {run_dir}: {error}") from error
+        raise ConfigError(
+            f"can't resume {run_dir}, {RECIPE_FILE} is missing or damaged ({error}); start a new run from its weights",
+            init_from=str(run_dir),
+        ) from error
     return from_dict(Recipe, values, source=str(path))
 
 

@@ -126,7 +126,7 @@ class Trainer:
             for tracker in trackers:
                 tracker.close()
             if self.progress.step > self.saved_step:  # an interrupt or an error: keep the steps done
-                self._save(best=False)
+                self._save(best=False, alone=True)
 
     def _batches(self) -> Iterator[Batch]:
         return self.source.batches(
@@ -251,8 +251,9 @@ class Trainer:
             progress.best_score = progress.best_score if score is None else min(score, progress.best_score)
         self._save(best=best)
 
-    def _save(self, *, best: bool) -> None:
-        sums = self.reporter.state()
+    def _save(self, *, best: bool, alone: bool = False) -> None:
+        """Save a checkpoint; `alone` exchanges nothing with other processes, which may have died."""
+        sums = self.reporter.state(alone=alone)
         self._read_health()
         self.progress.seconds = self.stopwatch.seconds
         with self.stopwatch.paused():
@@ -266,7 +267,8 @@ class Trainer:
                     best=best,
                 )
             self.saved_step, self.saved_at = self.progress.step, time.monotonic()
-            self.fabric.barrier()
+            if not alone:
+                self.fabric.barrier()
 
 
 def count_steps(train: TrainConfig, source: Source) -> int:

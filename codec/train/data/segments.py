@@ -21,9 +21,7 @@ from codec.audio.manifest import Item
 from codec.audio.resampling import resample
 from codec.config import shipped
 from codec.errors import AudioError, ConfigError
-from codec.recipe import DataConfig
-
-SHIPPED_CLIPS = "shipped:clips"
+from codec.recipe import SHIPPED_CLIPS, DataConfig
 
 
 class Segment(NamedTuple):
