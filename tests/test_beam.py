@@ -280,13 +280,20 @@ def test_a_graph_with_a_beam_gives_the_codes_of_pytorch(name):
         assert torch.equal(engine.encode_frames(audio, beam=4), engine._encode(audio, None))
 
 
+@pytest.fixture(scope="module")
+def codec_and_engines():
+    """A codec, and its engines with a greedy search and with a beam of 4 in the graph."""
+    codec = tiny_codec()
+    return codec, (load_onnx(codec), OnnxCodec(codec, trace_graphs(codec, beam=4)))
+
+
 @pytest.mark.parametrize("beam", [1, 4, 8])
 @pytest.mark.parametrize("levels", [None, 2, 1])
-def test_the_engine_searches_by_the_beam_of_each_call(beam, levels):
-    codec = tiny_codec()
+def test_the_engine_searches_by_the_beam_of_each_call(codec_and_engines, beam, levels):
+    codec, engines = codec_and_engines
     audio = noise(2, 1, 40 * HOP)
     expected = codec.encode(audio, levels, beam=beam)
-    for engine in (load_onnx(codec), OnnxCodec(codec, trace_graphs(codec, beam=4))):
+    for engine in engines:
         found = engine.encode(audio, levels, beam=beam)
         assert_beam_codes_equal(codec, found, expected, codec.pad(audio), beam)
         stream = StreamEncoder(engine, levels, beam=beam)

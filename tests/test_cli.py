@@ -14,6 +14,7 @@ import pytest
 import soundfile as sf
 import torch
 from messages import one_line
+from models import tiny_codec
 
 import codec.dsp.precision
 from codec import cli
@@ -21,7 +22,7 @@ from codec.audio.file import load_audio
 from codec.bitstream import Bitstream, read_codes
 from codec.cli.loading import load_model
 from codec.cli.options import ModelOptions
-from codec.config import FILE_BEAM, CodecConfig, from_dict
+from codec.config import FILE_BEAM, CodecConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
 from codec.inference.batching import compress_batch
 from codec.inference.compression import compress
@@ -35,22 +36,16 @@ Call = Callable[..., tuple[int, str, str]]
 ROOT = Path(cli.__file__).parents[2]
 
 
-def save_model(folder: Path, *, seed: int = 0, channels: int = 8) -> Path:
-    """A tiny untrained model: 8 kHz, 400 frames a second, 2 levels of 4 bit, 1600 bit/s a level."""
-    values = {
-        "sample_rate": 8000,
-        "latent_dim": 8,
-        "bands": {"cutoff": 800, "num_bands": 2, "num_low_bands": 2},
-        "encoder": {"hop_length": 20, "channels": channels, "num_blocks": 1},
-        "quantizer": {"num_quantizers": 2, "codebook_size": 16, "codebook_dim": 4},
-        "decoder": {"channels": 8, "num_blocks": 1},
-    }
-    torch.manual_seed(seed)
-    save_codec(build_codec(from_dict(CodecConfig, values, source="test")), folder)
+def save_model(folder: Path, *, seed: int = 0) -> Path:
+    """A tiny model: 8 kHz, 400 frames a second, 2 levels of 4 bit, 1600 bit/s a level."""
+    quantizer = QuantizerConfig(num_quantizers=2, codebook_size=16, codebook_dim=4)
+    save_codec(tiny_codec(sample_rate=8000, quantizer=quantizer, seed=seed), folder)
     return folder
 
 
-def noise(path: str | Path, rate: int = 8000, num_samples: int = 801, num_channels: int = 1, seed: int = 0) -> Path:
+def write_noise(
+    path: str | Path, rate: int = 8000, num_samples: int = 801, num_channels: int = 1, seed: int = 0
+) -> Path:
     samples = np.random.default_rng(seed).uniform(-0.5, 0.5, (num_samples, num_channels))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     sf.write(path, samples, rate)
@@ -106,7 +101,7 @@ class TestRoundTrip:
     def test_rate_channels_and_length_come_back(
         self, call: Call, name: str, rate: int, num_samples: int, num_channels: int
     ) -> None:
-        noise(name, rate, num_samples, num_channels)
+        write_noise(name, rate, num_samples, num_channels)
         code, out, err = call(cli.encode_main, name)
         assert (code, err) == (0, "")
         seconds, size = num_samples / rate, Path("a.codec").stat().st_size
@@ -120,14 +115,14 @@ class TestRoundTrip:
         assert out == f"a.decoded.wav  {seconds:.2f} s  {rate} Hz, {channels}\n"
 
     def test_codes_are_those_of_the_library(self, call: Call, model: Path) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         call(cli.encode_main, "a.wav")
         expected = compress(load_codec(model), load_audio("a.wav"))
         assert Path("a.codec").read_bytes() == expected.to_bytes()
 
     @pytest.mark.parametrize("batch_seconds", [0, 60])
     def test_a_beam_gives_files_that_decode_and_are_closer(self, call: Call, model: Path, batch_seconds: int) -> None:
-        names = [str(noise(f"in/{name}.wav", num_samples=8000, seed=seed)) for seed, name in enumerate("ab")]
+        names = [str(write_noise(f"in/{name}.wav", num_samples=8000, seed=seed)) for seed, name in enumerate("ab")]
         for words in (["--beam", 1], ["--beam", 4], []):
             folder = f"out{len(words) and words[1]}"
             call(cli.encode_main, *names, "-o", f"{folder}/", "--batch-seconds", batch_seconds, *words)
@@ -142,7 +137,7 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("suffix", ["npz", "jsonl"])
     def test_plain_codes_with_metadata(self, call: Call, suffix: str) -> None:
-        noise("a.wav", 44_100, 4411, 2)
+        write_noise("a.wav", 44_100, 4411, 2)
         assert call(cli.encode_main, "a.wav")[0] == 0
         assert call(cli.encode_main, "a.wav", "--format", suffix)[:1] == (0,)
         assert call(cli.decode_main, "a.codec")[0] == 0
@@ -150,7 +145,7 @@ class TestRoundTrip:
         assert Path("plain.wav").read_bytes() == Path("a.decoded.wav").read_bytes()
 
     def test_npy_holds_the_codes_alone(self, call: Call) -> None:
-        noise("a.wav", 16_000)
+        write_noise("a.wav", 16_000)
         call(cli.encode_main, "a.wav")
         call(cli.encode_main, "a.wav", "-o", "b.npy")
         codes = np.load("b.npy")
@@ -166,8 +161,8 @@ class TestRoundTrip:
         assert (sf.info("lm.decoded.flac").frames, sf.info("lm.decoded.flac").samplerate) == (55, 8000)
 
     def test_folders_keep_their_tree(self, call: Call) -> None:
-        noise("in/a.wav")
-        noise("in/deep/b.flac", 16_000)
+        write_noise("in/a.wav")
+        write_noise("in/deep/b.flac", 16_000)
         code, out, err = call(cli.encode_main, "in", "-o", "codes")
         assert (code, err) == (0, "")
         assert [line.split()[0] for line in out.splitlines()] == ["codes/a.codec", "codes/deep/b.codec"]
@@ -187,12 +182,12 @@ class TestLevels:
         ],
     )
     def test_encode(self, call: Call, words: list[str], levels: int) -> None:
-        noise("a.wav", num_channels=2)
+        write_noise("a.wav", num_channels=2)
         assert call(cli.encode_main, "a.wav", *words)[0] == 0
         assert Bitstream.from_bytes(Path("a.codec").read_bytes()).header.num_quantizers == levels
 
     def test_cut_without_a_model(self, call: Call) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         call(cli.encode_main, "a.wav", "--beam", 1)
         call(cli.encode_main, "a.wav", "-o", "low.codec", "--num-quantizers", 1, "--beam", 1)
         code, out, err = call(cli.encode_main, "a.codec", "--num-quantizers", 1, "--model", "no such model")
@@ -201,7 +196,7 @@ class TestLevels:
         assert Path("a.1.codec").read_bytes() == Path("low.codec").read_bytes()
 
     def test_decode_fewer(self, call: Call) -> None:
-        noise("a.wav", 16_000)
+        write_noise("a.wav", 16_000)
         call(cli.encode_main, "a.wav")
         call(cli.encode_main, "a.codec", "--num-quantizers", 1)
         call(cli.decode_main, "a.1.codec")
@@ -230,7 +225,7 @@ class TestLevels:
         ],
     )
     def test_refused(self, call: Call, encoded: bytes, words: list[str], facts: tuple[object, ...]) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         Path("a.codec").write_bytes(encoded)
         assert_refused(call(cli.encode_main, *words, "-o", "new/"), "codec-encode", *facts)
         assert files() == {"a.wav", "a.codec"}
@@ -238,8 +233,8 @@ class TestLevels:
 
 class TestNothingIsLost:
     def test_existing_outputs_are_refused_before_anything_is_written(self, call: Call) -> None:
-        noise("in/a.wav")
-        noise("in/b.wav")
+        write_noise("in/a.wav")
+        write_noise("in/b.wav")
         Path("in/b.codec").write_text("precious")
         facts = ("in/b.codec", "already there", "1 of 2 files", "--overwrite")
         assert_refused(call(cli.encode_main, "in"), "codec-encode", *facts)
@@ -249,7 +244,7 @@ class TestNothingIsLost:
         assert Path("in/b.codec").read_bytes()[:4] == b"CODC"
 
     def test_decode_refuses_too(self, call: Call, encoded: bytes) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         Path("a.codec").write_bytes(encoded)
         before = Path("a.wav").read_bytes()
         assert_refused(
@@ -260,14 +255,14 @@ class TestNothingIsLost:
         assert Path("a.wav").read_bytes() != before
 
     def test_two_inputs_of_one_output(self, call: Call) -> None:
-        noise("in/a.wav")
-        noise("in/a.flac")
+        write_noise("in/a.wav")
+        write_noise("in/a.flac")
         assert_refused(call(cli.encode_main, "in"), "codec-encode", "in/a.flac", "in/a.wav", "in/a.codec")
         assert files() == {"in/a.wav", "in/a.flac"}
 
     @pytest.mark.parametrize(("output", "limit"), [("a.codec", 150), ("a.npz", 300)])
     def test_full_disk_while_encoding(self, call: Call, output: str, limit: int) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         with file_size_limit(limit):
             result = call(cli.encode_main, "a.wav", "-o", output)
         assert_refused(result, "codec-encode", "a.wav", "File too large")
@@ -284,7 +279,7 @@ class TestNothingIsLost:
         def interrupt(*_: object) -> None:
             raise KeyboardInterrupt
 
-        noise("a.wav")
+        write_noise("a.wav")
         monkeypatch.setattr("codec.bitstream.chunks.BitstreamWriter.close", interrupt)
         assert call(cli.encode_main, "a.wav") == (130, "", "codec-encode: interrupted\n")
         assert files() == {"a.wav"}
@@ -327,7 +322,7 @@ class TestBadAudio:
     @pytest.mark.parametrize("target", ["bad.codec", "bad.npz"])
     def test_one_line(self, call: Call, kind: str, target: str) -> None:
         make, facts = BAD_AUDIO[kind]
-        make(noise("bad.wav"))
+        make(write_noise("bad.wav"))
         before = files()
         assert_refused(call(cli.encode_main, "bad.wav", "-o", target), "codec-encode", *facts)
         assert files() == before
@@ -337,8 +332,8 @@ class TestBadAudio:
         assert_refused(call(cli.encode_main, "none"), "codec-encode", "nothing to do", "none", ".wav")
 
     def test_among_good_files(self, call: Call) -> None:
-        noise("in/a.wav")
-        noise("in/c.wav")
+        write_noise("in/a.wav")
+        write_noise("in/c.wav")
         Path("in/b.wav").write_text("no audio")
         code, out, err = call(cli.encode_main, "in", "-o", "out")
         assert code == 1
@@ -373,11 +368,11 @@ class TestBatches:
     """Lengths are seconds at the 8 kHz of the model."""
 
     def test_files_of_similar_length_go_together(self, call: Call, batches: list[int]) -> None:
-        noise("in/a.wav", 8000, 8000, seed=1)
-        noise("in/b.wav", 44_100, 80_000, 2, seed=2)
-        noise("in/c.flac", 16_000, 15_000, seed=3)
-        noise("in/d.wav", 8000, 800, seed=4)
-        noise("in/e.wav", 8000, 7501, seed=5)
+        write_noise("in/a.wav", 8000, 8000, seed=1)
+        write_noise("in/b.wav", 44_100, 80_000, 2, seed=2)
+        write_noise("in/c.flac", 16_000, 15_000, seed=3)
+        write_noise("in/d.wav", 8000, 800, seed=4)
+        write_noise("in/e.wav", 8000, 7501, seed=5)
         code, out, err = call(cli.encode_main, "in", "-o", "together", "--batch-seconds", 4)
         assert (code, err, batches) == (0, "", [3])
         names = ["a.codec", "b.codec", "c.codec", "d.codec", "e.codec"]
@@ -392,7 +387,7 @@ class TestBatches:
         self, call: Call, batches: list[int], seconds: float, expected: list[int]
     ) -> None:
         for name in "abcde":
-            noise(f"in/{name}.wav", num_samples=8000)
+            write_noise(f"in/{name}.wav", num_samples=8000)
         assert call(cli.encode_main, "in", "-o", "out", "--batch-seconds", seconds)[0] == 0
         assert len(files("out")) == 5
         assert batches == expected
@@ -401,7 +396,7 @@ class TestBatches:
         """Lengths are compared within a window, so that a corpus need not be read through before it starts."""
         monkeypatch.setattr("codec.cli.encode.WINDOW_FILES", 2)
         for name in "abcde":
-            noise(f"in/{name}.wav", seed=ord(name))
+            write_noise(f"in/{name}.wav", seed=ord(name))
         code, out, _ = call(cli.encode_main, "in", "-o", "out")
         assert (code, batches) == (0, [2, 2])
         assert [line.split()[0] for line in out.splitlines()] == [f"out/{name}.codec" for name in "abcde"]
@@ -411,8 +406,8 @@ class TestBatches:
 
     @pytest.mark.parametrize("suffix", ["npy", "npz", "jsonl"])
     def test_plain_codes(self, call: Call, batches: list[int], suffix: str) -> None:
-        noise("in/a.wav", 44_100, 4411, 2, seed=1)
-        noise("in/b.wav", num_samples=800, seed=2)
+        write_noise("in/a.wav", 44_100, 4411, 2, seed=1)
+        write_noise("in/b.wav", num_samples=800, seed=2)
         assert call(cli.encode_main, "in", "-o", "plain", "--format", suffix, "--num-quantizers", 1)[0] == 0
         assert call(cli.encode_main, "in", "-o", "codes", "--num-quantizers", 1)[0] == 0
         assert batches == [2, 2]
@@ -428,10 +423,10 @@ class TestBatches:
     def test_a_bad_file_costs_only_itself(self, call: Call, batches: list[int]) -> None:
         """Whether its header tells, or only its samples, or that it can't be written."""
         for name in ("a", "b", "d", "f"):
-            noise(f"in/{name}.wav", num_samples=8000)
+            write_noise(f"in/{name}.wav", num_samples=8000)
         Path("in/b.wav").write_text("no audio")
         sf.write("in/c.wav", np.append(np.zeros(7999), np.nan), 8000, subtype="FLOAT")
-        noise("in/e.wav", num_samples=8000, num_channels=4)
+        write_noise("in/e.wav", num_samples=8000, num_channels=4)
         with file_size_limit(800):
             code, out, err = call(cli.encode_main, "in", "-o", "out")
         assert (code, batches) == (1, [4])
@@ -444,7 +439,7 @@ class TestBatches:
     def test_a_recording_that_only_the_batch_finds_bad(self, call: Call, batches: list[int]) -> None:
         """Finite in its file, it overflows when it is resampled."""
         for name in ("a", "b"):
-            noise(f"in/{name}.wav", num_samples=8000)
+            write_noise(f"in/{name}.wav", num_samples=8000)
         loud = 3e38 * np.random.default_rng(0).choice([-1, 1], 48_000).astype(np.float32)
         for name in ("c", "d"):
             sf.write(f"in/{name}.wav", loud, 48_000, subtype="FLOAT")
@@ -503,7 +498,7 @@ class TestBadCodes:
         assert files() == before
 
     def test_of_another_model(self, call: Call, tmp_path: Path) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         other = save_model(tmp_path / "other", seed=1)
         call(cli.encode_main, "a.wav", "--model", other)
         result = call(cli.decode_main, "a.codec")
@@ -511,7 +506,7 @@ class TestBadCodes:
         assert_refused(result, "codec-decode", "a.codec", f"model {identity}")
 
     def test_salvage(self, call: Call) -> None:
-        noise("a.wav", num_samples=9 * 8000)
+        write_noise("a.wav", num_samples=9 * 8000)
         call(cli.encode_main, "a.wav")
         _patch(3000, -1)(Path("a.codec"))
         code, out, err = call(cli.decode_main, "a.codec", "--salvage")
@@ -534,21 +529,21 @@ class TestBadCodes:
 
 class TestModel:
     def test_no_such_model(self, call: Call) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         assert_refused(call(cli.encode_main, "a.wav", "--model", "nope"), "codec-encode", "'nope'")
 
     def test_another_architecture(self, call: Call, tmp_path: Path) -> None:
-        noise("a.wav")
+        write_noise("a.wav")
         folder = save_model(tmp_path / "m")
         config = json.loads((folder / "config.json").read_text())
-        config["encoder"]["channels"] = 16
+        config["encoder"]["channels"] = 24
         (folder / "config.json").write_text(json.dumps(config))
         result = call(cli.encode_main, "a.wav", "--model", folder)
         assert_refused(result, "codec-encode", folder / "model.safetensors", "architecture")
 
     def test_without_model(self, call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """None ships: it has to be named. One ships: it is taken."""
-        noise("a.wav")
+        write_noise("a.wav")
         monkeypatch.setattr("codec.cli.loading.shipped", lambda kind: tmp_path / kind)
         monkeypatch.setattr("sys.argv", ["codec-encode", "a.wav", "--device", "cpu"])
         with pytest.raises(SystemExit, match="2"):
@@ -562,7 +557,7 @@ class TestModel:
 
     def test_no_such_device(self, call: Call, monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-        noise("a.wav")
+        write_noise("a.wav")
         words = ["a.wav", "--model", model, "--device", "cuda"]
         assert_refused(call(cli.encode_main, *words), "codec-encode", "no CUDA device", "--device cpu")
 
@@ -600,7 +595,7 @@ class TestTrain:
         assert "last checkpoint: run/checkpoints/step-00000006\n" in out
         assert json.loads(Path("run/recipe.json").read_text())["train"]["steps"] == 6
 
-        noise("talk.wav")
+        write_noise("talk.wav")
         assert call(cli.encode_main, "talk.wav", "--model", "run", "--device", "cpu")[0] == 0
         assert_train_refused(
             call(cli.train_main, *TINY_RUN[:1], *TINY_RUN[3:], "--out", "two", "--init-from", "run", "--seed", "x"),
@@ -610,7 +605,7 @@ class TestTrain:
     def test_init_from_another_architecture(self, call: Call, model: Path) -> None:
         result = call(cli.train_main, *TINY_RUN, "--init-from", model)
         assert_train_refused(result, model / "model.safetensors", "architecture")
-        assert not Path("run").exists()
+        assert files("run") == {".lock"}  # which every start of a run takes
 
     def test_resume_starts_a_run_that_is_not_there(self, call: Call) -> None:
         words = [*TINY_RUN, "--train.steps", "2", "--resume"]
@@ -661,7 +656,7 @@ def assert_train_refused(result: tuple[int, str, str], *facts: object) -> None:
 
 class TestModes:
     def test_files_of_every_mode_decode_in_every_mode(self, call: Call) -> None:
-        noise("a.wav", seed=1)
+        write_noise("a.wav", seed=1)
         for mode in MODES:
             assert call(cli.encode_main, "a.wav", "--mode", mode, "-o", f"{mode}.codec")[0] == 0
             for other in MODES:
@@ -671,7 +666,7 @@ class TestModes:
         assert Path("float32.codec").read_bytes() == Path("bf16_decoder.codec").read_bytes()
 
     def test_what_a_mode_changes_is_reported(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-        noise("a.wav", seed=1)
+        write_noise("a.wav", seed=1)
         words = ["a.wav", "--metrics", "mel", "--mode", "bf16_decoder", "-o", "results.json"]
         for fast, note in ((True, ""), (False, "note: mode bf16_decoder is slow here")):
             monkeypatch.setattr(codec.dsp.precision, "has_fast_bfloat16", lambda _, fast=fast: fast)
@@ -692,8 +687,8 @@ class TestModes:
 
 class TestEval:
     def test_table_and_report(self, call: Call, model: Path) -> None:
-        noise("a.wav", seed=1)
-        noise("b.wav", 16_000, 9000, seed=2)
+        write_noise("a.wav", seed=1)
+        write_noise("b.wav", 16_000, 9000, seed=2)
         words = ["a.wav", "b.wav", "--bitrates", "1600", "4k", "--metrics", "mel", "si_sdr", "-o", "out/results.json"]
         code, out, _ = call(cli.eval_main, *words)
         assert code == 0
@@ -728,8 +723,8 @@ class TestEval:
 
     def test_rates_are_those_of_the_files_that_codec_encode_writes(self, call: Call) -> None:
         """Of a stereo file at another rate too, by the table and the report."""
-        noise("a.wav", seed=1)
-        noise("b.wav", 9000, 4001, 2, seed=2)
+        write_noise("a.wav", seed=1)
+        write_noise("b.wav", 9000, 4001, 2, seed=2)
         code, out, _ = call(cli.eval_main, "a.wav", "b.wav", "--bitrates", "3200", "--metrics", "mel", "-o", "r.json")
         assert code == 0 and call(cli.encode_main, "a.wav", "b.wav", "-o", "codes/")[0] == 0
         report = json.loads(Path("r.json").read_text())
@@ -742,7 +737,7 @@ class TestEval:
         assert out.splitlines()[3].split()[1] == f"{report['means'][0]['bitrate']:.0f}"
 
     def test_gains(self, call: Call) -> None:
-        noise("a.wav", seed=1)
+        write_noise("a.wav", seed=1)
         code, out, _ = call(cli.eval_main, "a.wav", "--metrics", "mel", "--gains", "0", "-20", "-20", "-o", "r.json")
         assert code == 0 and out.count("Gain 0 dB\n") == out.count("Gain -20 dB\n") == 1
         means = json.loads(Path("r.json").read_text())["means"]
@@ -750,7 +745,7 @@ class TestEval:
 
     def test_no_nan_in_the_report(self, call: Call) -> None:
         """A silent file among the others is null where it has no value, and counted."""
-        noise("a.wav", seed=1)
+        write_noise("a.wav", seed=1)
         sf.write("silent.wav", np.zeros(8000), 16_000)
         code, out, _ = call(
             cli.eval_main, "a.wav", "silent.wav", "--metrics", "snr", "--bitrates", "3200", "-o", "r.json"
@@ -764,7 +759,7 @@ class TestEval:
     def test_manifest(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only rows of the split and kinds are judged; a metric that is not installed is named."""
         for name in ("a", "b", "c"):
-            noise(f"{name}.wav", num_samples=800)
+            write_noise(f"{name}.wav", num_samples=800)
         rows = ["path\tsplit\tkind", "a.wav\ttest\tspeech", "b.wav\ttest\tmusic", "c.wav\ttrain\tspeech"]
         Path("m.tsv").write_text("\n".join(rows) + "\n")
         monkeypatch.setattr("codec.eval.metrics.available_metrics", lambda: ("mel", "si_sdr", "snr", "stoi"))
@@ -792,8 +787,8 @@ class TestEval:
         ],
     )
     def test_refused(self, call: Call, words: list[str], facts: tuple[object, ...]) -> None:
-        noise("a.wav")
-        noise("b.wav")
+        write_noise("a.wav")
+        write_noise("b.wav")
         Path("text.wav").write_text("no audio")
         assert_refused(call(cli.eval_main, *words), "codec-eval", *facts)
 
@@ -849,7 +844,7 @@ for main in (cli.train_main, cli.encode_main, cli.decode_main, cli.eval_main):
         assert done.stdout.splitlines() == [f"codec.cli.{name}" for name in ("train", "encode", "decode", "evaluate")]
 
     def test_encode(self, tmp_path: Path, model: Path) -> None:
-        noise(tmp_path / "talk.wav")
+        write_noise(tmp_path / "talk.wav")
         (tmp_path / "bad.wav").write_text("no audio")
         words = ["talk.wav", "bad.wav", "-o", "out", "--model", str(model)]
         done = python("from codec.cli import encode_main; encode_main()", *words, cwd=tmp_path)

@@ -9,14 +9,14 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from models import tiny_codec
 
 import codec.bitstream
 from codec.cli import options as cli
 from codec.cli.command_line import override, parse, parse_with_recipe
 from codec.cli.train import parse_training
-from codec.config import CodecConfig, from_dict, leaves
+from codec.config import leaves
 from codec.inference.pretrained import save_codec
-from codec.model.builder import build_codec
 from codec.recipe import Recipe, find_recipe, load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -25,13 +25,7 @@ PATHS = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / fo
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in sorted(PATHS)}
 README, CONTRIBUTING = PAGES["README.md"], PAGES["CONTRIBUTING.md"]
 GUIDES = {name: text for name, text in PAGES.items() if name != "CHANGELOG.md"}  # that tells of what is gone, too
-OUTPUTS = {"README.md": "", "docs/library.md": "400 bit/s\n"}  # 50 frames/s x 2 levels x 4 bit
-TINY = {
-    "latent_dim": 8,
-    "encoder": {"channels": 8, "num_blocks": 1},
-    "quantizer": {"num_quantizers": 2, "codebook_size": 16, "codebook_dim": 4},
-    "decoder": {"channels": 8, "num_blocks": 1},
-}
+OUTPUTS = {"README.md": "", "docs/library.md": "12800 bit/s\n"}  # 800 frames/s x 4 levels x 4 bit
 COMMANDS = {
     "codec-encode": cli.EncodeOptions,
     "codec-decode": cli.DecodeOptions,
@@ -94,7 +88,7 @@ def test_python_example_runs(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(ROOT / "data" / "clips", tmp_path / "data" / "clips")
-    save_codec(build_codec(from_dict(CodecConfig, TINY, source="test")), tmp_path / "runs" / "quickstart")
+    save_codec(tiny_codec(), tmp_path / "runs" / "quickstart")
     monkeypatch.chdir(tmp_path)
     (example,) = blocks(PAGES[page], "python")
     names: dict[str, object] = {}

@@ -1,5 +1,6 @@
 """What a run tells: means since the last report, that survive a resume."""
 
+import functools
 import io
 import math
 
@@ -26,6 +27,7 @@ def reporter():
     return build_reporter(*recipe_and_source(), torch.device("cpu"))
 
 
+@functools.cache
 def recipe_and_source():
     recipe = short_recipe("gaussian_vq")
     return recipe, open_source(recipe, torch.device("cpu"))

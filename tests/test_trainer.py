@@ -296,7 +296,7 @@ def test_a_codec_overfits_one_clip(tmp_path):
         data__gain_db=[0, 0],
         train__batch_size=1,
         train__bypass_steps=1,
-        train__steps=200,
+        train__steps=120,
     )
     start(recipe, tmp_path / "run").fit()
     _, first, *_ = lines = history(tmp_path / "run")  # the first through the quantizer
@@ -408,8 +408,9 @@ def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
     scores = iter([3.0, 1.0, 2.0, 1.5])
     monkeypatch.setattr(trainer.judge, "validate", lambda *_: next(scores))
     trainer.fit()
-    assert read_index(tmp_path) == {"last": "step-00000004", "best": "step-00000002"}
-    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == ["step-00000002", "step-00000004"]
+    index = {"best": "step-00000002", "previous": "step-00000003", "last": "step-00000004"}
+    assert read_index(tmp_path) == index
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == list(index.values())
     assert trainer.progress.best_score == resume(recipe, tmp_path).progress.best_score == 1.0
 
 
