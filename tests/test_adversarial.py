@@ -1,6 +1,7 @@
 import pytest
 import torch
-from tiny_runs import adversarial_changes, history, start, tiny_recipe, write_clips
+from messages import one_line
+from tiny_runs import adversarial_changes, history, start, tiny_recipe
 
 from codec.config import from_dict
 from codec.errors import ConfigError
@@ -19,11 +20,6 @@ from codec.train.optimizer import learning_rate
 
 def adversarial_recipe(root, **changes):
     return tiny_recipe(root, **adversarial_changes(), **changes)
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def output(scores, *features):
@@ -220,7 +216,7 @@ def test_vectors_can_not_be_judged():
         },
         source="test",
     )
-    with pytest.raises(ConfigError, match=r"set loss\.adversarial and loss\.feature_matching to 0"):
+    with pytest.raises(ConfigError, match=one_line("loss.adversarial", "loss.feature_matching", 0)):
         open_adversary(recipe, build_fabric("32-true", "cpu"))
 
 

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from messages import one_line
 from models import HOP, noise, seeded, tiny_codec
 
-from codec.config import QuantizerConfig
+from codec.config import CodecConfig, QuantizerConfig, from_dict
+from codec.errors import ConfigError
 from codec.inference.streaming import StreamEncoder
 from codec.model.allocation import MARGIN, MIN_LEVELS, LevelAllocation
 from codec.model.quantizer.codebooks import EMACodebooks
@@ -128,5 +130,5 @@ def test_the_codeword_of_zeros_stays_zero_and_is_never_dead():
 
 @pytest.mark.parametrize("changes", [{"update": "gradient"}, {"structure": "product", "num_quantizers": 2}])
 def test_other_codebooks_have_no_codeword_of_zeros(changes):
-    with pytest.raises(ValueError, match="vbr_slope needs update ema"):
-        QuantizerConfig(vbr_slope=0.25, **changes)
+    with pytest.raises(ConfigError, match=one_line("here", "quantizer", "vbr_slope", "update ema", "residual")):
+        from_dict(CodecConfig, {"quantizer": {"vbr_slope": 0.25} | changes}, source="here")

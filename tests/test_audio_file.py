@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from messages import one_line
 
 from codec.audio.file import (
     AudioInfo,
@@ -19,7 +20,7 @@ from codec.audio.file import (
     read_segment,
     save_audio,
 )
-from codec.errors import AudioError, CodecError, WriteError
+from codec.errors import AudioError, WriteError
 
 RATES = [8_000, 16_000, 22_050, 44_100, 48_000]
 CLIPS = Path(__file__).parent.parent / "data" / "clips"
@@ -34,11 +35,6 @@ def noise(num_channels: int, num_samples: int, seed: int = 0) -> torch.Tensor:
 def tone(num_samples: int, sample_rate: int, hz: float = 440.0) -> torch.Tensor:
     time = torch.arange(num_samples, dtype=torch.float64) / sample_rate
     return (0.5 * torch.sin(2 * math.pi * hz * time)).float()[None, None]
-
-
-def one_line(error: pytest.ExceptionInfo[CodecError]) -> str:
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # ---- Round trips
@@ -88,7 +84,7 @@ def test_save_takes_three_shapes(tmp_path: Path, shape: tuple[int, ...]) -> None
 
 
 def test_save_refuses_a_batch(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"\[2, 1, 40\].*\[1, C, T\]"):
+    with pytest.raises(AudioError, match=one_line("[2, 1, 40]", "[1, C, T]")):
         save_audio(tmp_path / "a.wav", torch.zeros(2, 1, 40), 16_000)
 
 
@@ -127,7 +123,7 @@ def test_blocks_come_before_the_file_is_read_to_its_end(tmp_path: Path) -> None:
 
 def test_no_block_size_below_one(tmp_path: Path) -> None:
     save_audio(tmp_path / "a.wav", noise(1, 10), 16_000)
-    with pytest.raises(AudioError, match="block_samples is 0"):
+    with pytest.raises(AudioError, match=one_line("block_samples", 0)):
         next(iterate_blocks(tmp_path / "a.wav", 0))
 
 
@@ -146,7 +142,7 @@ def test_segments_are_slices(tmp_path: Path, suffix: str, tolerance: float) -> N
 @pytest.mark.parametrize(("start", "num_samples"), [(-1, 5), (0, 0), (0, 101), (96, 5), (200, 5)])
 def test_segments_outside_the_file_are_refused(tmp_path: Path, start: int, num_samples: int) -> None:
     save_audio(tmp_path / "a.flac", noise(1, 100), 16_000)
-    with pytest.raises(AudioError, match=rf"samples {start} to {start + num_samples}: it holds 100"):
+    with pytest.raises(AudioError, match=one_line("samples", start, start + num_samples, 100)):
         read_segment(tmp_path / "a.flac", start, num_samples)
 
 
@@ -169,16 +165,15 @@ def test_files_that_are_no_audio(tmp_path: Path, read) -> None:  # type: ignore[
     expected = {
         "missing.wav": "No such file",
         "folder.wav": "Is a directory",
-        "empty.wav": r"empty \(0 bytes\)",
-        "text.wav": "convert it to .wav or .flac with ffmpeg",
-        "text.flac": "convert it to .wav or .flac with ffmpeg",
-        "headerless.raw": "convert it to .wav or .flac with ffmpeg",
-        "none.wav": "holds no samples",
+        "empty.wav": "0 bytes",
+        "text.wav": "ffmpeg",
+        "text.flac": "ffmpeg",
+        "headerless.raw": "ffmpeg",
+        "none.wav": "no samples",
     }
-    for name, message in expected.items():
-        with pytest.raises(AudioError, match=message) as error:
+    for name, fact in expected.items():
+        with pytest.raises(AudioError, match=one_line(tmp_path / name, fact)):
             read(tmp_path / name)
-        assert str(tmp_path / name) in one_line(error)
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "opus"])
@@ -191,9 +186,8 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
     assert load_audio(path).shape == (1, 1, 60_000)
     path.write_bytes(whole[: int(share * len(whole))])
     for sample_rate in (None, 16_000):
-        with pytest.raises(AudioError, match=r"truncated.*get it again, or save") as error:
+        with pytest.raises(AudioError, match=one_line(path, "truncated", "ffmpeg")):
             load_audio(path, sample_rate)
-        assert str(path) in one_line(error)
 
 
 def test_flac_cut_between_two_frames(tmp_path: Path) -> None:
@@ -202,9 +196,9 @@ def test_flac_cut_between_two_frames(tmp_path: Path) -> None:
     # STREAMINFO: the last 36 bits of bytes 18 to 26 count the samples. Claim one frame more than there is:
     promised = int.from_bytes(whole[18:26], "big") + 4_096
     (tmp_path / "a.flac").write_bytes(whole[:18] + promised.to_bytes(8, "big") + whole[26:])
-    with pytest.raises(AudioError, match="truncated"):
+    with pytest.raises(AudioError, match=one_line(tmp_path / "a.flac", "truncated")):
         load_audio(tmp_path / "a.flac")
-    with pytest.raises(AudioError, match="truncated"):
+    with pytest.raises(AudioError, match=one_line(tmp_path / "a.flac", "truncated")):
         read_segment(tmp_path / "a.flac", 12_000, 4_000)
 
 
@@ -239,7 +233,7 @@ def test_wav_with_an_empty_data_chunk_before_others_holds_no_samples(tmp_path: P
     sf.write(tmp_path / "a.wav", np.zeros((0, 1)), 16_000)
     content = (tmp_path / "a.wav").read_bytes() + b"LIST" + struct.pack("<I", 4) + b"INFO"
     (tmp_path / "a.wav").write_bytes(content[:4] + struct.pack("<I", len(content) - 8) + content[8:])
-    with pytest.raises(AudioError, match="holds no samples"):
+    with pytest.raises(AudioError, match=one_line(tmp_path / "a.wav", "no samples")):
         read_info(tmp_path / "a.wav")
 
 
@@ -248,14 +242,13 @@ def test_nan_and_inf_are_refused_with_their_time(tmp_path: Path, bad: float) -> 
     samples = np.zeros((32_000, 2), np.float32)
     samples[24_000, 1] = bad
     sf.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"a\.wav has NaN or Inf at 1\.500 s") as error:
+    with pytest.raises(AudioError, match=one_line("a.wav", "NaN or Inf", "1.500 s")):
         load_audio(tmp_path / "a.wav")
-    one_line(error)
-    with pytest.raises(AudioError, match=r"at 1\.500 s"):
+    with pytest.raises(AudioError, match=one_line("1.500 s")):
         read_segment(tmp_path / "a.wav", 23_999, 10)
     with new_audio_file(tmp_path / "b.wav", 16_000, 2) as writer:
         writer.write(samples[:16_000].T)
-        with pytest.raises(AudioError, match=r"b\.wav has NaN or Inf at 1\.500 s"):
+        with pytest.raises(AudioError, match=one_line("b.wav", "NaN or Inf", "1.500 s")):
             writer.write(samples[16_000:].T)
 
 
@@ -265,9 +258,8 @@ def test_nan_and_inf_are_refused_with_their_time(tmp_path: Path, bad: float) -> 
 def test_existing_files_are_kept_unless_overwrite(tmp_path: Path) -> None:
     first, second = noise(1, 10, seed=1), noise(1, 20, seed=2)
     save_audio(tmp_path / "a.wav", first, 16_000)
-    with pytest.raises(WriteError, match="already there") as error:
+    with pytest.raises(WriteError, match=one_line(tmp_path / "a.wav", "already there")):
         save_audio(tmp_path / "a.wav", second, 16_000)
-    assert str(tmp_path / "a.wav") in one_line(error)
     assert torch.equal(load_audio(tmp_path / "a.wav"), first)
     save_audio(tmp_path / "a.wav", second, 16_000, overwrite=True)
     assert torch.equal(load_audio(tmp_path / "a.wav"), second)
@@ -316,38 +308,34 @@ def test_a_full_disk_is_one_line(tmp_path: Path, suffix: str) -> None:
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(WriteError) as error:
+        with pytest.raises(WriteError, match=one_line(tmp_path / f"a{suffix}", "disk full")):
             save_audio(tmp_path / f"a{suffix}", noise(2, 200_000), 48_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
-    assert "is the disk full?" in one_line(error)
-    assert str(tmp_path / f"a{suffix}") in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_samples_lost_by_an_encoder_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = sf.SoundFile.write
     monkeypatch.setattr(sf.SoundFile, "write", lambda file, samples: write(file, samples[:-3]))
-    with pytest.raises(WriteError, match="97 samples long, not 100") as error:
+    with pytest.raises(WriteError, match=one_line(tmp_path / "a.wav", "97 samples", 100)):
         save_audio(tmp_path / "a.wav", noise(1, 100), 16_000)
-    one_line(error)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_writing_what_the_format_does_not_take(tmp_path: Path) -> None:
     cases = {"a.xyz": ".wav .flac .ogg .opus .mp3", "a.opus": "44100 Hz", "a.mp3": "5 channels"}
-    for name, message in cases.items():
-        with pytest.raises(WriteError, match=message) as error:
+    for name, fact in cases.items():
+        with pytest.raises(WriteError, match=one_line(name, fact)):
             save_audio(tmp_path / name, noise(5, 100), 44_100)
-        assert name in one_line(error)
     with pytest.raises(AudioError, match="no samples"):
         save_audio(tmp_path / "a.wav", torch.zeros(1, 1, 0), 16_000)
-    with pytest.raises(WriteError, match=r"is a folder"):
+    with pytest.raises(WriteError, match=one_line("folder.wav", "folder")):
         (tmp_path / "folder.wav").mkdir()
         save_audio(tmp_path / "folder.wav", noise(1, 5), 16_000, overwrite=True)
     (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match="Not a directory"):
+    with pytest.raises(WriteError, match=one_line("file/a.wav", "Not a directory")):
         save_audio(tmp_path / "file" / "a.wav", noise(1, 5), 16_000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.wav"]
 
@@ -383,10 +371,9 @@ def test_find_audio_files_below_a_hidden_folder_that_was_asked_for(tmp_path: Pat
 
 
 def test_find_audio_files_finds_nothing(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match=r"looked for \.wav \.flac") as error:
+    with pytest.raises(AudioError, match=one_line(tmp_path, ".wav", ".flac")):
         find_audio_files(tmp_path)
-    assert str(tmp_path) in one_line(error)
-    with pytest.raises(AudioError, match="is not a folder"):
+    with pytest.raises(AudioError, match=one_line(tmp_path / "missing", "folder")):
         find_audio_files(tmp_path / "missing")
 
 

@@ -1,10 +1,11 @@
-"""Beam search: what is certain on tiny quantizers, what is likely on larger ones, and that all calls pass it on."""
+"""Beam search: exact rules on tiny quantizers, smaller errors on larger ones, and that every encoder passes it on."""
 
 import itertools
 
 import pytest
 import torch
 from einops import rearrange
+from messages import one_line
 from models import HOP, assert_beam_codes_equal, make_quantizer, noise, seeded, tiny_codec
 
 from codec.audio.file import save_audio
@@ -46,7 +47,7 @@ def errors(quantizer, latents, codes):
 
 
 def reference(vector, table, beam):
-    """Codes of one vector by the rule in its own words: all extensions in order, the best few, by a stable sort."""
+    """Codes of one vector by brute force: all extensions in order, the best few by a stable sort."""
     paths = [()]
     for level, codebook in enumerate(table):
         extended = [(*path, index) for path in paths for index in range(len(codebook))]
@@ -57,7 +58,7 @@ def reference(vector, table, beam):
     return list(paths[0])
 
 
-# ---- What is certain
+# ---- Exact rules
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
@@ -71,7 +72,7 @@ def test_one_path_is_the_greedy_search(name, monkeypatch):
 
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("beam", [2, 3, 8])
-def test_codes_are_those_of_the_rule(name, beam):
+def test_codes_equal_a_reference_search(name, beam):
     """By errors in float64; there are no near-ties among these."""
     quantizer, latents = quantizer_of(name)
     latents = latents[:1, :, :12]
@@ -125,7 +126,7 @@ def test_an_extension_is_a_stable_sort_of_all(num_vectors, size, num_kept):
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_slices_change_nothing(name, monkeypatch):
+def test_the_slice_length_does_not_change_codes(name, monkeypatch):
     quantizer, latents = quantizer_of(name, codebook_size=256)
     whole = quantizer.encode(latents, beam=4)
     for length in (1, 7, 90, 119):
@@ -135,7 +136,7 @@ def test_slices_change_nothing(name, monkeypatch):
         assert torch.isclose(*(errors(quantizer, latents, codes).mean() for codes in (found, whole)), rtol=1e-3)
 
 
-def test_scores_are_bounded():
+def test_a_slice_of_scores_fits_the_memory_limit():
     for device, limit in (("cpu", 4e6), ("meta", 64e6)):
         for num_paths, size in ((2, 1024), (64, 1024), (8, 2)):
             length = slice_length(num_paths, size, torch.device(device))
@@ -143,7 +144,7 @@ def test_scores_are_bounded():
     assert slice_length(64, 65536, torch.device("cpu")) == 1
 
 
-# ---- What is likely
+# ---- Smaller errors
 
 
 @pytest.mark.parametrize("name", ["residual", "split", "normalize"])
@@ -154,7 +155,7 @@ def test_wider_beams_have_smaller_errors(name):
     assert found[3] < (0.995 if name == "split" else 0.95) * found[0]  # two levels of a part leave little to choose
 
 
-def test_random_codebooks_gain_most():
+def test_random_codebooks_gain_a_quarter_from_a_beam_of_eight():
     quantizer = make_quantizer(num_quantizers=8, codebook_size=256, latent_dim=16, codebook_dim=16)
     quantizer.codebooks.table.mul_(0.7 ** torch.arange(8.0)[:, None, None])
     latents = noise(1, 16, 400, scale=1.0)
@@ -171,11 +172,11 @@ def test_the_first_levels_of_a_beam_decode():
     codes = quantizer.encode(latents, beam=8)
     found = [float(errors(quantizer, latents, codes[:, :levels]).mean()) for levels in (1, 2, 3, 4)]
     assert found == sorted(found, reverse=True)
-    assert torch.equal(quantizer.decode(codes[:, :2]), quantizer.decode(codes[:, :2].clone()))
+    two = sum(quantizer.codebooks.table[level, codes[:, level]] for level in range(2))
+    torch.testing.assert_close(quantizer.decode(codes[:, :2]), quantizer.project_out(two.mT))
 
 
-def test_the_search_is_over_the_levels_asked_for():
-    """Of two levels it finds better codes than the first two of a search over four."""
+def test_a_beam_over_two_levels_beats_the_first_two_of_four():
     quantizer, latents = quantizer_of()
     two, four = quantizer.encode(latents, 2, beam=8), quantizer.encode(latents, beam=8)
     assert errors(quantizer, latents, two).mean() < errors(quantizer, latents, four[:, :2]).mean()
@@ -191,12 +192,12 @@ def test_the_search_is_over_the_levels_asked_for():
     ],
     ids=["fsq", "product", "one level"],
 )
-def test_where_nothing_is_to_be_searched_the_beam_changes_nothing(config, monkeypatch):
+def test_the_beam_changes_nothing_without_residual_levels(config, monkeypatch):
     codec = tiny_codec(quantizer=config)
     monkeypatch.setattr(vector_quantizers, "extend", None)
     audio = noise(2, 1, 500)
     assert torch.equal(codec.encode(audio, beam=8), codec.encode(audio))
-    with pytest.raises(ConfigError, match="beam 0"):
+    with pytest.raises(ConfigError, match=one_line("beam", 0)):
         codec.encode(audio, beam=0)
 
 
@@ -209,7 +210,7 @@ def test_gradient_codebooks_give_codes_without_gradient():
 # ---- Every way to encode
 
 
-def test_codes_of_a_beam_come_by_every_way(tmp_path):
+def test_every_way_to_encode_gives_the_codes_of_the_beam():
     codec, audio = tiny_codec(), noise(2, 1, 5_001)
     latents = codec.encoder(codec.pad(audio))
     codes = codec.encode(audio, beam=8)
@@ -236,7 +237,7 @@ def test_files_are_searched_by_their_own_beam_unless_another_is_asked_for(tmp_pa
 
 
 @pytest.mark.parametrize("beam", [0, -1, MAX_BEAM + 1])
-def test_beams_that_are_refused(beam, tmp_path):
+def test_a_beam_out_of_range_is_refused(beam, tmp_path):
     codec, audio = tiny_codec(), noise(1, 1, 500)
     calls = [
         lambda: codec.quantizer.encode(codec.encoder(codec.pad(audio)), beam=beam),
@@ -246,9 +247,8 @@ def test_beams_that_are_refused(beam, tmp_path):
         lambda: compress_batch(codec, [Recording(audio[0], 16_000, 500)], beam=beam),
     ]
     for each in calls:
-        with pytest.raises(ConfigError, match=rf"^beam {beam} is not in 1 \.\. 64 paths") as error:
+        with pytest.raises(ConfigError, match=one_line("beam", beam, 1, MAX_BEAM)):
             each()
-        assert "\n" not in str(error.value)
 
 
 def test_a_stream_goes_on_with_its_beam():
@@ -261,7 +261,7 @@ def test_a_stream_goes_on_with_its_beam():
     residual = audio[..., 10 * HOP + 3 :]
     assert torch.equal(restored.push(residual), encoder.push(residual))
     for wrong in (0, 65):
-        with pytest.raises(ConfigError, match=rf"'beam' is {wrong}, not in 1 \.\. 64"):
+        with pytest.raises(ConfigError, match=one_line("beam", wrong, 1, MAX_BEAM)):
             StreamEncoder.restore(codec, state | {"beam": torch.tensor(wrong)})
 
 
@@ -294,7 +294,7 @@ def test_the_engine_searches_by_the_beam_of_each_call(beam, levels):
         assert_beam_codes_equal(codec, torch.cat(blocks, dim=-1), expected, codec.pad(audio), beam)
 
 
-def test_codes_that_no_tie_explains():
+def test_the_tie_margin_of_a_wrong_code_is_large():
     codec, audio = tiny_codec(), noise(2, 1, 20 * HOP)
     codes = codec.encode_frames(audio, beam=4)
     others = codes.clone()
@@ -326,8 +326,7 @@ def test_two_equal_sums_are_a_tie_of_paths_that_parted_early():
     assert tie_margin(codec, audio, codes, others) > NEAR_TIE
 
 
-def test_kmeans_codebooks_have_no_use_for_a_beam_on_their_own_codewords():
-    """A vector that is a sum of codewords is found again, where the greedy search may miss it."""
+def test_a_beam_finds_sums_of_codewords_that_the_greedy_search_misses():
     quantizer = make_quantizer(num_quantizers=2, codebook_size=16, latent_dim=6, codebook_dim=6)
     quantizer.initialize(noise(4, 6, 200), initialization=Initialization(iterations=5), generator=seeded(0))
     codes = torch.randint(0, 16, (1, 2, 50), generator=seeded(1))

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from messages import one_line
 
 import codec.dsp.precision
 from codec import cli
@@ -89,12 +91,11 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     return run
 
 
-def one_line(result: tuple[int, str, str], start: str) -> None:
-    """The command did nothing, and said why in one line."""
+def assert_refused(result: tuple[int, str, str], *facts: object) -> None:
+    """The command did nothing, and said why in one line with these facts."""
     code, out, err = result
     assert (code, out) == (2, "")
-    assert err.startswith(start)
-    assert err.count("\n") == 1 and err.endswith("\n")
+    assert re.search(one_line(*facts), err.removesuffix("\n"))
 
 
 class TestRoundTrip:
@@ -210,28 +211,28 @@ class TestLevels:
         assert Path("full.wav").read_bytes() != Path("a.decoded.wav").read_bytes()
 
     @pytest.mark.parametrize(
-        ("words", "reason"),
+        ("words", "facts"),
         [
-            (["a.wav", "--num-quantizers", "3"], "num_quantizers 3 is not in 1 .. 2"),
-            (["a.wav", "--num-quantizers", "0"], "num_quantizers 0 is not in 1 .. 2"),
-            (["a.wav", "--bitrate", "1k"], "bitrate 1000 bit/s is below the lowest of this model, 1600 bit/s"),
-            (["a.wav", "--bitrate", "fast"], "bitrate: 'fast' is no positive number"),
-            (["a.wav", "--bitrate", "3k", "--num-quantizers", "1"], "--num-quantizers and --bitrate say the same"),
-            (["a.wav", "--beam", "0"], "beam 0 is not in 1 .. 64 paths"),
-            (["a.wav", "--beam", "65"], "beam 65 is not in 1 .. 64 paths"),
-            (["a.wav", "--batch-seconds", "nan"], "batch_seconds: Input should be a finite number, not 'nan'"),
-            (["a.wav", "--batch-seconds", "inf"], "batch_seconds: Input should be a finite number, not 'inf'"),
-            (["a.wav", "--batch-seconds", "-1"], "batch_seconds: Input should be greater than or equal to 0, not '-1'"),
-            (["a.codec"], "a .codec file can only be cut to fewer levels: give --num-quantizers N"),
-            (["a.codec", "--num-quantizers", "1", "--format", "npy"], "a .codec file can only be cut"),
-            (["a.codec", "a.wav", "--num-quantizers", "1"], "give audio files or .codec files, not both"),
-            (["a.codec", "--num-quantizers", "3"], "a.codec: num_quantizers is 3, but the file has 1..2"),
+            (["a.wav", "--num-quantizers", "3"], ("num_quantizers", 3, 1, 2)),
+            (["a.wav", "--num-quantizers", "0"], ("num_quantizers", 0, 1, 2)),
+            (["a.wav", "--bitrate", "1k"], ("bitrate", "1000 bit/s", "1600 bit/s")),
+            (["a.wav", "--bitrate", "fast"], ("bitrate", "'fast'", "positive")),
+            (["a.wav", "--bitrate", "3k", "--num-quantizers", "1"], ("--num-quantizers", "--bitrate")),
+            (["a.wav", "--beam", "0"], ("beam", 0, 1, 64)),
+            (["a.wav", "--beam", "65"], ("beam", 65, 1, 64)),
+            (["a.wav", "--batch-seconds", "nan"], ("batch_seconds", "finite", "'nan'")),
+            (["a.wav", "--batch-seconds", "inf"], ("batch_seconds", "finite", "'inf'")),
+            (["a.wav", "--batch-seconds", "-1"], ("batch_seconds", 0, "'-1'")),
+            (["a.codec"], (".codec", "fewer levels", "--num-quantizers")),
+            (["a.codec", "--num-quantizers", "1", "--format", "npy"], (".codec", "fewer levels")),
+            (["a.codec", "a.wav", "--num-quantizers", "1"], ("audio", ".codec", "not both")),
+            (["a.codec", "--num-quantizers", "3"], ("a.codec", "num_quantizers", 3, "1..2")),
         ],
     )
-    def test_refused(self, call: Call, encoded: bytes, words: list[str], reason: str) -> None:
+    def test_refused(self, call: Call, encoded: bytes, words: list[str], facts: tuple[object, ...]) -> None:
         noise("a.wav")
         Path("a.codec").write_bytes(encoded)
-        one_line(call(cli.encode_main, *words, "-o", "new/"), f"codec-encode: {reason}")
+        assert_refused(call(cli.encode_main, *words, "-o", "new/"), "codec-encode", *facts)
         assert files() == {"a.wav", "a.codec"}
 
 
@@ -240,8 +241,8 @@ class TestNothingIsLost:
         noise("in/a.wav")
         noise("in/b.wav")
         Path("in/b.codec").write_text("precious")
-        reason = "in/b.codec is already there (1 of 2 files are): give --overwrite"
-        one_line(call(cli.encode_main, "in"), f"codec-encode: {reason}")
+        facts = ("in/b.codec", "already there", "1 of 2 files", "--overwrite")
+        assert_refused(call(cli.encode_main, "in"), "codec-encode", *facts)
         assert Path("in/b.codec").read_text() == "precious"
         assert not Path("in/a.codec").exists()
         assert call(cli.encode_main, "in", "--overwrite")[0] == 0
@@ -251,7 +252,9 @@ class TestNothingIsLost:
         noise("a.wav")
         Path("a.codec").write_bytes(encoded)
         before = Path("a.wav").read_bytes()
-        one_line(call(cli.decode_main, "a.codec", "-o", "a.wav"), "codec-decode: a.wav is already there: give --over")
+        assert_refused(
+            call(cli.decode_main, "a.codec", "-o", "a.wav"), "codec-decode", "a.wav", "already there", "--overwrite"
+        )
         assert Path("a.wav").read_bytes() == before
         assert call(cli.decode_main, "a.codec", "-o", "a.wav", "--overwrite")[0] == 0
         assert Path("a.wav").read_bytes() != before
@@ -259,7 +262,7 @@ class TestNothingIsLost:
     def test_two_inputs_of_one_output(self, call: Call) -> None:
         noise("in/a.wav")
         noise("in/a.flac")
-        one_line(call(cli.encode_main, "in"), "codec-encode: in/a.flac and in/a.wav would both become in/a.codec")
+        assert_refused(call(cli.encode_main, "in"), "codec-encode", "in/a.flac", "in/a.wav", "in/a.codec")
         assert files() == {"in/a.wav", "in/a.flac"}
 
     @pytest.mark.parametrize(("output", "limit"), [("a.codec", 150), ("a.npz", 300)])
@@ -267,16 +270,14 @@ class TestNothingIsLost:
         noise("a.wav")
         with file_size_limit(limit):
             result = call(cli.encode_main, "a.wav", "-o", output)
-        one_line(result, "codec-encode: a.wav: ")
-        assert "File too large" in result[2]
+        assert_refused(result, "codec-encode", "a.wav", "File too large")
         assert files() == {"a.wav"}
 
     def test_full_disk_while_decoding(self, call: Call, encoded: bytes) -> None:
         Path("a.codec").write_bytes(encoded)
         with file_size_limit(150):
             result = call(cli.decode_main, "a.codec")
-        one_line(result, "codec-decode: a.codec: ")
-        assert "is the disk full?" in result[2]
+        assert_refused(result, "codec-decode", "a.codec", "disk full")
         assert files() == {"a.codec"}
 
     def test_interrupted(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,13 +312,13 @@ def _not_a_number(path: Path) -> None:
     sf.write(path, np.array([0.0, np.nan, 0.5]), 8000, subtype="FLOAT")
 
 
-BAD_AUDIO: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "missing": (Path.unlink, "no file or folder bad.wav"),
-    "empty": (lambda path: path.write_bytes(b""), "bad.wav is empty (0 bytes)"),
-    "non-audio": (lambda path: path.write_text("not audio at all\n" * 9), "bad.wav is not audio"),
-    "truncated": (_truncate, "bad.wav is truncated"),
-    "NaN": (_not_a_number, "bad.wav has NaN or Inf"),
-    "no samples": (lambda path: sf.write(path, np.zeros(0), 8000), "bad.wav holds no samples"),
+BAD_AUDIO: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
+    "missing": (Path.unlink, ("bad.wav",)),
+    "empty": (lambda path: path.write_bytes(b""), ("bad.wav", "0 bytes")),
+    "non-audio": (lambda path: path.write_text("not audio at all\n" * 9), ("bad.wav", "not audio")),
+    "truncated": (_truncate, ("bad.wav", "truncated")),
+    "NaN": (_not_a_number, ("bad.wav", "NaN or Inf")),
+    "no samples": (lambda path: sf.write(path, np.zeros(0), 8000), ("bad.wav", "no samples")),
 }
 
 
@@ -325,15 +326,15 @@ class TestBadAudio:
     @pytest.mark.parametrize("kind", BAD_AUDIO)
     @pytest.mark.parametrize("target", ["bad.codec", "bad.npz"])
     def test_one_line(self, call: Call, kind: str, target: str) -> None:
-        make, reason = BAD_AUDIO[kind]
+        make, facts = BAD_AUDIO[kind]
         make(noise("bad.wav"))
         before = files()
-        one_line(call(cli.encode_main, "bad.wav", "-o", target), f"codec-encode: {reason}")
+        assert_refused(call(cli.encode_main, "bad.wav", "-o", target), "codec-encode", *facts)
         assert files() == before
 
     def test_empty_folder(self, call: Call) -> None:
         Path("none").mkdir()
-        one_line(call(cli.encode_main, "none"), "codec-encode: nothing to do in none: it holds no .wav")
+        assert_refused(call(cli.encode_main, "none"), "codec-encode", "nothing to do", "none", ".wav")
 
     def test_among_good_files(self, call: Call) -> None:
         noise("in/a.wav")
@@ -473,32 +474,32 @@ def _npy(codes: Any) -> Callable[[Path], None]:
     return lambda path: np.save(path, np.array(codes))
 
 
-BAD_CODES: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "missing": ("bad.codec", Path.unlink, "no file or folder bad.codec"),
-    "empty": ("bad.codec", lambda path: path.write_bytes(b""), "bad.codec: not a .codec file"),
-    "other file": ("bad.codec", lambda path: path.write_text("RIFF"), "bad.codec: not a .codec file"),
-    "truncated": ("bad.codec", _truncate, "bad.codec: 1 of 1 chunk is damaged"),
-    "bit flip": ("bad.codec", _patch(120, -1), "bad.codec: 1 of 1 chunk is damaged: 0.00-0.10 s is lost"),
-    "flip in header": ("bad.codec", _patch(45, -1), "bad.codec: the header is damaged"),
-    "future version": ("bad.codec", _patch(4, 9), "bad.codec: made by version 9 of the format"),
-    "npy range": ("bad.npy", _npy([[0, 16, 1, 2]]), "bad.npy: code 16 is outside 0..15"),
-    "npy negative": ("bad.npy", _npy([[0, -1, 1, 2]]), "bad.npy: code -1 is outside 0..15"),
-    "npy levels": ("bad.npy", _npy([[0, 1]] * 3), "bad.npy: the codes have 3 levels, but the model has 2"),
-    "npy floats": ("bad.npy", _npy([[0.5, 1.0]]), "bad.npy: codes are float64"),
-    "npy text": ("bad.npy", lambda path: path.write_text("[1, 2]"), "bad.npy: can't be read as .npy"),
-    "jsonl range": ("bad.jsonl", lambda path: path.write_text('{"codes": [[0, 99, 1]]}\n'), "bad.jsonl: code 99 is"),
-    "jsonl text": ("bad.jsonl", lambda path: path.write_text("{codes}\n"), "bad.jsonl: can't be read as .jsonl"),
+BAD_CODES: dict[str, tuple[str, Callable[[Path], Any], tuple[object, ...]]] = {
+    "missing": ("bad.codec", Path.unlink, ("bad.codec",)),
+    "empty": ("bad.codec", lambda path: path.write_bytes(b""), ("bad.codec", "not", ".codec")),
+    "other file": ("bad.codec", lambda path: path.write_text("RIFF"), ("bad.codec", "not", ".codec")),
+    "truncated": ("bad.codec", _truncate, ("bad.codec", "1 of 1 chunk")),
+    "bit flip": ("bad.codec", _patch(120, -1), ("bad.codec", "1 of 1 chunk", "0.00-0.10 s")),
+    "flip in header": ("bad.codec", _patch(45, -1), ("bad.codec", "header", "damaged")),
+    "future version": ("bad.codec", _patch(4, 9), ("bad.codec", "version 9")),
+    "npy range": ("bad.npy", _npy([[0, 16, 1, 2]]), ("bad.npy", 16, "0..15")),
+    "npy negative": ("bad.npy", _npy([[0, -1, 1, 2]]), ("bad.npy", -1, "0..15")),
+    "npy levels": ("bad.npy", _npy([[0, 1]] * 3), ("bad.npy", "3 levels", 2)),
+    "npy floats": ("bad.npy", _npy([[0.5, 1.0]]), ("bad.npy", "float64")),
+    "npy text": ("bad.npy", lambda path: path.write_text("[1, 2]"), ("bad.npy", "read", ".npy")),
+    "jsonl range": ("bad.jsonl", lambda path: path.write_text('{"codes": [[0, 99, 1]]}\n'), ("bad.jsonl", 99)),
+    "jsonl text": ("bad.jsonl", lambda path: path.write_text("{codes}\n"), ("bad.jsonl", "read", ".jsonl")),
 }
 
 
 class TestBadCodes:
     @pytest.mark.parametrize("kind", BAD_CODES)
     def test_one_line(self, call: Call, encoded: bytes, kind: str) -> None:
-        name, make, reason = BAD_CODES[kind]
+        name, make, facts = BAD_CODES[kind]
         Path("bad.codec").write_bytes(encoded)
         make(Path(name))
         before = files()
-        one_line(call(cli.decode_main, name, "-o", "out/new.wav"), f"codec-decode: {reason}")
+        assert_refused(call(cli.decode_main, name, "-o", "out/new.wav"), "codec-decode", *facts)
         assert files() == before
 
     def test_of_another_model(self, call: Call, tmp_path: Path) -> None:
@@ -506,9 +507,8 @@ class TestBadCodes:
         other = save_model(tmp_path / "other", seed=1)
         call(cli.encode_main, "a.wav", "--model", other)
         result = call(cli.decode_main, "a.codec")
-        one_line(
-            result, f"codec-decode: a.codec: the codes are of model {model_identity(load_codec(other)).hex()[:12]}"
-        )
+        identity = model_identity(load_codec(other)).hex()[:12]
+        assert_refused(result, "codec-decode", "a.codec", f"model {identity}")
 
     def test_salvage(self, call: Call) -> None:
         noise("a.wav", num_samples=9 * 8000)
@@ -517,13 +517,14 @@ class TestBadCodes:
         code, out, err = call(cli.decode_main, "a.codec", "--salvage")
         assert code == 1
         assert out == "a.decoded.wav  9.00 s  8000 Hz, 1 channel\n"
-        assert err == "codec-decode: a.codec: 1 of 3 chunks is damaged: 4.00-8.00 s is lost\n"
+        facts = ("codec-decode", "a.codec", "1 of 3 chunks", "4.00-8.00 s")
+        assert re.search(one_line(*facts), err.removesuffix("\n"))
         samples = sf.read("a.decoded.wav")[0]
         assert len(samples) == 9 * 8000
         assert not samples[4 * 8000 + 100 : 8 * 8000 - 100].any()
         assert samples[: 4 * 8000 - 100].any()
         code, out, err = call(cli.decode_main, "a.codec", "--salvage", "--num-quantizers", 1, "-o", "low.wav")
-        assert (code, err) == (1, "codec-decode: a.codec: 1 of 3 chunks is damaged: 4.00-8.00 s is lost\n")
+        assert code == 1 and re.search(one_line(*facts), err.removesuffix("\n"))
 
     def test_salvage_of_an_intact_file(self, call: Call, encoded: bytes) -> None:
         Path("a.codec").write_bytes(encoded)
@@ -534,7 +535,7 @@ class TestBadCodes:
 class TestModel:
     def test_no_such_model(self, call: Call) -> None:
         noise("a.wav")
-        one_line(call(cli.encode_main, "a.wav", "--model", "nope"), "codec-encode: no model 'nope': give ")
+        assert_refused(call(cli.encode_main, "a.wav", "--model", "nope"), "codec-encode", "'nope'")
 
     def test_another_architecture(self, call: Call, tmp_path: Path) -> None:
         noise("a.wav")
@@ -543,7 +544,7 @@ class TestModel:
         config["encoder"]["channels"] = 16
         (folder / "config.json").write_text(json.dumps(config))
         result = call(cli.encode_main, "a.wav", "--model", folder)
-        one_line(result, f"codec-encode: {folder / 'model.safetensors'} is of another architecture: ")
+        assert_refused(result, "codec-encode", folder / "model.safetensors", "architecture")
 
     def test_without_model(self, call: Call, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """None ships: it has to be named. One ships: it is taken."""
@@ -563,7 +564,7 @@ class TestModel:
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         noise("a.wav")
         words = ["a.wav", "--model", model, "--device", "cuda"]
-        one_line(call(cli.encode_main, *words), "codec-encode: there is no CUDA device here: give --device cpu")
+        assert_refused(call(cli.encode_main, *words), "codec-encode", "no CUDA device", "--device cpu")
 
 
 TINY_RUN = [
@@ -586,7 +587,7 @@ class TestTrain:
         assert (recipe["train"]["steps"], recipe["codec"]["encoder"]["channels"]) == (4, 8)
 
         before = {name: Path("run", name).read_bytes() for name in files("run")}
-        one_line_at_end(call(cli.train_main, *TINY_RUN), "codec-train: run already holds a run: give --resume or --out")
+        assert_train_refused(call(cli.train_main, *TINY_RUN), "run", "already", "--resume", "--out")
         assert {name: Path("run", name).read_bytes() for name in files("run")} == before
 
         from codec.train.trainer import Trainer
@@ -601,14 +602,14 @@ class TestTrain:
 
         noise("talk.wav")
         assert call(cli.encode_main, "talk.wav", "--model", "run", "--device", "cpu")[0] == 0
-        one_line_at_end(
+        assert_train_refused(
             call(cli.train_main, *TINY_RUN[:1], *TINY_RUN[3:], "--out", "two", "--init-from", "run", "--seed", "x"),
-            "codec-train: seed: Input should be a valid integer",
+            *("seed", "integer"),
         )
 
     def test_init_from_another_architecture(self, call: Call, model: Path) -> None:
         result = call(cli.train_main, *TINY_RUN, "--init-from", model)
-        one_line_at_end(result, f"codec-train: {model / 'model.safetensors'} is of another architecture")
+        assert_train_refused(result, model / "model.safetensors", "architecture")
         assert not Path("run").exists()
 
     def test_resume_starts_a_run_that_is_not_there(self, call: Call) -> None:
@@ -617,31 +618,28 @@ class TestTrain:
         assert (code, out.splitlines()[0]) == (0, "last checkpoint: run/checkpoints/step-00000002")
         code, _, err = call(cli.train_main, *words)
         assert code == 2
-        assert (
-            "--resume keeps the recipe of the run: only train.steps, train.epochs and train.max_minutes can be given"
-            in err
-        )
+        assert re.search("--resume.*train.steps.*train.epochs.*train.max_minutes", err)
 
     @pytest.mark.parametrize(
-        ("words", "reason"),
+        ("words", "facts"),
         [
-            (["quickstart", "--train.stepz", "3"], "unknown key 'train.stepz'; did you mean 'train.steps'?"),
-            (["quickstart", "--train.steps", "0"], "train.steps: Input should be greater than 0, not '0'"),
-            (["bad.toml"], "bad.toml: unknown key 'train.batchsize'; did you mean 'train.batch_size'?"),
-            (["range.toml"], "range.toml: train.steps: Input should be greater than 0, not -1"),
-            (["nope"], "no recipe 'nope': give a .toml file or one of "),
-            (["quickstart", "--resume", "--init-from", "x"], "a resumed run has its own weights"),
+            (["quickstart", "--train.stepz", "3"], ("'train.stepz'", "'train.steps'")),
+            (["quickstart", "--train.steps", "0"], ("train.steps", "greater than 0", "'0'")),
+            (["bad.toml"], ("bad.toml", "'train.batchsize'", "'train.batch_size'")),
+            (["range.toml"], ("range.toml", "train.steps", "greater than 0", -1)),
+            (["nope"], ("'nope'", ".toml", "quickstart")),
+            (["quickstart", "--resume", "--init-from", "x"], ("own weights",)),
             (
                 ["quickstart", "--train.steps", "10", "--train.bypass-steps", "10"],
-                "train.bypass_steps 10 must be below train.steps, 10: no codebook would be set",
+                ("train.bypass_steps", 10, "train.steps", 10),
             ),
-            (["quickstart", "--data.root", "nowhere"], "no data at nowhere/MANIFEST.tsv"),
+            (["quickstart", "--data.root", "nowhere"], ("nowhere/MANIFEST.tsv",)),
         ],
     )
-    def test_refused(self, call: Call, words: list[str], reason: str) -> None:
+    def test_refused(self, call: Call, words: list[str], facts: tuple[object, ...]) -> None:
         Path("bad.toml").write_text("[train]\nbatchsize = 3\n")
         Path("range.toml").write_text("[train]\nsteps = -1\n")
-        one_line_at_end(call(cli.train_main, *words), f"codec-train: {reason}")
+        assert_train_refused(call(cli.train_main, *words), *facts)
         assert files() == {"bad.toml", "range.toml"}
         assert not Path("runs").exists()
 
@@ -655,10 +653,10 @@ class TestTrain:
         assert err.endswith("codec-train: interrupted; go on with  codec-train quickstart --out run --resume\n")
 
 
-def one_line_at_end(result: tuple[int, str, str], start: str) -> None:
-    """As `one_line`, after what Lightning itself may have to say of devices and precision."""
+def assert_train_refused(result: tuple[int, str, str], *facts: object) -> None:
+    """As `assert_refused`, after what Lightning itself may print about devices and precision."""
     code, out, err = result
-    one_line((code, out, err[err.index("codec-train: ") :]), start)
+    assert_refused((code, out, err[err.index("codec-train: ") :]), "codec-train", *facts)
 
 
 class TestModes:
@@ -688,7 +686,7 @@ class TestModes:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         options = ModelOptions(model=str(model), mode="onnx")
         assert load_model(options).device.type == "cpu"
-        with pytest.raises(ConfigError, match="mode onnx runs on the CPU, not on cuda: give --device cpu"):
+        with pytest.raises(ConfigError, match=one_line("onnx", "CPU", "cuda", "cpu")):
             load_model(dataclasses.replace(options, device="cuda"))
 
 
@@ -726,7 +724,7 @@ class TestEval:
             "perplexity": 2,
             "usage": 2,
         }
-        one_line(call(cli.eval_main, *words), "codec-eval: out/results.json is already there: give --overwrite")
+        assert_refused(call(cli.eval_main, *words), "codec-eval", "out/results.json", "already there", "--overwrite")
 
     def test_rates_are_those_of_the_files_that_codec_encode_writes(self, call: Call) -> None:
         """Of a stereo file at another rate too, by the table and the report."""
@@ -779,25 +777,25 @@ class TestEval:
         assert report["means"][0]["stoi"] is None, "a clip of 0.1 s is too short for STOI: null, not NaN"
 
     @pytest.mark.parametrize(
-        ("words", "reason"),
+        ("words", "facts"),
         [
-            (["gone.wav"], "no file or folder gone.wav"),
-            ([], "nothing to do: give files or folders"),
-            (["a.wav", "--metrics", "beauty"], "unknown metric 'beauty': choose from mel"),
-            (["a.wav", "a.wav", "b.wav", "--jobs", "-1"], "jobs is -1, but must be at least 0"),
+            (["gone.wav"], ("gone.wav",)),
+            ([], ("nothing to do",)),
+            (["a.wav", "--metrics", "beauty"], ("'beauty'", "mel")),
+            (["a.wav", "a.wav", "b.wav", "--jobs", "-1"], ("jobs", -1, 0)),
             (
                 ["a.wav", "b.wav", "--mode", "onnx", "--jobs", "2", "--metrics", "mel"],
-                "a model in mode onnx can't be sent to other processes: give --jobs 1",
+                ("onnx", "processes", "--jobs 1"),
             ),
-            (["a.wav", "--bitrates", "800"], "bitrate 800 bit/s is below the lowest of this model"),
-            (["text.wav", "a.wav", "--metrics", "mel"], "text.wav is not audio"),
+            (["a.wav", "--bitrates", "800"], ("bitrate", "800 bit/s", "1600 bit/s")),
+            (["text.wav", "a.wav", "--metrics", "mel"], ("text.wav", "not audio")),
         ],
     )
-    def test_refused(self, call: Call, words: list[str], reason: str) -> None:
+    def test_refused(self, call: Call, words: list[str], facts: tuple[object, ...]) -> None:
         noise("a.wav")
         noise("b.wav")
         Path("text.wav").write_text("no audio")
-        one_line(call(cli.eval_main, *words), f"codec-eval: {reason}")
+        assert_refused(call(cli.eval_main, *words), "codec-eval", *facts)
 
 
 def python(code: str, *words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":

@@ -3,7 +3,6 @@
 from datetime import timedelta
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -35,46 +34,6 @@ def statistics_of(codebooks, vectors, valid=None):
 
 def distortion(codebooks, vectors, level=0):
     return (vectors - codebooks.table[level, found(codebooks, vectors, level)]).square().mean().item()
-
-
-# ---- The search
-
-
-@pytest.mark.parametrize("normalize", [False, True])
-def test_nearest_is_the_brute_force_nearest_in_float64(normalize):
-    vectors, codebook = noise(500, 8, seed=1), noise(64, 8, seed=2)
-    x, c = vectors.double().numpy(), codebook.double().numpy()
-    if normalize:
-        x, c = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (x, c))
-    expected = np.square(x[:, None] - c[None]).sum(-1).argmin(-1)
-    np.testing.assert_array_equal(nearest(vectors, codebook, normalize=normalize).numpy(), expected)
-
-
-def test_search_is_float32_under_autocast_and_reduced_matmul_precision():
-    vectors, codebook = noise(2000, 16, seed=1), noise(256, 16, seed=2)
-    expected = nearest(vectors, codebook)
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        with torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(nearest(vectors, codebook), expected)
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-@pytest.mark.parametrize("size", [2, 3, 5, 16, 33])
-@pytest.mark.parametrize("num_vectors", [1, 2, 7, 50])
-def test_the_lowest_index_wins_a_tie(num_vectors, size):
-    """Small integers, for which every product and sum is exact, so that a tie is a tie."""
-    generator = seeded(size)
-    vectors = torch.randint(-2, 3, (num_vectors, 3), generator=generator).float()
-    codebook = torch.randint(-1, 2, (size, 3), generator=generator).float()
-    distances = (vectors[:, None] - codebook).square().sum(-1).numpy()
-    np.testing.assert_array_equal(nearest(vectors, codebook).numpy(), distances.argmin(-1))
-    gains = torch.tensor([4.0, 1.0, 2.0])[torch.arange(size) % 3]
-    axes = gains[:, None] * torch.eye(3)[torch.arange(size) // 3 % 3]  # directions tie, gains differ
-    similarity = (vectors @ (axes / gains[:, None]).T).numpy()
-    np.testing.assert_array_equal(nearest(vectors, axes, normalize=True).numpy(), similarity.argmax(-1))
 
 
 # ---- k-means

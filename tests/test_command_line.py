@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+from messages import one_line
 
 from codec.audio.file import WRITE_FORMATS
 from codec.cli.command_line import override, parse, parse_with_recipe
@@ -61,25 +62,23 @@ class TestOptions:
         assert parse(DecodeOptions, ["--format", suffix[1:]], "codec-decode").format == suffix[1:]
 
     @pytest.mark.parametrize(
-        ("options", "words", "reason"),
+        ("options", "words", "facts"),
         [
-            (EncodeOptions, ["a.wav", "--overwite"], "no option --overwite: did you mean --overwrite?"),
-            (EncodeOptions, ["a.wav", "-x"], "no option -x: see prog --help"),
-            (EncodeOptions, ["a.wav", "--train.steps", "3"], "no option --train.steps: see prog --help"),
-            (EncodeOptions, ["--inputs", "a.wav"], "no option --inputs: "),
-            (EncodeOptions, ["a.wav", "--num-quantizers", "two"], "num_quantizers: Input should be a valid integer"),
-            (EncodeOptions, ["a.wav", "--num-quantizers"], "--num-quantizers needs a value"),
-            (EncodeOptions, ["a.wav", "--device", "tpu"], "device: Input should be 'auto', 'cpu' or 'cuda', not 'tpu'"),
-            (ExportOptions, ["model"], "--output is missing: see prog --help"),
-            (ReleaseOptions, ["-o", "out"], "--model is missing: see prog --help"),
-            (ExportOptions, ["model", "other", "-o", "out"], "no option takes 'other': see prog --help"),
+            (EncodeOptions, ["a.wav", "--overwite"], ("--overwite", "--overwrite")),
+            (EncodeOptions, ["a.wav", "-x"], ("-x", "prog --help")),
+            (EncodeOptions, ["a.wav", "--train.steps", "3"], ("--train.steps", "prog --help")),
+            (EncodeOptions, ["--inputs", "a.wav"], ("--inputs",)),
+            (EncodeOptions, ["a.wav", "--num-quantizers", "two"], ("num_quantizers", "integer")),
+            (EncodeOptions, ["a.wav", "--num-quantizers"], ("--num-quantizers", "value")),
+            (EncodeOptions, ["a.wav", "--device", "tpu"], ("device", "'auto'", "'cpu'", "'cuda'", "'tpu'")),
+            (ExportOptions, ["model"], ("--output", "missing", "prog --help")),
+            (ReleaseOptions, ["-o", "out"], ("--model", "missing", "prog --help")),
+            (ExportOptions, ["model", "other", "-o", "out"], ("'other'", "prog --help")),
         ],
     )
-    def test_a_mistake_is_one_line(self, options: type, words: list[str], reason: str) -> None:
-        with pytest.raises(ConfigError) as caught:
+    def test_a_mistake_is_one_line(self, options: type, words: list[str], facts: tuple[str, ...]) -> None:
+        with pytest.raises(ConfigError, match=one_line(*facts)):
             parse(options, words, "prog")
-        assert str(caught.value).startswith(reason)
-        assert "\n" not in str(caught.value)
 
 
 class TestTraining:
@@ -96,7 +95,7 @@ class TestTraining:
         assert changes == {"data.root": ["data"], "data.in_memory": ["false"]}
 
     def test_recipe_first(self) -> None:
-        with pytest.raises(ConfigError, match="the recipe comes first"):
+        with pytest.raises(ConfigError, match=one_line("recipe", "first")):
             parse_training(["--out", "x", "quickstart"])
 
     @pytest.mark.parametrize("words", [[], ["--help"], ["-h", "--resume"]])
@@ -158,26 +157,24 @@ class TestOverride:
         assert isinstance(changed(*words).codec, CodecConfig)
 
     @pytest.mark.parametrize(
-        ("words", "reason"),
+        ("words", "facts"),
         [
-            (["--train.stepz", "1"], "unknown key 'train.stepz'; did you mean 'train.steps'?"),
-            (["--train.batch-sise=1"], "unknown key 'train.batch_sise'; did you mean 'train.batch_size'?"),
-            (["--devise", "cpu"], "no option --devise: did you mean --device?"),
-            (["--train.steps", "-3"], "train.steps: Input should be greater than 0, not '-3'"),
-            (["--train.steps", "x"], "train.steps: Input should be a valid integer"),
-            (["--train.steps"], "--train.steps needs a value"),
-            (["--train.steps", "3", "4"], "no option takes '4': see codec-train --help"),
-            (["--train.steps", "None"], "train.steps: Input should be a valid integer"),
-            (["--data.gain-db", "3", "-3"], "data: gain_db must go from low to high, not 3 to -3"),
-            (["--codec.encoder.channels", "8", "9"], "--codec.encoder.channels needs one value, not 8 9"),
-            (["--data.gain-db", "3"], "data.gain_db.1: Field required"),
-            (["--codec.decoder.strides", "2"], "'codec.decoder.strides' is a key of another kind of codec.decoder"),
-            (["--codec.decoder.kind", "wavenet"], "codec.decoder: kind must be harmonic_noise, upsample or identity"),
-            (["--codec.quantizer.num-quantizers", "65"], "codec.quantizer.num_quantizers: Input should be less than"),
+            (["--train.stepz", "1"], ("'train.stepz'", "'train.steps'")),
+            (["--train.batch-sise=1"], ("'train.batch_sise'", "'train.batch_size'")),
+            (["--devise", "cpu"], ("--devise", "--device")),
+            (["--train.steps", "-3"], ("train.steps", "greater than 0", "'-3'")),
+            (["--train.steps", "x"], ("train.steps", "integer")),
+            (["--train.steps"], ("--train.steps", "value")),
+            (["--train.steps", "3", "4"], ("'4'", "codec-train --help")),
+            (["--train.steps", "None"], ("train.steps", "integer")),
+            (["--data.gain-db", "3", "-3"], ("data", "gain_db", 3, -3)),
+            (["--codec.encoder.channels", "8", "9"], ("--codec.encoder.channels", "one value", "8 9")),
+            (["--data.gain-db", "3"], ("data.gain_db.1", "required")),
+            (["--codec.decoder.strides", "2"], ("'codec.decoder.strides'", "codec.decoder.kind")),
+            (["--codec.decoder.kind", "wavenet"], ("codec.decoder", "harmonic_noise", "upsample", "identity")),
+            (["--codec.quantizer.num-quantizers", "65"], ("codec.quantizer.num_quantizers", 64)),
         ],
     )
-    def test_a_mistake_is_one_line(self, words: list[str], reason: str) -> None:
-        with pytest.raises(ConfigError) as caught:
+    def test_a_mistake_is_one_line(self, words: list[str], facts: tuple[object, ...]) -> None:
+        with pytest.raises(ConfigError, match=one_line(*facts)):
             changed(*words)
-        assert str(caught.value).startswith(reason)
-        assert "\n" not in str(caught.value)

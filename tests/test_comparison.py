@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tiny_runs
 from gaussian_runs import results_of, short_recipe, train
+from messages import one_line
 
 from codec import cli
 from codec.errors import ConfigError
@@ -76,28 +77,29 @@ def test_the_command_prints_the_table_and_draws_the_figure(runs, tmp_path, capsy
     assert code == 2 and "already there" in err
 
 
-def one_line(result):
+def error_of(result):
+    """The one line of a command that failed."""
     code, out, err = result
     assert (code, out, err.count("\n")) == (2, "", 1), err
     return err
 
 
 def test_what_is_refused(runs, tmp_path, capsys):
-    assert "nothing to do" in one_line(run(capsys))
-    assert "a .png file" in one_line(run(capsys, runs / "scalar", "-o", tmp_path / "figure.pdf"))
-    assert "no run to resume" not in (missing := one_line(run(capsys, tmp_path / "nowhere")))
+    assert "nothing to do" in error_of(run(capsys))
+    assert "a .png file" in error_of(run(capsys, runs / "scalar", "-o", tmp_path / "figure.pdf"))
+    assert "no run to resume" not in (missing := error_of(run(capsys, tmp_path / "nowhere")))
     assert "nowhere" in missing
     audio = tiny_runs.tiny_recipe(tmp_path)
     record_run(tmp_path / "audio", audio)
-    assert "is a run on audio" in one_line(run(capsys, tmp_path / "audio"))
+    assert "run on audio" in error_of(run(capsys, tmp_path / "audio"))
     record_run(tmp_path / "begun", short_recipe("gaussian_vq"))
-    assert "its run is not finished" in one_line(run(capsys, tmp_path / "begun"))
+    assert "not finished" in error_of(run(capsys, tmp_path / "begun"))
     Path(tmp_path / "begun/results.json").write_text("{")
-    assert "is damaged" in one_line(run(capsys, tmp_path / "begun"))
+    assert "damaged" in error_of(run(capsys, tmp_path / "begun"))
 
 
 def test_a_damaged_result_is_a_config_error(runs, tmp_path):
     record_run(tmp_path, short_recipe("gaussian_vq"))
     (tmp_path / "results.json").write_text('{"dim": 3}')
-    with pytest.raises(ConfigError, match=r"results\.json is damaged"):
+    with pytest.raises(ConfigError, match=one_line("results.json", "damaged")):
         compare_runs([tmp_path])

@@ -5,6 +5,7 @@ import pytest
 import soundfile as sf
 import torch
 from bitstream_cases import chunk_ends
+from messages import one_line
 from models import HOP, assert_beam_codes_equal, noise, tiny_codec, tiny_tables
 
 from codec.audio.file import load_audio, read_info, save_audio
@@ -89,27 +90,27 @@ def test_every_length_comes_back(codec):
 
 
 @pytest.mark.parametrize(
-    ("audio", "message"),
+    ("audio", "facts"),
     [
-        (torch.zeros(100), "audio must be .1, C, T., not .100."),
-        (torch.zeros(2, 1, 100), "not .2, 1, 100."),
-        (torch.zeros(1, 0, 100), "not .1, 0, 100."),
-        (torch.zeros(1, 1, 0), "no samples"),
-        (torch.zeros(1, 1, 100, dtype=torch.int16), "not torch.int16"),
-        (torch.full((1, 1, 100), torch.nan), "NaN or Inf"),
+        (torch.zeros(100), ("[1, C, T]", "[100]")),
+        (torch.zeros(2, 1, 100), ("[1, C, T]", "[2, 1, 100]")),
+        (torch.zeros(1, 0, 100), ("[1, C, T]", "[1, 0, 100]")),
+        (torch.zeros(1, 1, 0), ("no samples",)),
+        (torch.zeros(1, 1, 100, dtype=torch.int16), ("float32", "int16")),
+        (torch.full((1, 1, 100), torch.nan), ("NaN",)),
     ],
 )
-def test_audio_that_is_refused(codec, audio, message):
-    with pytest.raises(AudioError, match=message):
+def test_wrong_audio_is_refused(codec, audio, facts):
+    with pytest.raises(AudioError, match=one_line(*facts)):
         compress(codec, audio)
 
 
 @pytest.mark.parametrize("num_quantizers", [0, 5])
-def test_numbers_of_levels_that_are_refused(codec, tmp_path, num_quantizers):
-    with pytest.raises(ConfigError, match=f"num_quantizers {num_quantizers} is not in 1 .. 4"):
+def test_a_number_of_levels_that_the_model_lacks_is_refused(codec, tmp_path, num_quantizers):
+    with pytest.raises(ConfigError, match=one_line("num_quantizers", num_quantizers, 1, 4)):
         compress(codec, loud(1, 100), num_quantizers=num_quantizers)
     save_audio(tmp_path / "a.wav", loud(1, 100), 16_000)
-    with pytest.raises(ConfigError, match=f"num_quantizers {num_quantizers} is not in 1 .. 4"):
+    with pytest.raises(ConfigError, match=one_line("num_quantizers", num_quantizers, 1, 4)):
         compress_file(codec, tmp_path / "a.wav", tmp_path / "a.codec", num_quantizers=num_quantizers)
     assert files_in(tmp_path) == ["a.wav"]
 
@@ -158,11 +159,11 @@ def test_nothing_is_overwritten_unless_asked(codec, tmp_path):
     save_audio(source, loud(1, 500), 16_000)
     for path in (middle, target):
         path.write_bytes(b"mine")
-    with pytest.raises(WriteError, match=r"in\.codec is already there"):
+    with pytest.raises(WriteError, match=one_line(middle, "already there")):
         compress_file(codec, source, middle)
     assert middle.read_bytes() == b"mine"
     compress_file(codec, source, middle, overwrite=True)
-    with pytest.raises(WriteError, match=r"out\.wav is already there"):
+    with pytest.raises(WriteError, match=one_line(target, "already there")):
         decompress_file(codec, middle, target)
     assert target.read_bytes() == b"mine"
     decompress_file(codec, middle, target, overwrite=True)
@@ -178,20 +179,19 @@ def test_a_failure_leaves_nothing_behind(codec, tmp_path):
         compress_file(codec, tmp_path / "bad.wav", tmp_path / "bad.codec")
     with pytest.raises(AudioError):
         compress_file(codec, tmp_path / "none.wav", tmp_path / "none.codec")
-    with pytest.raises(BitstreamError, match="can't read"):
+    with pytest.raises(BitstreamError, match=one_line("read", tmp_path / "none.codec")):
         decompress_file(codec, tmp_path / "none.codec", tmp_path / "none.wav")
-    with pytest.raises(BitstreamError, match=r"not a \.codec file"):
+    with pytest.raises(BitstreamError, match=one_line("not", ".codec")):
         decompress_file(codec, tmp_path / "bad.wav", tmp_path / "out.wav")
     assert files_in(tmp_path) == ["bad.wav"]
 
 
-def test_a_target_that_can_t_be_written_is_one_error(codec, tmp_path):
+def test_a_target_that_cannot_be_written_is_one_error(codec, tmp_path):
     save_audio(tmp_path / "a.wav", loud(1, 100), 16_000)
-    with pytest.raises(WriteError, match="can't write") as error:
+    with pytest.raises(WriteError, match=one_line("write", tmp_path / "a.wav")):
         compress_file(codec, tmp_path / "a.wav", tmp_path / "a.wav" / "a.codec")
-    assert "\n" not in str(error.value)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(WriteError, match="is a folder"):
+    with pytest.raises(WriteError, match=one_line(tmp_path / "folder", "folder")):
         compress_file(codec, tmp_path / "a.wav", tmp_path / "folder", overwrite=True)
     assert files_in(tmp_path) == ["a.wav", "folder"]
 
@@ -206,7 +206,7 @@ def test_codes_of_another_model_are_refused(codec, tmp_path):
         lambda: decompress_codes(codec, bitstream, tmp_path / "a.wav"),
         lambda: decompress_file(codec, tmp_path / "a.codec", tmp_path / "a.wav", salvage=True),
     ):
-        with pytest.raises(BitstreamError, match=f"of model {theirs}, not of {ours}: give codec"):
+        with pytest.raises(BitstreamError, match=one_line("model", theirs, ours)):
             decode()
     assert files_in(tmp_path) == ["a.codec"]
 
@@ -253,11 +253,12 @@ def test_an_entropy_coded_file_needs_the_very_model_that_made_it(codec, with_tab
     other.entropy = tiny_tables(other, loud(1, 100))
     theirs = model_identity(with_tables).hex()[:12]
     for model in (codec, other):
-        with pytest.raises(BitstreamError, match=f"of model {theirs}, not of {model_identity(model).hex()[:12]}"):
+        ours = model_identity(model).hex()[:12]
+        with pytest.raises(BitstreamError, match=one_line("model", theirs, ours)):
             decompress_file(model, path, tmp_path / "a.wav", salvage=True)
-        with pytest.raises(BitstreamError, match=f"of model {theirs}, not of"):
+        with pytest.raises(BitstreamError, match=one_line("model", theirs, ours)):
             read_bitstream(path, model, salvage=True)
-    with pytest.raises(BitstreamError, match=f"tables of model {theirs}: give codec"):
+    with pytest.raises(BitstreamError, match=one_line("tables", "model", theirs)):
         read_bitstream(path)
     assert files_in(tmp_path) == ["a.codec"]
 
@@ -275,7 +276,7 @@ def test_a_damaged_entropy_coded_file_loses_one_chunk(with_tables, tmp_path, mon
     data = bytearray(compress(with_tables, loud(1, 8_000)).to_bytes())
     data[chunk_ends(data)[1] - 1] ^= 1
     (tmp_path / "a.codec").write_bytes(data)
-    with pytest.raises(BitstreamError, match=r"1 of 6 chunks is damaged: 0\.10-0\.20 s is lost"):
+    with pytest.raises(BitstreamError, match=one_line("1 of 6 chunks", "0.10-0.20 s", "lost")):
         read_bitstream(tmp_path / "a.codec", with_tables)
     found = read_bitstream(tmp_path / "a.codec", with_tables, salvage=True)
     assert found.lost == ((80, 160),)
@@ -322,7 +323,7 @@ def test_salvage_is_silent_where_the_file_is_damaged_and_exact_elsewhere(codec, 
     data[chunk_ends(data)[0] + 30] ^= 1
     (tmp_path / "in.codec").write_bytes(data)
 
-    with pytest.raises(BitstreamError, match="1 of 4 chunks is damaged"):
+    with pytest.raises(BitstreamError, match=one_line("1 of 4 chunks")):
         decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav")
     assert not (tmp_path / "out.wav").exists()
     reader = decompress_file(codec, tmp_path / "in.codec", tmp_path / "out.wav", salvage=True)

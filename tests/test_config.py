@@ -1,8 +1,10 @@
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
+from messages import one_line
 
 import codec.config as config_module
 from codec.config import (
@@ -56,8 +58,8 @@ def message(values, config=Recipe):
     ],
 )
 def test_an_unknown_key_names_the_nearest(key, nearest):
-    expected = "unknown key 'trian'" if nearest is None else f"unknown key {key!r}; did you mean {nearest!r}?"
-    assert message(nested(key, 1)).startswith(expected)
+    facts = ("unknown key", "'trian'") if nearest is None else ("unknown key", f"{key!r}", f"{nearest!r}")
+    assert re.search(one_line(*facts), message(nested(key, 1)))
 
 
 @pytest.mark.parametrize(
@@ -73,20 +75,19 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
     ],
 )
 def test_a_key_in_the_wrong_section_names_the_right_one(key, nearest):
-    assert message(nested(key, 1)) == f"unknown key {key!r}; did you mean {nearest!r}?"
+    assert re.search(one_line("unknown key", f"{key!r}", f"{nearest!r}"), message(nested(key, 1)))
 
 
 def test_an_unknown_key_like_no_other_lists_all_once():
-    known = message({"qqqqq": 1}).removeprefix("unknown key 'qqqqq'; known: ").split(", ")
+    known = message({"qqqqq": 1}).split(": ")[-1].split(", ")
     assert known == list(dict(leaves(Recipe)))
     assert {"name", "train.steps", "codec.decoder.kernel_size", "codec.decoder.strides"} <= set(known)
 
 
 def test_a_key_of_the_other_decoder_says_so():
-    assert message(nested("codec.decoder", {"kind": "upsample", "num_blocks": 2})) == (
-        "'codec.decoder.num_blocks' is a key of another kind of codec.decoder: set codec.decoder.kind"
-    )
-    assert "set codec.decoder.kind" in message(nested("codec.decoder.strides", [320]))
+    other = message(nested("codec.decoder", {"kind": "upsample", "num_blocks": 2}))
+    assert re.search(one_line("'codec.decoder.num_blocks'", "codec.decoder.kind"), other)
+    assert "codec.decoder.kind" in message(nested("codec.decoder.strides", [320]))
 
 
 def test_keys_are_those_of_a_written_recipe():
@@ -98,7 +99,7 @@ def test_keys_are_those_of_a_written_recipe():
     other = Recipe(name="x", codec=CodecConfig(quantizer=FSQConfig()), data=GaussianConfig())
     written = {*paths(to_dict(Recipe(name="x"))), *paths(to_dict(upsample)), *paths(to_dict(other))}
     assert set(dict(leaves(Recipe))) == written
-    assert unknown_key("train.step", Recipe) == "unknown key 'train.step'; did you mean 'train.steps'?"
+    assert re.search(one_line("'train.step'", "'train.steps'"), unknown_key("train.step", Recipe))
 
 
 # ---- Values
@@ -175,42 +176,43 @@ def test_a_section_is_a_table(key):
 
 
 def test_a_recipe_has_a_name():
-    with pytest.raises(ConfigError, match=r"^r: name: Field required$"):
+    with pytest.raises(ConfigError, match=one_line("r", "name", "required")):
         from_dict(Recipe, {}, source="r")
-    with pytest.raises(ConfigError, match=r"^r: Input should be a dictionary"):
+    with pytest.raises(ConfigError, match=one_line("r", "dictionary")):
         from_dict(Recipe, [], source="r")
 
 
 @pytest.mark.parametrize(
-    ("codec", "expected"),
+    ("codec", "facts"),
     [
         (
             {"encoder": {"kind": "conv", "strides": [2, 160]}},
-            "codec.encoder: strides, channels and num_blocks need one entry per stage each",
+            ("codec.encoder", "strides", "channels", "num_blocks", "one entry"),
         ),
         (
             {"encoder": {"kind": "conv", "strides": [], "channels": [], "num_blocks": []}},
-            "codec.encoder: strides, channels and num_blocks",
+            ("codec.encoder", "strides", "channels", "num_blocks"),
         ),
         (
             {"decoder": {"kind": "upsample", "strides": [2, 4]}},
-            "codec: decoder strides multiply to 8, the encoder's hop is 320",
+            ("codec", "decoder strides", 8, "hop", 320),
         ),
         (
             {"decoder": {"kind": "upsample", "channels": 24}},
-            "codec.decoder: channels 24 must be divisible by 2 to the number of strides",
+            ("codec.decoder", "channels", 24, "number of strides"),
         ),
-        ({"decoder": {"kind": "upsample", "strides": []}}, "codec.decoder: channels 512"),
+        ({"decoder": {"kind": "upsample", "strides": []}}, ("codec.decoder", "channels", 512)),
     ],
 )
-def test_parts_that_do_not_fit_are_explained(codec, expected):
-    assert message({"codec": codec}).startswith(expected)
+def test_parts_that_do_not_fit_are_explained(codec, facts):
+    assert re.search(one_line(*facts), message({"codec": codec}))
 
 
 @pytest.mark.parametrize("decoder", [{"kind": "wavenet"}, {"kind": 1}, 3, "wavenet", None, []])
 def test_an_unknown_decoder_lists_the_kinds(decoder):
     text = message(nested("codec.decoder", decoder))
-    assert text == f"codec.decoder: kind must be harmonic_noise, upsample or identity, not {decoder!r}"
+    kinds = ("harmonic_noise", "upsample", "identity")
+    assert re.search(one_line("codec.decoder", "kind", *kinds, f"{decoder!r}"), text)
 
 
 def test_decoder_kinds():
@@ -289,7 +291,7 @@ def test_the_exact_bitrate_of_some_levels_gives_them(sample_rate, levels):
 
 @pytest.mark.parametrize("bitrate", [499.9, 0, -1])
 def test_a_bitrate_below_the_lowest_is_refused(bitrate):
-    with pytest.raises(ConfigError, match=f"^bitrate {bitrate:g} bit/s is below the lowest of this model, 500 bit/s$"):
+    with pytest.raises(ConfigError, match=one_line("bitrate", f"{bitrate:g} bit/s", "500 bit/s")):
         CodecConfig().num_quantizers_for(bitrate)
 
 
@@ -345,25 +347,24 @@ def test_a_mistake_is_named_where_it_was_made(recipe_file):
     recipe_file.write_text("[train]\nstep = 7\n")
     child = recipe_file.with_name("child.toml")
     child.write_text('base = "mine.toml"\n')
-    with pytest.raises(ConfigError, match=r"mine\.toml: unknown key 'train.step'"):
+    with pytest.raises(ConfigError, match=one_line("mine.toml", "'train.step'")):
         load_recipe(str(child))
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "facts"),
     [
-        ('base = "nowhere.toml"', "base 'nowhere.toml' is no file"),
-        ("base = 7", "base 7 is no file"),
-        ('base = "other.toml"', "base 'mine.toml' is based on it"),
-        ('base = "mine.toml"', "base 'mine.toml' is based on it"),
+        ('base = "nowhere.toml"', ("base", "'nowhere.toml'")),
+        ("base = 7", ("base", 7)),
+        ('base = "other.toml"', ("base", "'mine.toml'")),
+        ('base = "mine.toml"', ("base", "'mine.toml'")),
     ],
 )
-def test_a_base_that_is_refused(recipe_file, text, message):
+def test_a_base_that_is_missing_or_circular_is_refused(recipe_file, text, facts):
     recipe_file.write_text(text + "\n")
     recipe_file.with_name("other.toml").write_text('base = "mine.toml"\n')
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=one_line(*facts)):
         load_recipe(str(recipe_file))
-    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_recipes_are_found_by_path_and_by_name(recipe_file, monkeypatch):
@@ -376,29 +377,25 @@ def test_recipes_are_found_by_path_and_by_name(recipe_file, monkeypatch):
 @pytest.mark.parametrize("name", ["quikstart", "", ".", "recipes"])
 def test_a_missing_recipe_lists_the_shipped_ones(name, monkeypatch):
     monkeypatch.chdir(shipped("recipes").parent)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=one_line(f"{name!r}", ".toml", "quickstart", "speech_16khz")):
         find_recipe(name)
-    text = str(error.value)
-    assert text.startswith(f"no recipe {name!r}: give a .toml file or one of ")
-    assert "quickstart" in text and "speech_16khz" in text and "\n" not in text
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"),
+    ("content", "facts"),
     [
-        (b"seed = \n", "is not valid TOML: .*line 1"),
-        (b"[train\nsteps = 1", "is not valid TOML"),
-        (b"seed = 1\nseed = 2", "is not valid TOML"),
-        (b'name = "\xff\xfe"', "is not valid TOML"),
-        (b"[train]\nstepz = 1", r": unknown key 'train\.stepz'"),
-        (b"[train]\nsteps = 0", r": train\.steps: Input should be greater than 0, not 0"),
+        (b"seed = \n", ("TOML", "line 1")),
+        (b"[train\nsteps = 1", ("TOML",)),
+        (b"seed = 1\nseed = 2", ("TOML",)),
+        (b'name = "\xff\xfe"', ("TOML",)),
+        (b"[train]\nstepz = 1", ("'train.stepz'", "'train.steps'")),
+        (b"[train]\nsteps = 0", ("train.steps", "greater than 0", 0)),
     ],
 )
-def test_what_is_wrong_in_a_file_is_told_with_its_name(recipe_file, content, expected):
+def test_a_mistake_in_a_recipe_is_named_with_its_file(recipe_file, content, facts):
     recipe_file.write_bytes(content)
-    with pytest.raises(ConfigError, match=expected) as error:
+    with pytest.raises(ConfigError, match=one_line(recipe_file, *facts)):
         load_recipe(str(recipe_file))
-    assert str(error.value).startswith(str(recipe_file)) and "\n" not in str(error.value)
 
 
 def test_shipped_reads_the_root_of_a_checkout(monkeypatch, tmp_path):
@@ -417,12 +414,6 @@ def test_shipped_reads_the_package_of_a_wheel(monkeypatch, tmp_path):
         assert shipped(kind) == tmp_path / "codec" / kind
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"data": {"gain_db": [3.0, -3.0]}}, "gain_db must go from low to high, not 3 to -3"),
-    ],
-)
-def test_values_that_contradict_each_other_are_refused(values, message):
-    with pytest.raises(ConfigError, match=message):
-        from_dict(Recipe, {"name": "x", **values}, source="x.toml")
+def test_a_range_from_high_to_low_is_refused():
+    with pytest.raises(ConfigError, match=one_line("x.toml", "gain_db", 3, -3)):
+        from_dict(Recipe, {"name": "x", "data": {"gain_db": [3.0, -3.0]}}, source="x.toml")

@@ -1,5 +1,6 @@
 """Damaged, forged and hostile .codec files give no wrong code, no error but BitstreamError, and take little memory."""
 
+import re
 import struct
 import zlib
 from dataclasses import replace
@@ -21,6 +22,7 @@ from bitstream_cases import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import one_line
 
 from codec.bitstream import (
     Bitstream,
@@ -112,7 +114,7 @@ def test_chunks_lost_doubled_and_swapped(coder):
 def test_nothing_hides_behind_the_end(coder):
     data = make_bitstream(20, coder=coder).to_bytes()
     for surplus in (b"a", data[-16:], bytes(1000)):
-        with pytest.raises(BitstreamError, match=f"{len(surplus)} bytes too many, no codes are lost"):
+        with pytest.raises(BitstreamError, match=one_line(f"{len(surplus)} bytes", "no codes are lost")):
             read_bytes(data + surplus)
 
 
@@ -142,14 +144,13 @@ def test_message_says_in_seconds_what_is_lost():
     data, ends = bytearray(original.to_bytes()), chunk_ends(original.to_bytes())
     data[ends[0] + 20] ^= 1
     data[ends[2] + 20] ^= 1
-    with pytest.raises(BitstreamError) as info:
+    with pytest.raises(BitstreamError, match=one_line("2 of 9 chunks", "4.00-8.00 s", "12.00-16.00 s", "salvage")):
         read_bytes(bytes(data))
-    assert str(info.value) == ("2 of 9 chunks are damaged: 4.00-8.00 s and 12.00-16.00 s are lost: give salvage=True")
     lost = read_bytes(bytes(data), salvage=True).lost
     assert lost == ((200, 400), (600, 800))
     many = [(number, number + 1) for number in range(0, 1800, 200)]
-    assert describe_lost(original.header, many).endswith("12.00-12.02 s and 5 more ranges are lost")
-    assert describe_lost(original.header, many[:1]).endswith("chunks is damaged: 0.00-0.02 s is lost")
+    assert re.search(one_line("9 of 9 chunks", "12.00-12.02 s", "5 more"), describe_lost(original.header, many))
+    assert re.search(one_line("1 of 9 chunks", "0.00-0.02 s"), describe_lost(original.header, many[:1]))
 
 
 def test_lost_frames_are_never_written_as_if_they_were_codes(tmp_path):
@@ -160,7 +161,7 @@ def test_lost_frames_are_never_written_as_if_they_were_codes(tmp_path):
         found.keep_quantizers(1).to_bytes,
         lambda: write_codes(tmp_path / "a.npy", found),
     ):
-        with pytest.raises(BitstreamError, match="2 of 3 chunks are damaged"):
+        with pytest.raises(BitstreamError, match=one_line("2 of 3 chunks")):
             write()
 
 
@@ -170,34 +171,30 @@ def forged(data, **changes):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "facts"),
     [
-        (lambda data: b"", "not a .codec file"),
-        (lambda data: b"RIFF" + data[4:], "not a .codec file"),
-        (
-            lambda data: data[:4] + b"\x02" + data[5:],
-            "version 2 of the format; this program reads up to 1: update",
-        ),
-        (lambda data: data[:50], "cut off after 50 of 78"),
-        (lambda data: data[:40] + b"\x55" + data[41:], "header is damaged"),
-        (lambda data: data + b"garbage", "7 bytes too many"),
-        (lambda data: data[:-1], "index is damaged"),
-        (lambda data: forged(data, num_samples=10**6), "chunks are damaged"),
-        (lambda data: forged(data, codebook_size=6, num_quantizers=1), "damaged"),
+        (lambda data: b"", ("not", ".codec")),
+        (lambda data: b"RIFF" + data[4:], ("not", ".codec")),
+        (lambda data: data[:4] + b"\x02" + data[5:], ("version 2", 1, "update")),
+        (lambda data: data[:50], (50, 78)),
+        (lambda data: data[:40] + b"\x55" + data[41:], ("header", "damaged")),
+        (lambda data: data + b"garbage", ("7 bytes",)),
+        (lambda data: data[:-1], ("index", "damaged")),
+        (lambda data: forged(data, num_samples=10**6), ("chunks", "damaged")),
+        (lambda data: forged(data, codebook_size=6, num_quantizers=1), ("damaged",)),
     ],
 )
-def test_messages_of_unusable_files(damage, message):
-    with pytest.raises(BitstreamError, match=message) as info:
+def test_the_message_says_why_a_file_is_unusable(damage, facts):
+    with pytest.raises(BitstreamError, match=one_line(*facts)):
         read_bytes(damage(make_bitstream(10).to_bytes()))
-    assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize(("at", "value", "message"), [(5, 2, "later version"), (62, 0, "frames_per_chunk is 0")])
-def test_header_fields_that_pass_the_checksum_are_still_checked(at, value, message):
+@pytest.mark.parametrize(("at", "value", "facts"), [(5, 2, ("later version",)), (62, 0, ("frames_per_chunk", 0))])
+def test_header_fields_that_pass_the_checksum_are_still_checked(at, value, facts):
     data = bytearray(make_bitstream(10).to_bytes())
     data[at] = value
     data[74:78] = struct.pack("<I", zlib.crc32(data[:74]))
-    with pytest.raises(BitstreamError, match=message):
+    with pytest.raises(BitstreamError, match=one_line(*facts)):
         read_bytes(bytes(data), salvage=True)
 
 

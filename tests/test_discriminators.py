@@ -1,11 +1,8 @@
 import pytest
 import torch
+from models import noise
 
 from codec.train.losses.discriminators import BAND_EDGES, Discriminators, PeriodDiscriminator, SpectralDiscriminator
-
-
-def noise(num_items=2, num_samples=3000, seed=0):
-    return torch.randn(num_items, 1, num_samples, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +14,10 @@ def parts():
 @pytest.mark.parametrize("which", [0, 1])
 def test_items_are_judged_each_by_itself(parts, which):
     """Scores and features of an item do not depend on the batch: processes that share it see what one would."""
-    together = parts[which](noise())
+    audio = noise(2, 1, 3000)
+    together = parts[which](audio)
     for item in range(2):
-        alone = parts[which](noise()[item : item + 1])
+        alone = parts[which](audio[item : item + 1])
         assert torch.allclose(together.scores[item], alone.scores[0], atol=1e-5)
         assert torch.allclose(together.features[-1][item], alone.features[-1][0], atol=1e-5)
 
@@ -27,7 +25,7 @@ def test_items_are_judged_each_by_itself(parts, which):
 @pytest.mark.parametrize("which", [0, 1])
 def test_a_score_looks_at_a_stretch_of_the_signal(parts, which):
     """A change at the end reaches the last scores and not the first."""
-    audio = noise(1, 20_000)
+    audio = noise(1, 1, 20_000)
     changed = audio.clone()
     changed[..., -50:] += 1.0
     shape = [(-1, 3), (20_000 // 64 + 1, -1)][which]  # time and phase, frame and frequency
@@ -38,7 +36,7 @@ def test_a_score_looks_at_a_stretch_of_the_signal(parts, which):
 @pytest.mark.parametrize("num_samples", [1, 2, 3, 100, 641])
 def test_any_length_can_be_judged(parts, num_samples):
     for part in parts:
-        output = part(noise(1, num_samples))
+        output = part(noise(1, 1, num_samples))
         assert output.scores.numel() > 0 and output.scores.isfinite().all()
 
 
@@ -52,7 +50,7 @@ def test_silence_has_a_finite_gradient(parts):
 def test_phases_of_a_period_share_their_weights():
     """Shifted by one sample, a signal has the same columns in another order."""
     part = PeriodDiscriminator(4, channels=2)
-    audio = noise(1, 4000)
+    audio = noise(1, 1, 4000)
     audio[..., -1] = 0
     shifted = torch.cat([torch.zeros(1, 1, 1), audio[..., :-1]], dim=-1)
     columns, moved = (part(each).scores.view(-1, 4) for each in (audio, shifted))
@@ -65,17 +63,18 @@ def test_bands_cover_the_spectrum_once(parts):
     assert covered == list(range(129)) and len(part.bands) == len(BAND_EDGES) - 1
 
 
-def test_the_spectrum_of_noise_of_level_one_has_about_that_level(parts):
-    """So that one initialisation of the networks suits every FFT size."""
+def test_the_spectrum_of_unit_noise_has_about_unit_power():
+    """One initialisation of the networks then suits every FFT size."""
     for fft_size in (256, 1024):
-        spectrum = SpectralDiscriminator(fft_size, channels=2)._spectrum(noise(4, 16_000))
+        spectrum = SpectralDiscriminator(fft_size, channels=2)._spectrum(noise(4, 1, 16_000, scale=1.0))
         assert 0.5 < float(spectrum.square().sum(dim=1).mean()) < 2.0
         assert spectrum.shape[1] == 2 and spectrum.shape[-1] == fft_size // 2 + 1
 
 
-def test_forward_gives_the_scores_of_judge(parts):
+def test_forward_gives_the_scores_of_judge():
     discriminators = Discriminators(periods=(2, 3), period_channels=2, fft_sizes=(128,), spectral_channels=2)
-    outputs = discriminators.judge(noise())
+    audio = noise(2, 1, 3000)
+    outputs = discriminators.judge(audio)
     assert len(outputs) == 3 and [len(output.features) for output in outputs] == [5, 5, 25]
-    for score, output in zip(discriminators(noise()), outputs, strict=True):
-        assert torch.equal(score, output.scores)
+    for scores, output in zip(discriminators(audio), outputs, strict=True):
+        assert torch.equal(scores, output.scores)

@@ -3,16 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from messages import one_line
+from models import noise
 
 from codec.dsp.precision import full_precision
 from codec.dsp.spectral import overlap_add, stft
 from codec.errors import ConfigError
 
 CPU = torch.device("cpu")
-
-
-def noise(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
 def numpy_stft(samples, fft_size, hop_length, window):
@@ -48,7 +46,7 @@ def test_stft_keeps_leading_dimensions():
 
 
 def test_stft_gradient_is_that_of_torch():
-    audio, window = noise(2, 50, dtype=torch.float64).requires_grad_(), torch.hann_window(16).double()
+    audio, window = noise(2, 50).double().requires_grad_(), torch.hann_window(16).double()
 
     def parts(audio):
         return torch.view_as_real(stft(audio, 16, 4, window))
@@ -56,7 +54,7 @@ def test_stft_gradient_is_that_of_torch():
     assert torch.autograd.gradcheck(parts, audio)
     assert torch.autograd.gradgradcheck(parts, audio)
     plain = torch.stft(audio, 16, 4, window=window, pad_mode="constant", return_complex=True)
-    weight = noise(*plain.shape, 2, dtype=torch.float64)
+    weight = noise(*plain.shape, 2).double()
     (expected,) = torch.autograd.grad((torch.view_as_real(plain) * weight).sum(), audio)
     (gradient,) = torch.autograd.grad((parts(audio) * weight).sum(), audio)
     torch.testing.assert_close(gradient, expected)
@@ -64,19 +62,19 @@ def test_stft_gradient_is_that_of_torch():
 
 def test_stft_is_float32_under_autocast_and_for_half_precision_input():
     audio, window = noise(1, 200), torch.hann_window(32)
+    expected = stft(audio, 32, 8, window)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(stft(audio, 32, 8, window), stft(audio.clone(), 32, 8, window))
+        assert torch.equal(stft(audio, 32, 8, window), expected)
         assert stft(audio.bfloat16(), 32, 8, window).dtype == torch.complex64
 
 
 @pytest.mark.parametrize(
-    ("fft_size", "hop_length", "window_size", "words"),
+    ("fft_size", "hop_length", "window_size", "fact"),
     [(15, 4, 15, "even"), (16, 0, 16, "hop"), (16, 9, 16, "hop"), (16, 4, 8, "window")],
 )
-def test_stft_sizes_are_checked(fft_size, hop_length, window_size, words):
-    with pytest.raises(ConfigError, match=words) as error:
+def test_stft_sizes_are_checked(fft_size, hop_length, window_size, fact):
+    with pytest.raises(ConfigError, match=one_line(fact)):
         stft(noise(100), fft_size, hop_length, torch.ones(window_size))
-    assert "\n" not in str(error.value)
 
 
 def numpy_overlap_add(frames, hop_length):
@@ -110,13 +108,13 @@ def test_overlap_add_streamed_equals_offline(overlap, block):
 
 
 def test_overlap_add_gradient():
-    frames = noise(2, 6, 6, dtype=torch.float64).requires_grad_()
+    frames = noise(2, 6, 6).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda f: overlap_add(f, 2), (frames,))
 
 
 @pytest.mark.parametrize(("frame_length", "hop_length"), [(640, 300), (320, 640), (640, 0)])
 def test_frames_are_a_multiple_of_the_hop(frame_length, hop_length):
-    with pytest.raises(ConfigError, match="multiple"):
+    with pytest.raises(ConfigError, match=one_line(frame_length, "multiple", hop_length)):
         overlap_add(torch.zeros(1, frame_length, 3), hop_length)
 
 

@@ -1,16 +1,12 @@
-"""What a recipe becomes: parts that keep still."""
+"""Training with frozen parts (`train.freeze`)."""
 
 import pytest
 import torch
-from tiny_runs import adversarial_changes, history, resume, start, tiny_recipe, write_clips
+from messages import one_line
+from tiny_runs import adversarial_changes, history, resume, start, tiny_recipe
 
 from codec.errors import ConfigError
 from codec.inference.pretrained import save_codec
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(scope="module", params=["ema", "gradient"])
@@ -40,7 +36,7 @@ def moved(codec, before):
     return {name for name, tensor in codec.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
-def test_frozen_parts_keep_still_and_the_decoder_learns(clips, tmp_path, model):
+def test_frozen_parts_stay_the_same_and_the_decoder_learns(clips, tmp_path, model):
     trainer = frozen(clips, model, tmp_path)
     before = copy_of(trainer.learner.codec)
     trainer.fit()
@@ -50,14 +46,14 @@ def test_frozen_parts_keep_still_and_the_decoder_learns(clips, tmp_path, model):
     assert "perplexity/level_1" in history(tmp_path)[0]
 
 
-def test_what_is_frozen_is_not_recorded_for_a_gradient(clips, tmp_path, model):
+def test_frozen_parts_record_no_gradient(clips, tmp_path, model):
     trainer = frozen(clips, model, tmp_path)
     inputs, plan = trainer._inputs(next(trainer._batches())), trainer._plan()
     output = trainer.learner.model(inputs.audio, quantize=plan.quantize)
     assert not output.quantizer.quantized.requires_grad and output.audio.requires_grad
 
 
-def test_a_frozen_quantizer_still_guides_an_encoder(clips, tmp_path, model):
+def test_an_encoder_learns_to_commit_to_a_frozen_quantizer(clips, tmp_path, model):
     trainer = frozen(clips, model, tmp_path, freeze=["quantizer"])
     before = copy_of(trainer.learner.codec)
     trainer.fit()
@@ -85,7 +81,7 @@ def test_a_frozen_run_resumes_bit_for_bit(clips, tmp_path, model):
     assert not moved(resumed.learner.ema, copy_of(whole.learner.ema))
 
 
-def test_there_must_be_something_to_keep(clips, tmp_path):
+def test_freezing_needs_a_model_to_start_from(clips, tmp_path):
     trainer = start(tiny_recipe(clips, train__freeze=["encoder"]), tmp_path)
-    with pytest.raises(ConfigError, match=r"train\.freeze keeps what a model has learned.*init_from"):
+    with pytest.raises(ConfigError, match=one_line("train.freeze", "init_from")):
         trainer.fit()

@@ -3,10 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
+from messages import one_line
 from models import PARTS, noise, seeded, tiny_codec
 
 from codec.errors import ModelError
@@ -112,7 +114,7 @@ def with_flipped_frames(codec, num_frames, folder):
 def test_many_other_codes_are_no_near_ties(folder):
     codec = trained_codec()
     message = refusal(codec, with_flipped_frames(codec, 20, folder))
-    assert "5% of the codes of level 1 differ, near-ties are below 1%" in message
+    assert re.search(one_line("5%", "level 1", "1%"), message)
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
@@ -184,12 +186,11 @@ def test_the_remedy_is_the_version_it_was_made_with(folder):
     path = folder / FINGERPRINT_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | {"torch_version": "2.11.0+cpu"}))
     message = refusal(perturbed(trained_codec(), 1e-2), folder)
-    assert str(folder) in message and f"(torch 2.11.0+cpu; now {torch.__version__}, cpu)" in message
-    assert message.endswith(": install torch==2.11.0")
+    assert re.search(one_line(folder, "torch 2.11.0+cpu", torch.__version__, "cpu", "torch==2.11.0"), message)
 
 
 def test_with_the_same_version_the_files_are_suspected(folder):
-    assert refusal(perturbed(trained_codec(), 1e-2), folder).endswith("or load it on another device")
+    assert re.search(one_line("another device"), refusal(perturbed(trained_codec(), 1e-2), folder))
 
 
 @pytest.mark.parametrize(
@@ -198,17 +199,17 @@ def test_with_the_same_version_the_files_are_suspected(folder):
         (lambda text: text[:-5], "Expecting|Unterminated|delimiter"),
         (lambda text: "[1]", "should be a dictionary"),
         (lambda text: text.replace('"latents"', '"latent"'), "latents: Field required"),
-        (lambda text: json.dumps(json.loads(text) | {"codes": [[1, 2], [3]]}), "not of 4 levels and 402 frames"),
-        (lambda text: json.dumps(json.loads(text) | {"latents": [[0.0] * 16]}), "not of 4 levels and 402 frames"),
-        (lambda text: json.dumps(json.loads(text) | {"audio": [[0.0]] * 402}), "not of 4 levels and 402 frames"),
-        (lambda text: json.dumps(json.loads(text) | {"codes": [[99] * 402] * 4}), "codes must be in 0 .. 15"),
+        (lambda text: json.dumps(json.loads(text) | {"codes": [[1, 2], [3]]}), "4 levels and 402 frames"),
+        (lambda text: json.dumps(json.loads(text) | {"latents": [[0.0] * 16]}), "4 levels and 402 frames"),
+        (lambda text: json.dumps(json.loads(text) | {"audio": [[0.0]] * 402}), "4 levels and 402 frames"),
+        (lambda text: json.dumps(json.loads(text) | {"codes": [[99] * 402] * 4}), "0 .. 15"),
         (lambda text: text + "\xff", "can't decode|codec"),
     ],
 )
 def test_a_damaged_fingerprint(folder, change, reason):
     path = folder / FINGERPRINT_FILE
     path.write_bytes(change(path.read_text()).encode("latin-1"))
-    with pytest.raises(ModelError, match=f"does not fit its model, get both anew: .*({reason})") as error:
+    with pytest.raises(ModelError, match=rf"fit.*both.*({reason})") as error:
         check_fingerprint(trained_codec(), folder)
     assert "\n" not in str(error.value)
 

@@ -1,9 +1,10 @@
-"""Audio in memory gives the batches of the files: exactly where these hold 16 bits at the model's rate."""
+"""Audio kept in memory gives the same batches as reading the files; exactly so for 16 bits at the model's rate."""
 
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from messages import one_line
 from tiny_runs import RATE, buzz, history, start, tiny_recipe, write_clips
 
 import codec.train.data.in_memory as in_memory_module
@@ -34,7 +35,9 @@ def sources(folder, **changes):
 def pairs(folder, steps=20, **changes):
     files, memory = sources(folder, **changes)
     options = {"first_step": 3, "last_step": 3 + steps, "batch_size": 6}
-    return zip(files.batches(**options), memory.batches(**options), strict=True)
+    found = list(zip(files.batches(**options), memory.batches(**options), strict=True))
+    assert len(found) == steps
+    return found
 
 
 def assert_same(batch, other):
@@ -47,7 +50,7 @@ def test_files_of_16_bits_give_equal_batches(tmp_path):
         assert_same(batch, expected)
 
 
-def test_others_differ_by_a_rounding_step_of_their_peak(tmp_path):
+def test_float_files_differ_by_a_rounding_step_of_their_peak(tmp_path):
     folder = write(tmp_path / "clips", "FLOAT", peaks=(0.3, 3.7, 1.0))  # float files may hold more than full scale
     largest = 0.0
     for batch, expected in pairs(folder, gain_db=(0.0, 0.0)):
@@ -93,7 +96,7 @@ def test_processes_share_the_batches(tmp_path, world_size):
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     _, memory = sources(write(tmp_path / "clips"))
-    with pytest.raises(ConfigError, match="batch_size 6 must be divisible by the number of processes, 4"):
+    with pytest.raises(ConfigError, match=one_line("batch_size", 6, "processes", 4)):
         memory.batches(first_step=0, last_step=1, batch_size=6, world_size=4)
 
 
@@ -104,24 +107,23 @@ def test_a_run_from_memory_is_the_run_from_files(tmp_path):
     assert history(tmp_path / "files") == history(tmp_path / "memory")
 
 
-def test_audio_that_does_not_fit_is_refused_before_it_is_read(tmp_path, monkeypatch):
+def test_audio_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(in_memory_module, "free_bytes", lambda: 1000.0)
     monkeypatch.setattr(in_memory_module, "load_audio", lambda *_: pytest.fail("was read"))
-    with pytest.raises(ConfigError, match=r"data\.in_memory needs 0 MiB and the main memory has 0 MiB left") as error:
+    with pytest.raises(ConfigError, match=one_line("data.in_memory", "0 MiB", "main memory", "0 MiB")):
         sources(write(tmp_path / "clips"))
-    assert "\n" not in str(error.value)
 
 
 def test_a_damaged_file_is_named(tmp_path):
     clips = write_clips(tmp_path / "clips", seconds=[])
     sf.write(clips / "nan.wav", np.full(3000, np.nan), RATE, "FLOAT")
-    with pytest.raises(AudioError, match=r"nan\.wav"):
+    with pytest.raises(AudioError, match=one_line("nan.wav")):
         sources(clips)
 
 
-def test_batches_are_where_the_audio_is_and_their_numbers_on_the_host(tmp_path):
+def test_audio_is_on_the_device_and_item_numbers_on_the_host(tmp_path):
     _, memory = sources(write(tmp_path / "clips"))
     batch = next(memory.batches(first_step=0, last_step=1, batch_size=6))
     assert isinstance(batch, Batch) and batch.audio.device == memory.samples.device
-    assert batch.number.device == CPU  # random choices are made of them
+    assert batch.number.device == CPU  # they seed random choices, which are made on the host
     assert memory.samples.dtype == torch.int16

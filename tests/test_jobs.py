@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from messages import one_line
 
 from codec.cli.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
 from codec.errors import AudioError, CodecError, ConfigError
@@ -51,51 +52,51 @@ class TestNames:
         assert pairs(["in/note.txt"], "y.codec") == [("in/note.txt", "y.codec")], "a named file is taken as it is"
 
     def test_name_of_another_format(self) -> None:
-        with pytest.raises(ConfigError, match=r"y\.mp3 must end with \.codec or \.npy, or with /"):
+        with pytest.raises(ConfigError, match=one_line("y.mp3", ".codec", ".npy", "/")):
             pairs(["single.wav"], "y.mp3")
 
 
 @pytest.mark.usefixtures("tree")
 class TestRefusals:
     def test_missing_input(self) -> None:
-        with pytest.raises(ConfigError, match=r"no file or folder gone\.wav"):
+        with pytest.raises(ConfigError, match=one_line("gone.wav")):
             pairs(["single.wav", "gone.wav"], None)
 
     def test_no_input(self) -> None:
-        with pytest.raises(ConfigError, match="nothing to do: give files"):
+        with pytest.raises(ConfigError, match=one_line("nothing to do")):
             pairs([], None)
 
     def test_folder_without_audio(self) -> None:
         Path("empty").mkdir()
-        with pytest.raises(ConfigError, match=r"nothing to do in empty: it holds no \.wav \.flac"):
+        with pytest.raises(ConfigError, match=one_line("empty", ".wav .flac")):
             pairs(["empty"], None)
 
     def test_two_sources_of_one_name(self) -> None:
         Path("in/a.flac").touch()
-        with pytest.raises(ConfigError, match=r"in/a\.flac and in/a\.wav would both become out/a\.codec"):
+        with pytest.raises(ConfigError, match=one_line("in/a.flac", "in/a.wav", "out/a.codec")):
             pairs(["in"], "out")
 
     def test_two_sources_of_one_name_by_another_spelling(self) -> None:
         Path("in/single.wav").touch()
-        with pytest.raises(ConfigError, match="would both become"):
+        with pytest.raises(ConfigError, match=one_line("single.wav", "in/single.wav", "out/single.codec")):
             pairs(["single.wav", "in/../in/single.wav"], "out")
 
     def test_a_source_is_never_a_target(self) -> None:
         Path("t.codec").touch()
-        with pytest.raises(ConfigError, match=r"t\.codec would be overwritten by its own run"):
+        with pytest.raises(ConfigError, match=one_line("t.codec", "overwritten")):
             pairs(["t.codec"], "./t.codec", overwrite=True)
 
     def test_existing_outputs(self) -> None:
         Path("in/a.codec").touch()
-        with pytest.raises(ConfigError, match=r"in/a\.codec is already there \(1 of 2 files are\): give --overwrite"):
+        with pytest.raises(ConfigError, match=one_line("in/a.codec", "already there", "1 of 2 files", "overwrite")):
             pairs(["in"], None)
         assert len(pairs(["in"], None, overwrite=True)) == 2
 
     def test_folder_in_the_way(self) -> None:
         Path("single.codec").mkdir()
-        with pytest.raises(ConfigError, match="is a folder"):
+        with pytest.raises(ConfigError, match=one_line("single.codec", "folder")):
             pairs(["single.wav"], None, overwrite=True)
-        with pytest.raises(ConfigError, match="is a folder"):
+        with pytest.raises(ConfigError, match=one_line("single.codec", "folder")):
             check_outputs([Path("single.codec")], overwrite=False)
 
 

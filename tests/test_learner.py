@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from tiny_runs import adversarial_changes, make_trainer, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, make_trainer, tiny_recipe
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from codec.train.learner import Plan
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 class NoQuestions(TorchDispatchMode):

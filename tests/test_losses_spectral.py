@@ -4,6 +4,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from messages import one_line
+from models import noise
 
 from codec.dsp.mel import mel_filterbank
 from codec.errors import ConfigError, ModelError
@@ -17,10 +19,6 @@ from codec.train.losses.spectral import (
 )
 
 RATE = 16000
-
-
-def noise(*shape, seed=0, scale=0.1):
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +54,9 @@ def test_mel_filterbank_equals_numpy(fft_size, num_mels):
     np.testing.assert_allclose(bank.numpy(), numpy_filterbank(RATE, fft_size, num_mels), atol=3e-5)
 
 
-def test_too_many_mels_are_refused_in_one_line():
-    with pytest.raises(ConfigError, match="of 80 mel filters hold no bin of a 256-point FFT") as error:
+def test_too_many_mels_are_refused():
+    with pytest.raises(ConfigError, match=one_line(80, "mel filters", 256)):
         mel_filterbank(RATE, 256, 80)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16000, 24000, 44100, 48000])
@@ -69,9 +66,8 @@ def test_default_resolutions_fit_every_rate(sample_rate):
 
 def test_missing_torchaudio_names_the_pair_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchaudio.functional", None)
-    with pytest.raises(ModelError, match=r"pip install 'torch>=2\.11,<2\.15' torchaudio") as error:
+    with pytest.raises(ModelError, match=one_line("pip install", "'torch>=2.11,<2.15'", "torchaudio")):
         mel_filterbank(RATE, 256, 20)
-    assert "\n" not in str(error.value)
 
 
 # --- waveform ---
@@ -255,11 +251,11 @@ def test_buffers_stay_out_of_checkpoints(mel):
 
 
 @pytest.mark.parametrize(
-    ("fft_sizes", "num_mels", "words"),
-    [((256, 512), (20,), "2 FFT"), ((), (), "0 FFT"), ((258,), (20,), "258")],
+    ("fft_sizes", "num_mels", "facts"),
+    [((256, 512), (20,), (2, 1)), ((), (), (0, 0)), ((258,), (20,), (258,))],
 )
-def test_resolutions_are_checked(fft_sizes, num_mels, words):
-    with pytest.raises(ConfigError, match=words):
+def test_resolutions_are_checked(fft_sizes, num_mels, facts):
+    with pytest.raises(ConfigError, match=one_line(*facts)):
         MelDistance(RATE, fft_sizes, num_mels)
 
 

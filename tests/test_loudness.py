@@ -1,5 +1,6 @@
 import pytest
 import torch
+from models import noise
 from tiny_runs import buzz
 
 from codec.train.losses.loudness import NUM_BANDS, LoudnessError, bark_bands, threshold_in_quiet
@@ -16,28 +17,24 @@ def speech_like(seconds=1.0, hz=120):
     return 0.3 * torch.from_numpy(buzz(seconds, hz)).float()[None, None]
 
 
-def tone(hz, level, seconds=1.0):
-    return level * torch.sin(2 * torch.pi * hz * torch.arange(round(seconds * RATE)) / RATE)[None, None]
-
-
-def noise(seed=0):
-    return torch.randn(1, 1, RATE, generator=torch.Generator().manual_seed(seed))
+def tone(hz, amplitude):
+    return amplitude * torch.sin(2 * torch.pi * hz * torch.arange(RATE) / RATE)[None, None]
 
 
 def test_equal_audio_has_no_error_and_more_noise_has_more(error):
     target = speech_like()
-    errors = [float(error(target + level * noise(), target)) for level in (1e-4, 1e-3, 1e-2, 1e-1)]
+    errors = [float(error(target + noise(1, 1, RATE, scale=rms), target)) for rms in (1e-4, 1e-3, 1e-2, 1e-1)]
     assert float(error(target, target)) == pytest.approx(0, abs=1e-5)
     assert errors[0] < 0.2 and errors == sorted(errors)
 
 
-def test_an_error_beside_a_loud_tone_is_hidden_and_far_from_it_is_not(error):
+def test_a_loud_tone_masks_an_error_near_it_and_not_far_from_it(error):
     target = tone(1000, 0.1)
     beside, apart = (float(error(target + tone(hz, 0.004), target)) for hz in (1010, 4000))
     assert beside < 0.2 * apart
 
 
-def test_a_small_change_of_level_is_not_heard(error):
+def test_a_small_change_of_gain_is_not_heard(error):
     target = speech_like()
     assert float(error(0.95 * target, target)) == pytest.approx(0, abs=1e-4)  # loudness differs by 2 %
 
@@ -54,9 +51,9 @@ def test_what_is_added_costs_more_than_what_is_missing(error):
     assert added > 1.5 * missing > 0
 
 
-def test_the_level_of_the_original_does_not_matter(error):
+def test_the_gain_of_the_original_does_not_matter(error):
     target = speech_like()
-    audio = target + 0.01 * noise()
+    audio = target + noise(1, 1, RATE, scale=0.01)
     assert float(error(0.1 * audio, 0.1 * target)) == pytest.approx(float(error(audio, target)), rel=1e-3)
     assert float(error(0.5 * target, target)) > 0.1  # but that of the decoded audio does
 

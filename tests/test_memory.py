@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+from messages import one_line
 from models import tiny_codec
 
 from codec.audio.file import read_info
@@ -34,11 +35,11 @@ def test_a_process_that_fails_is_one_line(script, reason, tmp_path, monkeypatch)
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    with pytest.raises(ModelError, match=f"^a process that codes a file of 1 s failed: {reason}$"):
+    with pytest.raises(ModelError, match=one_line("1 s", reason)):
         measure_memory(tiny_codec(), [1.0])
 
 
-@pytest.mark.skipif(not RESET.exists(), reason="the system does not forget")
+@pytest.mark.skipif(not RESET.exists(), reason="needs a Linux that can reset the peak of a process")
 def test_the_peak_of_this_process_takes_in_what_it_held():
     forget_peak()
     before = peak_memory()
@@ -48,7 +49,7 @@ def test_the_peak_of_this_process_takes_in_what_it_held():
     assert peak_memory() < before + 100e6
 
 
-@pytest.mark.skipif(not RESET.exists(), reason="the system does not forget")
+@pytest.mark.skipif(not RESET.exists(), reason="needs a Linux that can reset the peak of a process")
 def test_what_loading_took_for_a_moment_is_no_part_of_the_rest(tmp_path):
     save_codec(tiny_codec(), tmp_path / "model")
     _write_noise(tmp_path / "in.wav", 16_000, 0.5)

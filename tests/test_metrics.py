@@ -4,6 +4,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from messages import one_line
 
 from codec.errors import AudioError, ConfigError
 from codec.eval import metrics
@@ -199,18 +200,17 @@ def test_metrics_of_packages_that_are_missing(monkeypatch):
         (np.ones(9), np.full(9, np.nan)),
     ],
 )
-def test_inputs_that_do_not_fit_are_refused_in_one_line(metric, audio, target):
+def test_inputs_that_do_not_fit_are_refused(metric, audio, target):
     pytest.importorskip("pystoi")
     pytest.importorskip("pesq")
-    with pytest.raises(AudioError) as error:
+    with pytest.raises(AudioError, match=one_line()):
         metric(audio, target)
-    assert "\n" not in str(error.value) and isinstance(error.value, ValueError)
 
 
 def test_measure_refuses_other_shapes_and_names():
-    with pytest.raises(AudioError, match=r"\(2, 10\) and target \(2, 11\)"):
+    with pytest.raises(AudioError, match=one_line("(2, 10)", "(2, 11)")):
         measure(np.ones((2, 10)), np.ones((2, 11)), RATE, ("snr",))
-    with pytest.raises(AudioError, match=r"\[C, T\]"):
+    with pytest.raises(AudioError, match=one_line("[C, T]")):
         measure(np.ones((1, 2, 10)), np.ones((1, 2, 10)), RATE, ("snr",))
-    with pytest.raises(ConfigError, match="unknown metric 'visqol': choose from mel, si_sdr"):
+    with pytest.raises(ConfigError, match=one_line("'visqol'", "mel", "si_sdr")):
         measure(np.ones(10), np.ones(10), RATE, ("visqol",))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from messages import one_line
 from models import CONV_ENCODER, HOP, PARTS, noise, tiny_codec, tiny_tables
 
 from codec.cli.options import ModelOptions
@@ -100,22 +101,22 @@ def test_every_part_runs_in_bfloat16(name, mode):
     assert snr(audio[..., :700], fast.decode(codes, 900)[..., :700]) > 10
 
 
-def test_a_fast_model_is_made_of_the_model_itself():
+def test_a_model_in_a_fast_mode_cannot_be_sped_up_again():
     fast = speed_up(tiny_codec(), "bf16")
     for mode in MODES:
-        with pytest.raises(ConfigError, match="in a fast mode already"):
+        with pytest.raises(ConfigError, match=one_line("fast mode")):
             speed_up(fast, mode)
-    with pytest.raises(ConfigError, match="in a fast mode already"):
+    with pytest.raises(ConfigError, match=one_line("fast mode")):
         speed_up(speed_up(tiny_codec(), "onnx"), "bf16")
 
 
 def test_rounded_weights_are_not_saved(tmp_path):
-    with pytest.raises(ModelError, match="has lost precision"):
+    with pytest.raises(ModelError, match=one_line("precision")):
         save_codec(speed_up(tiny_codec(), "bf16_decoder"), tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
-def test_an_engine_keeps_the_name_of_what_its_graphs_were_made_of():
+def test_an_engine_keeps_the_identity_of_the_model_that_was_traced():
     codec = tiny_codec()
     identity, engine = model_identity(codec), speed_up(codec, "onnx")
     next(iter(codec.parameters())).add_(1.0)
@@ -124,7 +125,7 @@ def test_an_engine_keeps_the_name_of_what_its_graphs_were_made_of():
 
 
 def test_an_unknown_mode():
-    with pytest.raises(ConfigError, match="no mode 'int3': choose float32, bf16_decoder, bf16, onnx"):
+    with pytest.raises(ConfigError, match=one_line("'int3'", "float32", "bf16_decoder", "bf16", "onnx")):
         speed_up(tiny_codec(), "int3")
 
 

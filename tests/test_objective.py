@@ -3,6 +3,7 @@
 import pytest
 import torch
 from gaussian_runs import short_recipe
+from messages import one_line
 from models import noise, tiny_codec
 
 from codec.errors import ConfigError
@@ -37,7 +38,7 @@ def test_a_term_of_weight_zero_is_not_computed():
     assert objective.mel is None
 
 
-def test_every_term_by_name():
+def test_terms_have_the_names_of_their_weights():
     codec, audio = tiny_codec(), noise(2, 1, 4000)
     terms = build_objective(LossConfig(reconstruction=1.0), codec, CPU)(codec(audio), batch_of(audio))
     assert list(terms) == ["reconstruction", "waveform", "mel", "commitment", "power_error_db"]  # EMA: no codebook loss
@@ -56,7 +57,7 @@ def test_reconstruction_is_the_mean_squared_error_of_what_is_real():
     torch.testing.assert_close(cut, (error[0].sum() + error[1, :, :40].sum()) / 200)
 
 
-def test_the_published_objective_is_the_listing_on_the_chosen_codewords():
+def test_the_published_objective_equals_the_published_listing_on_the_chosen_codewords():
     codec, audio = gaussian_codec("gaussian_vq_as_published"), noise(6, 1, 16, scale=1.0)
     terms = build_objective(PublishedLossConfig(), codec, CPU)(codec(audio), batch_of(audio))
     table = codec.quantizer.codebooks.table[0]
@@ -71,14 +72,14 @@ def test_the_published_objective_is_the_listing_on_the_chosen_codewords():
 
 
 @pytest.mark.parametrize(
-    ("codec", "reason"),
+    ("codec", "facts"),
     [
-        (tiny_codec(), "needs a gradient codebook and no encoder"),
-        (gaussian_codec("gaussian_vq_ema"), "needs a gradient codebook and no encoder"),
-        (gaussian_codec("bottlenecks/simvq"), "needs a gradient codebook and no encoder"),
-        (gaussian_codec("bottlenecks/residual"), "needs one quantizer, not 2"),
+        (tiny_codec(), ("gradient", "no encoder")),
+        (gaussian_codec("gaussian_vq_ema"), ("gradient", "no encoder")),
+        (gaussian_codec("bottlenecks/simvq"), ("gradient", "no encoder")),
+        (gaussian_codec("bottlenecks/residual"), ("one quantizer", 2)),
     ],
 )
-def test_the_published_objective_is_for_the_published_model(codec, reason):
-    with pytest.raises(ConfigError, match=reason):
+def test_the_published_objective_refuses_another_model(codec, facts):
+    with pytest.raises(ConfigError, match=one_line(*facts)):
         build_objective(PublishedLossConfig(), codec, CPU)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from messages import one_line
 from models import CONV_ENCODER, HOP, PARTS, assert_codes_equal, noise, tiny_codec
 
 from codec.config import FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
@@ -138,19 +139,19 @@ class TestEngine:
         assert_audio_equal(engine.decode_frames(codes[:, :, ::2]), codec.decode_frames(codes[:, :, ::2]))
 
     @pytest.mark.parametrize(
-        ("audio", "reason"),
+        ("audio", "facts"),
         [
-            (torch.zeros(1, 1, HOP + 1), "whole frames of 20 samples, not torch.float32 \\[1, 1, 21\\]"),
-            (torch.zeros(1, 1, HOP, dtype=torch.float64), "takes float32 on the CPU .*, not torch.float64"),
-            (torch.zeros(1, 1, HOP, device="meta"), "on the CPU .* on meta"),
+            (torch.zeros(1, 1, HOP + 1), ("frames", "20 samples", "[1, 1, 21]")),
+            (torch.zeros(1, 1, HOP, dtype=torch.float64), ("float32", "CPU", "float64")),
+            (torch.zeros(1, 1, HOP, device="meta"), ("CPU", "meta")),
         ],
     )
-    def test_bad_audio(self, audio, reason):
-        with pytest.raises(AudioError, match=reason):
+    def test_bad_audio(self, audio, facts):
+        with pytest.raises(AudioError, match=one_line(*facts)):
             both("harmonic_noise")[1].encode_frames(audio)
 
     def test_bad_codes(self):
-        with pytest.raises(BitstreamError, match=r"takes int64 on the CPU, not torch\.float32"):
+        with pytest.raises(BitstreamError, match=one_line("int64", "CPU", "float32")):
             both("harmonic_noise")[1].decode_frames(torch.zeros(1, 4, 2))
 
     def test_the_runtime_prints_nothing(self, capfd):
@@ -181,29 +182,27 @@ class TestGraphs:
             assert trace_graphs(codec) == graphs
 
     def test_a_model_in_bfloat16(self):
-        with pytest.raises(ModelError, match="in float32, not in bfloat16"):
+        with pytest.raises(ModelError, match=one_line("float32", "bfloat16")):
             load_onnx(speed_up(tiny_codec(), "bf16_decoder"))
 
     def test_a_part_that_onnx_lacks(self, monkeypatch, capfd):
         monkeypatch.setattr(Snake, "forward", lambda self, x: torch.special.i0(x))
-        with pytest.raises(ModelError, match=r"codes to audio can't be written as ONNX: .*i0") as caught:
+        with pytest.raises(ModelError, match=one_line("codes to audio", "ONNX", "i0")):
             trace_graphs(tiny_codec("upsample"))
-        assert "\n" not in str(caught.value)
         assert capfd.readouterr() == ("", "")
 
     def test_a_graph_that_the_runtime_does_not_take(self, capfd):
         codec = tiny_codec()
         graphs = trace_graphs(codec)
         damaged = graphs._replace(decoder=graphs.decoder._replace(model=graphs.decoder.model[:-100]))
-        with pytest.raises(ModelError, match=r"ONNX Runtime [\d.]+ does not take the graph: ") as caught:
+        with pytest.raises(ModelError, match=one_line("ONNX Runtime", "graph")):
             OnnxCodec(codec, damaged)
-        assert "\n" not in str(caught.value)
         assert capfd.readouterr() == ("", "")
 
     @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
     def test_without_a_package(self, monkeypatch, package):
         monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(ConfigError, match=rf"{package} is not installed \(extra 'export'\)"):
+        with pytest.raises(ConfigError, match=one_line(package, "not installed", "'export'")):
             load_onnx(tiny_codec())
 
     def test_all_tensors_are_float32_or_integers(self):

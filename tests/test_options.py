@@ -1,4 +1,5 @@
 import pytest
+from messages import one_line
 
 from codec.cli.command_line import parse
 from codec.cli.options import EncodeOptions, parse_bitrate
@@ -12,5 +13,5 @@ class TestBitrate:
 
     @pytest.mark.parametrize("text", ["", "k", "fast", "-3k", "0", "nan", "inf"])
     def test_refused(self, text: str) -> None:
-        with pytest.raises(ConfigError, match=f"^bitrate: '{text}' is no positive number"):
+        with pytest.raises(ConfigError, match=one_line("bitrate", f"'{text}'", "positive number")):
             parse(EncodeOptions, ["a.wav", f"--bitrate={text}"], "codec-encode")

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bitstream_cases import MODEL_ID, make_bitstream, make_header, peak_bytes
+from messages import one_line
 
 from codec.bitstream import ENTROPY_CODED, Bitstream, read_codes, write_codes
 from codec.errors import BitstreamError, WriteError
@@ -82,70 +83,78 @@ def test_channels_of_jsonl_come_in_any_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "facts"),
     [
-        ('{"codes": [[1, 5]]}', r"code 5 is outside 0\.\.4"),
-        ('{"codes": [[1, -3]]}', r"code -3 is outside 0\.\.4"),
-        ('{"codes": [[18446744073709551615]]}', "outside"),
-        ('{"codes": [[1, 1e3]]}', "float64"),
-        ('{"codes": [[1, NaN]]}', "float64"),
-        ('{"codes": [[1, null]]}', "object"),
-        ('{"codes": [["1", "2"]]}', "must be K lists of F integers"),
-        ('{"codes": [[1, 36893488147419103232]]}', "object"),
-        ('{"codes": [[1, 2], [1]]}', "differ in length"),
-        ('{"codes": [1, 2]}', r"\[2\]"),
-        ('{"codes": []}', "must be K lists"),
-        ('{"codes": [[]]}', "must be K lists"),
-        ('{"codes": [[1], [1], [1], [1], [1]]}', "5 levels, but the model has 4"),
-        ('{"tokens": [[1]]}', "line 1 is no object with 'codes'"),
-        ("[[1]]", "no object"),
-        ("{", "can't be read as .jsonl"),
-        ("[" * 100_000, "can't be read as .jsonl"),
-        ("", "none left out"),
-        ('{"channel": 1, "codes": [[1]]}', "none left out"),
-        ('{"channel": "0", "codes": [[1]]}', "no integer"),
-        ('{"channel": 0, "codes": [[1]]}\n{"channel": 0, "codes": [[1]]}', "line 2: channel 0"),
-        ('{"codes": [[1]]}\n{"codes": [[1, 2]]}', "different shapes"),
-        ('{"codes": [[1]]}\n{"codes": [[1]], "sample_rate": 8000}', "different metadata"),
-        ('{"codes": [[1]], "hop_length": 160}', "hop_length is 160, but the model has 320"),
-        ('{"codes": [[1]], "model_id": "ab"}', "model_id is 'ab', but the model has"),
-        ('{"codes": [[1]], "codebook_size": 1024}', "codebook_size is 1024, but the model has 5"),
-        ('{"codes": [[1]], "num_quantizers": 2}', "num_quantizers is 2, but the codes have 1"),
-        ('{"codes": [[1]], "num_samples": 0}', "1 frames do not fit num_samples 0"),
-        ('{"codes": [[1]], "num_samples": 5000}', "1 frames do not fit num_samples 5000"),
-        ('{"codes": [[1]], "sample_rate": "8000"}', "sample_rate is '8000', but must be an integer"),
+        ('{"codes": [[1, 5]]}', (5, "0..4")),
+        ('{"codes": [[1, -3]]}', (-3, "0..4")),
+        ('{"codes": [[18446744073709551615]]}', ("0..4",)),
+        ('{"codes": [[1, 1e3]]}', ("float64",)),
+        ('{"codes": [[1, NaN]]}', ("float64",)),
+        ('{"codes": [[1, null]]}', ("object",)),
+        ('{"codes": [["1", "2"]]}', ("K lists", "F integers")),
+        ('{"codes": [[1, 36893488147419103232]]}', ("object",)),
+        ('{"codes": [[1, 2], [1]]}', ("length",)),
+        ('{"codes": [1, 2]}', ("[2]",)),
+        ('{"codes": []}', ("K lists",)),
+        ('{"codes": [[]]}', ("K lists",)),
+        ('{"codes": [[1], [1], [1], [1], [1]]}', ("5 levels", 4)),
+        ('{"tokens": [[1]]}', ("line 1", "object", "'codes'")),
+        ("[[1]]", ("line 1", "object", "'codes'")),
+        ("{", ("read", ".jsonl")),
+        ("[" * 100_000, ("read", ".jsonl")),
+        ("", ("left out",)),
+        ('{"channel": 1, "codes": [[1]]}', ("left out",)),
+        ('{"channel": "0", "codes": [[1]]}', ("channel", "integer")),
+        ('{"channel": 0, "codes": [[1]]}\n{"channel": 0, "codes": [[1]]}', ("line 2", "channel 0")),
+        ('{"codes": [[1]]}\n{"codes": [[1, 2]]}', ("shapes",)),
+        ('{"codes": [[1]]}\n{"codes": [[1]], "sample_rate": 8000}', ("metadata",)),
+        ('{"codes": [[1]], "hop_length": 160}', ("hop_length", 160, 320)),
+        ('{"codes": [[1]], "model_id": "ab"}', ("model_id", "'ab'", "model")),
+        ('{"codes": [[1]], "codebook_size": 1024}', ("codebook_size", 1024, 5)),
+        ('{"codes": [[1]], "num_quantizers": 2}', ("num_quantizers", 2, 1)),
+        ('{"codes": [[1]], "num_samples": 0}', ("1 frames", "num_samples", 0)),
+        ('{"codes": [[1]], "num_samples": 5000}', ("1 frames", "num_samples", 5000)),
+        ('{"codes": [[1]], "sample_rate": "8000"}', ("sample_rate", "'8000'", "integer")),
     ],
 )
-def test_bad_jsonl(tmp_path, text, message):
+def test_bad_jsonl(tmp_path, text, facts):
     path = tmp_path / "bad.jsonl"
     path.write_text(text)
-    with pytest.raises(BitstreamError, match=message) as info:
+    with pytest.raises(BitstreamError, match=one_line(path, *facts)):
         read_codes(path, MODEL)
-    assert str(info.value).startswith(str(path)) and "\n" not in str(info.value)
 
 
 @pytest.mark.parametrize(
-    ("array", "message"),
+    ("array", "facts"),
     [
-        (np.zeros((1, 2, 3), np.float32), "float32"),
-        (np.zeros((1, 2, 3), bool), "bool"),
-        (np.zeros(3, int), r"\[3\]"),
-        (np.zeros((1, 1, 2, 3), int), r"\[1, 1, 2, 3\]"),
-        (np.zeros((1, 2, 0), int), ""),
-        (np.full((1, 2, 3), 9), r"code 9 is outside 0\.\.4"),
-        (np.array([[{}]], object), "object"),
+        (np.zeros((1, 2, 3), np.float32), ("float32",)),
+        (np.zeros((1, 2, 3), bool), ("bool",)),
+        (np.zeros(3, int), ("[3]",)),
+        (np.zeros((1, 1, 2, 3), int), ("[1, 1, 2, 3]",)),
+        (np.zeros((1, 2, 0), int), ("[1, 2, 0]",)),
+        (np.full((1, 2, 3), 9), (9, "0..4")),
     ],
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_bad_arrays(tmp_path, suffix, array, message):
+def test_bad_arrays(tmp_path, suffix, array, facts):
     path = tmp_path / f"bad{suffix}"
+    if suffix == ".npy":
+        np.save(path, array)
+    else:
+        np.savez(path, codes=array)
+    with pytest.raises(BitstreamError, match=one_line(path, *facts)):
+        read_codes(path, MODEL)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_pickled_objects_are_refused(tmp_path, suffix):
+    path, array = tmp_path / f"bad{suffix}", np.array([[{}]], object)
     if suffix == ".npy":
         np.save(path, array, allow_pickle=True)
     else:
         np.savez(path, codes=array)
-    with pytest.raises(BitstreamError, match="(?i)" + message) as info:
+    with pytest.raises(BitstreamError, match=r"bad\.np[yz].*[Oo]bject"):
         read_codes(path, MODEL)
-    assert str(info.value).startswith(str(path)) and "\n" not in str(info.value)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".jsonl"])
@@ -153,15 +162,14 @@ def test_bad_arrays(tmp_path, suffix, array, message):
 def test_files_that_are_something_else(tmp_path, suffix, data):
     path = tmp_path / f"bad{suffix}"
     path.write_bytes(data)
-    with pytest.raises(BitstreamError) as info:
+    with pytest.raises(BitstreamError, match=one_line(path)):
         read_codes(path, MODEL)
-    assert "\n" not in str(info.value)
 
 
 def test_an_npy_file_under_the_name_of_an_npz(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((1, 2, 3), int))
     path = (tmp_path / "a.npy").rename(tmp_path / "a.npz")
-    with pytest.raises(BitstreamError, match="no zip archive"):
+    with pytest.raises(BitstreamError, match=one_line(path, "zip archive")):
         read_codes(path, MODEL)
 
 
@@ -171,7 +179,7 @@ def test_an_npy_file_that_claims_more_than_it_holds_allocates_nothing(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"(1, 2, 300)", b"(9999, 9999, 9999)").replace(b" " * 7, b"", 1))
 
     def read():
-        with pytest.raises(BitstreamError, match=r"huge\.npy"):
+        with pytest.raises(BitstreamError, match=one_line(path)):
             read_codes(path, MODEL)
 
     assert peak_bytes(read) < 2**20
@@ -180,10 +188,10 @@ def test_an_npy_file_that_claims_more_than_it_holds_allocates_nothing(tmp_path):
 def test_npz_without_codes_or_of_another_model(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, tokens=np.zeros((1, 2, 3), int))
-    with pytest.raises(BitstreamError, match="no array 'codes'"):
+    with pytest.raises(BitstreamError, match=one_line(path, "'codes'")):
         read_codes(path, MODEL)
     write_codes(path, make_bitstream(9), overwrite=True)
-    with pytest.raises(BitstreamError, match="delay is 80, but the model has 0"):
+    with pytest.raises(BitstreamError, match=one_line("delay", 80, 0)):
         read_codes(path, replace(MODEL, delay=0))
 
 
@@ -198,5 +206,5 @@ def test_missing_files_and_other_suffixes(tmp_path):
         write_codes(tmp_path / "a.npy" / "b.npy", make_bitstream())
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
     for call in (lambda: read_codes("a.txt", MODEL), lambda: write_codes("a.txt", make_bitstream())):
-        with pytest.raises(BitstreamError, match=r"'\.txt', but must be one of \.npy, \.npz, \.jsonl"):
+        with pytest.raises(BitstreamError, match=one_line("'.txt'", ".npy", ".npz", ".jsonl")):
             call()

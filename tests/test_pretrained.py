@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from messages import one_line
 from models import PARTS, noise, tiny_codec, tiny_tables
 from safetensors.torch import load_file, save_file
 
@@ -21,11 +22,6 @@ GRADIENT = QuantizerConfig(update="gradient", num_quantizers=2, codebook_size=8,
 def folder(tmp_path):
     save_codec(tiny_codec(), tmp_path / "model")
     return tmp_path / "model"
-
-
-def message_of(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 # ---- Round trip
@@ -107,24 +103,21 @@ def test_a_run_directory_is_its_best_checkpoint_else_its_last(tmp_path):
 def test_a_damaged_index_is_named(tmp_path, text):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "index.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ModelError, match=r"index\.json is damaged") as error:
+    with pytest.raises(ModelError, match=one_line("index.json", "damaged")):
         load_codec(tmp_path)
-    message_of(error)
 
 
 def test_a_checkpoint_that_is_gone_is_named(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "index.json").write_text('{"last": "step-9"}')
-    with pytest.raises(ModelError, match="step-9") as error:
+    with pytest.raises(ModelError, match=one_line("step-9")):
         load_codec(tmp_path)
-    message_of(error)
 
 
-def test_a_model_that_is_nowhere(tmp_path):
-    with pytest.raises(ModelError, match=r"no model 'no-such-model': give .*a run directory") as error:
+def test_a_model_that_does_not_exist(tmp_path):
+    with pytest.raises(ModelError, match=one_line("'no-such-model'", "run directory")):
         load_codec("no-such-model")
-    message_of(error)
-    with pytest.raises(ModelError, match="no model"):
+    with pytest.raises(ModelError, match=one_line(tmp_path)):
         load_codec(tmp_path)
 
 
@@ -132,33 +125,31 @@ def test_a_model_that_is_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        (lambda tensors: tensors.pop("decoder.skip.weight"), "decoder.skip.weight is absent in the file"),
-        (lambda tensors: tensors.update(extra=torch.zeros(2)), r"extra is \[2\] in the file, absent in the model"),
+        (lambda tensors: tensors.pop("decoder.skip.weight"), ("decoder.skip.weight", "absent in the file")),
+        (lambda tensors: tensors.update(extra=torch.zeros(2)), ("extra", "[2]", "absent in the model")),
         (
             lambda tensors: tensors.update({"decoder.skip.weight": torch.zeros(9)}),
-            r"decoder.skip.weight is \[9\] in the file, \[[\d, ]+\] in the model",
+            ("decoder.skip.weight", "[9]", "in the file", "in the model"),
         ),
     ],
     ids=["missing", "extra", "misshapen"],
 )
-def test_tensors_of_another_architecture_are_refused(folder, change, message):
+def test_tensors_of_another_architecture_are_refused(folder, change, facts):
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(ModelError, match=f"another architecture: {message}") as error:
+    with pytest.raises(ModelError, match=one_line("architecture", *facts)):
         load_codec(folder)
-    message_of(error)
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1], lambda data: b"x" * 100])
 def test_damaged_weights_are_refused(folder, damage):
     path = folder / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ModelError, match="can't read the weights") as error:
+    with pytest.raises(ModelError, match=one_line("read", "weights", path)):
         load_codec(folder)
-    message_of(error)
 
 
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1], lambda data: b"x" * 100])
@@ -166,61 +157,57 @@ def test_damaged_entropy_tables_are_refused(folder, damage):
     path = folder / "entropy.safetensors"
     save_file(tiny_tables(tiny_codec(), noise(1, 1, 2_000)).tensors(), path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(ModelError, match=f"can't read the entropy tables {path}") as error:
+    with pytest.raises(ModelError, match=one_line("read", "entropy tables", path)):
         load_codec(folder)
-    message_of(error)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        (lambda tables: tables.pop("rows"), "can't read the entropy tables .*rows"),
-        (lambda tables: tables.update(extra=torch.zeros(2)), "can't read the entropy tables .*extra"),
-        (lambda tables: tables.update(rows=tables["rows"][:3].clone()), "not for 4 levels of 16 codewords"),
+        (lambda tables: tables.pop("rows"), ("read", "entropy tables", "rows")),
+        (lambda tables: tables.update(extra=torch.zeros(2)), ("read", "entropy tables", "extra")),
+        (lambda tables: tables.update(rows=tables["rows"][:3].clone()), ("4 levels", "16 codewords")),
     ],
     ids=["missing", "extra", "misshapen"],
 )
-def test_entropy_tables_of_another_model_are_refused(folder, change, message):
+def test_entropy_tables_of_another_model_are_refused(folder, change, facts):
     tables = tiny_tables(tiny_codec(), noise(1, 1, 2_000)).tensors()
     change(tables)
     save_file(tables, folder / "entropy.safetensors")
-    with pytest.raises(ModelError, match=message) as error:
+    with pytest.raises(ModelError, match=one_line(*facts)):
         load_codec(folder)
-    message_of(error)
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-5], lambda text: "", lambda text: "[1]", lambda text: "\xff"])
 def test_a_damaged_configuration_is_refused(folder, damage):
     path = folder / "config.json"
     path.write_bytes(damage(path.read_text()).encode("latin-1"))
-    with pytest.raises(ModelError, match="can't read the configuration") as error:
+    with pytest.raises(ModelError, match=one_line("read", "configuration", folder)):
         load_codec(folder)
-    assert str(folder) in message_of(error)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        ({"latent_dims": 12}, "unknown key 'latent_dims'; did you mean 'latent_dim'"),
-        ({"lookahead": -1}, "lookahead: .* not -1"),
-        ({"decoder": 3}, "decoder: .*harmonic_noise.*upsample"),
-        ({"decoder": {"kind": "magic"}}, "decoder: .*harmonic_noise.*upsample"),
-        ({"decoder": {"strides": [4, 5]}}, "'decoder.strides' is a key of another kind of decoder: set decoder.kind"),
-        ({"bands": {"cutoff": 1000}}, "codec.bands: cutoff must be a multiple of 1600 Hz below 8000 Hz, not 1000"),
-        ({"decoder": {"kind": "upsample", "strides": [4, 4]}}, "strides multiply to 16, the encoder's hop is 20"),
+        ({"latent_dims": 12}, ("latent_dims", "latent_dim")),
+        ({"lookahead": -1}, ("lookahead", -1)),
+        ({"decoder": 3}, ("decoder", "harmonic_noise", "upsample")),
+        ({"decoder": {"kind": "magic"}}, ("decoder", "harmonic_noise", "upsample")),
+        ({"decoder": {"strides": [4, 5]}}, ("decoder.strides", "decoder.kind")),
+        ({"bands": {"cutoff": 1000}}, ("codec.bands", "cutoff", "1600 Hz", "8000 Hz", 1000)),
+        ({"decoder": {"kind": "upsample", "strides": [4, 4]}}, ("strides", 16, "hop", 20)),
     ],
 )
-def test_a_configuration_that_makes_no_model_is_refused(folder, change, message):
+def test_a_configuration_that_makes_no_model_is_refused(folder, change, facts):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ModelError, match=message) as error:
+    with pytest.raises(ModelError, match=one_line(*facts)):
         load_codec(folder)
-    message_of(error)
 
 
 def test_a_missing_configuration_is_named(folder):
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"config\.json"):
+    with pytest.raises(ModelError, match=one_line("config.json")):
         load_codec(folder)
 
 
@@ -234,13 +221,11 @@ def test_weights_of_another_grid_are_refused(tmp_path):
     save_codec(build_codec(grids[0]), tmp_path / "a")
     save_codec(build_codec(grids[1]), tmp_path / "b")
     (tmp_path / "a" / "model.safetensors").replace(tmp_path / "b" / "model.safetensors")
-    with pytest.raises(ModelError, match=r"quantizer\.steps is \[8, 2\] in the file, \[2, 8\] in the model") as error:
+    with pytest.raises(ModelError, match=one_line("quantizer.steps", "[8, 2]", "[2, 8]")):
         load_codec(tmp_path / "b")
-    message_of(error)
 
 
 def test_a_release_is_checked_when_it_is_loaded(folder):
     save_fingerprint(take_fingerprint(tiny_codec(seed=1)), folder)  # `folder` holds seed 0
-    with pytest.raises(ModelError, match="gives other results than at its release") as error:
+    with pytest.raises(ModelError, match=one_line("results", "release")):
         load_codec(folder)
-    message_of(error)

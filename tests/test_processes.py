@@ -1,5 +1,6 @@
 import pytest
 import torch
+from messages import one_line
 from models import tiny_codec
 from tiny_runs import write_clips
 
@@ -32,7 +33,7 @@ def test_two_processes_give_what_one_gives(clips):
 
 
 def test_a_file_that_can_not_be_read_is_named(clips, tmp_path):
-    with pytest.raises(AudioError, match=r"gone\.wav"):
+    with pytest.raises(AudioError, match=one_line("gone.wav")):
         list(processes.judge_files(judge(), [clips[0], tmp_path / "gone.wav", *clips[1:]], 2))
 
 
@@ -60,10 +61,10 @@ def test_no_more_processes_than_files(clips, monkeypatch, jobs, num_files, proce
 
 
 def test_what_can_not_be_sent_is_refused(clips):
-    with pytest.raises(ConfigError, match="jobs is -2"):
+    with pytest.raises(ConfigError, match=one_line("jobs", -2)):
         list(processes.judge_files(judge(), clips, -2))
     elsewhere = judge(codec=tiny_codec().to("meta"))
-    with pytest.raises(ConfigError, match="judge on the CPU, not on meta"):
+    with pytest.raises(ConfigError, match=one_line("CPU", "meta")):
         list(processes.judge_files(elsewhere, clips, 2))
 
 

@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from einops import rearrange
+from messages import one_line
 from models import KINDS, assert_same_state, make_codebooks, noise, seeded, state_of, tiny_codec, tiny_config
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig, from_dict
@@ -134,7 +135,7 @@ def test_any_number_of_equal_parts(parts):
 # ---- Fewer levels
 
 
-def test_parts_that_are_left_out_decode_to_zero(kind):
+def test_omitted_parts_decode_to_zero(kind):
     quantizer, latents = fitted(kind)
     codes = quantizer.encode(latents)
     whole = quantizer.decode(codes)
@@ -145,7 +146,7 @@ def test_parts_that_are_left_out_decode_to_zero(kind):
         assert (decoded[:, levels * SIZE :] == 0).all()
 
 
-def test_items_that_use_fewer_parts_lose_and_learn_nothing_in_the_others(kind):
+def test_unused_parts_of_an_item_enter_no_loss_and_no_statistics(kind):
     quantizer, latents = fitted(kind)
     codes, num_active = quantizer.encode(latents), torch.tensor([1, 3, 2])
     output = quantizer(latents, num_active=num_active)
@@ -174,7 +175,7 @@ def test_the_gradient_is_the_identity(kind):
         assert to_table == [None] * len(to_table)
 
 
-def test_the_rotation_is_of_the_whole_vector(kind):
+def test_the_rotation_estimator_rotates_the_whole_vector(kind):
     quantizer, latents = fitted(kind, estimator=rotation_trick)
     weight = noise(3, PARTS * SIZE, 40, seed=1)
     (found,) = torch.autograd.grad((quantizer(latents).quantized * weight).sum(), latents)
@@ -198,7 +199,7 @@ def test_both_projections_learn(kind):
         assert found.abs().max() > 0
 
 
-def test_the_commitment_of_a_part_pulls_its_elements_alone(kind):
+def test_the_commitment_loss_of_a_part_has_a_gradient_for_its_elements_only(kind):
     """With one part active the loss is that of this part."""
     quantizer, latents = fitted(kind)
     decoded = quantizer.decode(quantizer.encode(latents))
@@ -209,7 +210,7 @@ def test_the_commitment_of_a_part_pulls_its_elements_alone(kind):
     torch.testing.assert_close(both, (2 * (latents - decoded) / latents.numel()).detach())
 
 
-def test_the_codebook_loss_of_a_part_moves_its_codewords_alone():
+def test_the_codebook_loss_of_a_part_has_a_gradient_for_its_codewords_only():
     quantizer, latents = fitted("gradient")
     table = quantizer.codebooks.table
     output = quantizer(latents)
@@ -306,7 +307,7 @@ def test_the_builder_splits_vectors_of_code_space(tmp_path, update, codebook_dim
     assert torch.equal(loaded.decode(codes), codec.decode(codes))
 
 
-def test_a_signal_is_coded_in_its_parts():
+def test_without_networks_each_part_codes_its_own_samples():
     """With no encoder, decoder or projection a part is a piece of the signal."""
     quantizer = QuantizerConfig(structure="product", num_quantizers=4, codebook_size=16)
     codec = tiny_codec(
@@ -321,22 +322,21 @@ def test_a_signal_is_coded_in_its_parts():
 
 
 @pytest.mark.parametrize(
-    ("latent_dim", "quantizer", "message"),
+    ("latent_dim", "quantizer", "facts"),
     [
-        (12, {"num_quantizers": 5}, "here: 12 elements can't be split into 5 equal parts"),
-        (10, {"num_quantizers": 12}, "here: 10 elements can't be split into 12 equal parts"),
-        (12, {"num_quantizers": 4, "codebook_dim": 6}, "here: quantizer: 6 elements can't be split into 4 equal parts"),
-        (10, {"num_quantizers": 5, "codebook_dim": 4}, "here: quantizer: 4 elements can't be split into 5 equal parts"),
+        (12, {"num_quantizers": 5}, (12, 5, "equal parts")),
+        (10, {"num_quantizers": 12}, (10, 12, "equal parts")),
+        (12, {"num_quantizers": 4, "codebook_dim": 6}, ("quantizer", 6, 4, "equal parts")),
+        (10, {"num_quantizers": 5, "codebook_dim": 4}, ("quantizer", 4, 5, "equal parts")),
     ],
 )
-def test_vectors_that_have_no_equal_parts_are_refused(latent_dim, quantizer, message):
+def test_vectors_without_equal_parts_are_refused(latent_dim, quantizer, facts):
     values = {"latent_dim": latent_dim, "quantizer": {"structure": "product"} | quantizer}
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(ConfigError, match=one_line("here", *facts)):
         from_dict(CodecConfig, values, source="here")
-    assert str(error.value) == message
 
 
-def test_the_parts_are_of_the_projected_vector_where_there_is_one():
+def test_a_projected_vector_is_split_after_the_projection():
     """Ten channels have no four parts, eight projected ones have."""
     values = {
         "latent_dim": 10,

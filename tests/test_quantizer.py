@@ -8,7 +8,6 @@ import torch
 from einops import rearrange
 from models import KINDS, assert_same_state, make_quantizer, noise, seeded, state_of
 
-from codec.model.quantizer.estimators import straight_through
 from codec.model.quantizer.initialization import Initialization
 from codec.model.quantizer.quantizer import codebook_health
 
@@ -46,16 +45,6 @@ def reference_losses(quantizer, latents, num_active=None):
 
 
 # ---- Straight-through
-
-
-def test_straight_through_is_the_quantized_value_with_the_gradient_of_the_latents():
-    latents = noise(50, scale=1e6).requires_grad_()
-    quantized, weight = noise(50, seed=1, scale=1e-3).requires_grad_(), noise(50, seed=2)
-    result = straight_through(latents, quantized)
-    assert torch.equal(result, quantized)
-    to_latents, to_quantized = gradients((result * weight).sum(), latents, quantized)
-    assert torch.equal(to_latents, weight)
-    assert to_quantized is None
 
 
 @pytest.mark.parametrize("normalize", [False, True])

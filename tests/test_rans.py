@@ -6,6 +6,7 @@ import torch
 from bitstream_cases import make_bitstream, make_coder, make_header, make_tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from messages import one_line
 
 from codec.bitstream import Bitstream, EntropyCoder
 from codec.bitstream.payload import EntropyCodedPayloads, PackedPayloads
@@ -167,10 +168,10 @@ def test_a_coder_is_needed_and_must_fit():
     original = make_bitstream(10, coder=coder)
     data = original.to_bytes()
     for use in (lambda: Bitstream.from_bytes(data), Bitstream(original.header, original.codes).to_bytes):
-        with pytest.raises(BitstreamError, match="entropy-coded with the tables of model 000102030405: give codec"):
+        with pytest.raises(BitstreamError, match=one_line("entropy-coded", "tables", "model 000102030405")):
             use()
     for other in (make_coder(1, 5), make_coder(2, 6)):
-        with pytest.raises(BitstreamError, match="2 levels of 5 codewords can't be coded with tables for"):
+        with pytest.raises(BitstreamError, match=one_line("2 levels", "5 codewords", "tables")):
             Bitstream.from_bytes(data, coder=other)
     assert Bitstream.from_bytes(make_bitstream(10).to_bytes(), coder=coder).codes.shape == (1, 2, 10)  # packed
 
@@ -210,9 +211,8 @@ def test_model_and_coder_agree_on_the_total():
 )
 def test_tables_that_do_not_fit_are_refused(damage):
     tables = torch_tables()
-    with pytest.raises(ModelError, match="not for 2 levels of 5 codewords") as info:
+    with pytest.raises(ModelError, match=one_line("2 levels", "5 codewords")):
         EntropyTables(**tables | damage(tables)).check(2, 5)
-    assert "\n" not in str(info.value)
 
 
 def test_a_frequency_of_zero_is_refused():
@@ -221,5 +221,5 @@ def test_a_frequency_of_zero_is_refused():
     row[1] += row[4]
     row[4] = 0
     tables["frequencies"][0] = row.to(torch.uint16)
-    with pytest.raises(ModelError):
+    with pytest.raises(ModelError, match=one_line("2 levels", "5 codewords")):
         EntropyTables(**tables).check(2, 5)

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from messages import one_line
 
 from codec.errors import ConfigError
 from codec.study.rate_distortion import (
@@ -312,7 +313,7 @@ def test_lloyd_max_stays_over_the_shannon_bound_and_nears_the_high_rate_law():
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "fact"),
     [
         (lambda: ar1_covariance(0, 0.5), "dim = 0"),
         (lambda: ar1_covariance(4, 1.0), "correlation = 1.0"),
@@ -321,25 +322,24 @@ def test_lloyd_max_stays_over_the_shannon_bound_and_nears_the_high_rate_law():
         (lambda: shannon_bound(-0.1, np.eye(2)), "bits = -0.1"),
         (lambda: shannon_bound(math.inf, np.eye(2)), "bits = inf"),
         (lambda: shannon_bound(math.nan, np.eye(2)), "bits = nan"),
-        (lambda: shannon_bound(1, np.ones((2, 3))), r"shape \(2, 3\)"),
-        (lambda: shannon_bound(1, np.ones(4)), r"shape \(4,\)"),
-        (lambda: shannon_bound(1, np.ones((0, 0))), r"shape \(0, 0\)"),
+        (lambda: shannon_bound(1, np.ones((2, 3))), "shape (2, 3)"),
+        (lambda: shannon_bound(1, np.ones(4)), "shape (4,)"),
+        (lambda: shannon_bound(1, np.ones((0, 0))), "shape (0, 0)"),
         (lambda: shannon_bound(1, np.diag([1, math.nan])), "NaN or Inf"),
         (lambda: shannon_bound(1, np.array([[1, 0.5], [0.4, 1]])), "symmetric"),
         (lambda: shannon_bound(1, np.array([[1.0, 2], [2, 1]])), "eigenvalue -1"),
         (lambda: shannon_bound(1, np.ones((3, 3))), "positive definite"),
         (lambda: shannon_bound(1, np.zeros((3, 3))), "positive definite"),
-        (lambda: scalar_use(np.zeros(0)), r"shape \(0,\)"),
-        (lambda: scalar_use(np.zeros((2, 1))), r"shape \(2, 1\)"),
+        (lambda: scalar_use(np.zeros(0)), "shape (0,)"),
+        (lambda: scalar_use(np.zeros((2, 1))), "shape (2, 1)"),
         (lambda: scalar_use(np.array([0, math.nan])), "NaN"),
-        (lambda: scalar_distortion(np.zeros(0)), r"shape \(0,\)"),
+        (lambda: scalar_distortion(np.zeros(0)), "shape (0,)"),
         (lambda: scalar_distortion(np.array([0, -math.inf])), "Inf"),
         (lambda: scalar_distortion(np.array([0, 1e200])), "beyond"),
         (lambda: lloyd_max(0), "num_codewords = 0"),
         (lambda: lloyd_max(MAX_CODEWORDS + 1), f"num_codewords = {MAX_CODEWORDS + 1}"),
     ],
 )
-def test_a_mistake_is_one_line(call, message):
-    with pytest.raises(ConfigError, match=message) as caught:
+def test_wrong_arguments_are_refused(call, fact):
+    with pytest.raises(ConfigError, match=one_line(fact)):
         call()
-    assert "\n" not in str(caught.value)

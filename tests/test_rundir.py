@@ -1,10 +1,9 @@
 import json
-from pathlib import Path
 
 import pytest
+from messages import one_line
 from tiny_runs import tiny_recipe
 
-import codec.train.rundir as rundir_module
 from codec.errors import ConfigError
 from codec.train.rundir import check_new, holds_run, open_trackers, read_run, record_run
 
@@ -12,11 +11,6 @@ from codec.train.rundir import check_new, holds_run, open_trackers, read_run, re
 @pytest.fixture
 def recipe(tmp_path):
     return tiny_recipe(tmp_path / "clips", codec__decoder={"kind": "upsample", "strides": [5, 4], "channels": 16})
-
-
-def one_line(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def save_something(run_dir):
@@ -39,9 +33,8 @@ def test_a_directory_takes_one_run(tmp_path, recipe):
     check_new(run_dir)  # nothing was saved yet: it may start again
     save_something(run_dir)
     assert holds_run(run_dir)
-    with pytest.raises(ConfigError, match=r"run already holds a run: give resume=True or run_dir") as error:
+    with pytest.raises(ConfigError, match=one_line(run_dir, "already", "resume=True", "run_dir")):
         check_new(run_dir)
-    assert one_line(error).startswith(str(run_dir))
 
 
 def test_a_folder_with_other_things_is_no_run(tmp_path):
@@ -54,39 +47,35 @@ def test_checkpoints_without_a_recipe_are_a_run_too(tmp_path):
     """Starting there would overwrite them."""
     save_something(tmp_path)
     assert holds_run(tmp_path)
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match=one_line("already holds a run")):
         check_new(tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path, recipe):
+def test_a_run_directory_that_cannot_be_written_is_an_error(tmp_path, recipe):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="can't write to") as error:
+    with pytest.raises(ConfigError, match=one_line("write", tmp_path / "file")):
         record_run(tmp_path / "file" / "run", recipe)
-    one_line(error)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "\x00"])
 def test_nothing_to_resume(tmp_path, content):
     if content is not None:
         (tmp_path / "recipe.json").write_text(content)
-    with pytest.raises(ConfigError, match=rf"can't resume {tmp_path}.*recipe\.json.*init_from") as error:
+    with pytest.raises(ConfigError, match=one_line("resume", tmp_path, "recipe.json", "init_from")):
         read_run(tmp_path)
-    one_line(error)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"name": "x", "modell": {}}', '{"seed": 1}'])
-def test_a_recipe_of_another_version_is_named(tmp_path, content):
+def test_a_recorded_recipe_of_another_version_is_an_error_that_names_the_file(tmp_path, content):
     (tmp_path / "recipe.json").write_text(content)
-    with pytest.raises(ConfigError, match=r"recipe\.json: ") as error:
+    with pytest.raises(ConfigError, match=one_line(tmp_path / "recipe.json")):
         read_run(tmp_path)
-    one_line(error)
 
 
-def test_trackers_of_a_run(tmp_path, recipe):
+def test_a_run_is_tracked_in_tensorboard_and_in_its_history(tmp_path, recipe):
     trackers = open_trackers(tmp_path, recipe, 0)
     for tracker in trackers:
         tracker.scalars({"loss/total": 1.0}, 1)
         tracker.close()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     assert json.loads((tmp_path / "history.jsonl").read_text()) == {"step": 1, "loss/total": 1.0}
-    assert Path(rundir_module.__file__).name == "rundir.py"

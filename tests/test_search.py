@@ -1,5 +1,6 @@
 """The nearest-codeword search against brute force in float64, and sums over what was found against loops."""
 
+import numpy as np
 import pytest
 import torch
 from models import noise, seeded
@@ -87,6 +88,33 @@ def test_indices_are_int64_and_hold_no_gradient():
     assert found.dtype == torch.int64
     assert not found.requires_grad
     assert nearest(noise(0, 3), noise(4, 3)).shape == (0,)
+
+
+def test_reduced_matmul_precision_of_the_caller_does_not_change_the_search():
+    vectors, codebook = noise(2000, 16, seed=1), noise(256, 16, seed=2)
+    expected = nearest(vectors, codebook)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(nearest(vectors, codebook), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 16, 33])
+@pytest.mark.parametrize("num_vectors", [1, 2, 7, 50])
+def test_the_lowest_index_wins_a_tie(num_vectors, size):
+    """Small integers, for which every product and sum is exact, so that a tie is a tie."""
+    generator = seeded(size)
+    vectors = torch.randint(-2, 3, (num_vectors, 3), generator=generator).float()
+    codebook = torch.randint(-1, 2, (size, 3), generator=generator).float()
+    distances = (vectors[:, None] - codebook).square().sum(-1).numpy()
+    np.testing.assert_array_equal(nearest(vectors, codebook).numpy(), distances.argmin(-1))
+    gains = torch.tensor([4.0, 1.0, 2.0])[torch.arange(size) % 3]
+    axes = gains[:, None] * torch.eye(3)[torch.arange(size) // 3 % 3]  # directions tie, gains differ
+    similarity = (vectors @ (axes / gains[:, None]).T).numpy()
+    np.testing.assert_array_equal(nearest(vectors, axes, normalize=True).numpy(), similarity.argmax(-1))
 
 
 # ---- Counts and sums

@@ -2,9 +2,9 @@ import pytest
 import torch
 from models import HOP, tiny_codec
 
+import codec.bench.speed as speed_module
 from codec.bench.operations import count_operations
-from codec.bench.speed import PRODUCT_SIZE, WHOLE, measure_offline, measure_stream, noise, part_tasks
-from codec.bench.timing import clock
+from codec.bench.speed import WHOLE, measure_offline, measure_stream, noise, part_tasks
 from codec.model.codec import Codec
 
 PARTS = {"encoder", "search", "lookup", "decoder"}
@@ -46,20 +46,18 @@ def test_every_mode_and_part_has_a_speed(offline):
         assert speed.num_rounds == 3
 
 
-def test_a_round_trip_takes_longer_than_its_halves(offline):
-    speeds = {(row.mode, row.part): row.times_real_time.median for row in offline.speeds}
-    for mode in ("float32", "other"):
-        assert speeds[mode, "round trip"] < min(speeds[mode, "encode"], speeds[mode, "decode"])
+def test_speed_is_audio_over_time_and_a_round_trip_is_both_halves_of_a_round(codec, monkeypatch):
+    """With times (s) that are given: the median of sums of a round, 4, is not the sum of medians, 3."""
+    times = {"encode": [1.0, 3.0, 2.0], "decode": [4.0, 1.0, 1.0]}
 
+    def given(tasks, num_rounds):
+        assert tasks["a", "encode"]().shape[-1] == codec.num_frames(60 * codec.sample_rate) and num_rounds == 3
+        return {task: times.get(task[1], [5.0, 5.0, 5.0]) for task in tasks}
 
-def test_speed_is_audio_over_time(codec):
-    # Within a factor that no busy machine reaches, and a speed turned upside down, or of another length, misses.
-    rows = measure_offline({"a": codec}, count_operations(codec), seconds=4.0, num_rounds=3, product_size=64).speeds
-    task = part_tasks(codec, noise(codec.sample_rate, 4.0))["encode"]
-    with torch.inference_mode():
-        fastest = 4.0 / min(clock(task) for _ in range(5))
-    median = next(row.times_real_time.median for row in rows if row.part == "encode")
-    assert fastest / 20 < median < fastest * 20
+    monkeypatch.setattr(speed_module, "interleave", given)
+    rows = measure_offline({"a": codec}, count_operations(codec), seconds=60.0, num_rounds=3, product_size=64).speeds
+    speeds = {row.part: row.times_real_time.median for row in rows}
+    assert (speeds["encode"], speeds["decode"], speeds["round trip"]) == (30.0, 60.0, 15.0)
 
 
 def test_the_share_of_the_peak_is_work_over_time(codec, offline):
@@ -89,14 +87,14 @@ def test_the_parts_of_a_task_are_those_of_the_codec(codec):
     assert tasks["decoder"]().shape[-1] == codes.shape[-1] * HOP
 
 
-def test_noise_has_its_length_and_is_the_same_every_time():
+def test_noise_has_the_length_asked_for_and_is_always_the_same():
     assert noise(16_000, 0.25).shape == (1, 1, 4000)
     assert torch.equal(noise(100, 1.0), noise(100, 1.0))
     assert noise(100, 1e-9).shape[-1] == 1
 
 
 @pytest.mark.parametrize("block_ms", [0.5, 1.25, 20.0])  # 8 samples, a frame of 20, 16 frames
-def test_a_stream(codec, block_ms):
+def test_a_stream_has_a_median_and_a_tail(codec, block_ms):
     row = measure_stream(codec, "float32", block_ms=block_ms, num_blocks=30, budget_s=60.0)
     assert (row.mode, row.block_ms, row.num_blocks) == ("float32", block_ms, 30)
     assert 0 < row.median_ms <= row.p99_ms
@@ -117,7 +115,6 @@ def test_the_stream_is_pushed_through_the_codec(codec, monkeypatch):
     measure_stream(codec, "float32", block_ms=20.0, num_blocks=10, budget_s=60.0)
     samples = (10 + 20) * 320
     assert lengths == {"encode_frames": samples, "decode_frames": samples / HOP}
-    assert PRODUCT_SIZE == 256
 
 
 def test_a_stream_ends_when_its_time_is_up(codec):

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from messages import one_line
 from models import HOP, PARTS, assert_codes_equal, noise, tiny_codec
 from safetensors.torch import load_file, save_file
 
@@ -113,21 +114,21 @@ def test_two_streams_of_one_model_do_not_meet():
 
 
 @pytest.mark.parametrize(
-    ("block", "message"),
+    ("block", "facts"),
     [
-        (torch.zeros(20), "a block must be float32 .B, 1, T., not torch.float32 .20."),
-        (torch.zeros(1, 2, 20), "not torch.float32 .1, 2, 20."),
-        (torch.zeros(0, 1, 20), "not torch.float32 .0, 1, 20."),
-        (torch.zeros(1, 1, 20, dtype=torch.float64), "not torch.float64"),
-        (torch.zeros(1, 1, 20, dtype=torch.int16), "not torch.int16"),
-        (torch.zeros(2, 1, 20), "batch size 2 in a stream of batch size 1"),
-        (torch.full((1, 1, 20), math.nan), "NaN or Inf"),
+        (torch.zeros(20), ("float32", "[B, 1, T]", "float32", "[20]")),
+        (torch.zeros(1, 2, 20), ("[B, 1, T]", "[1, 2, 20]")),
+        (torch.zeros(0, 1, 20), ("[B, 1, T]", "[0, 1, 20]")),
+        (torch.zeros(1, 1, 20, dtype=torch.float64), ("float32", "float64")),
+        (torch.zeros(1, 1, 20, dtype=torch.int16), ("float32", "int16")),
+        (torch.zeros(2, 1, 20), ("batch size 2", "batch size 1")),
+        (torch.full((1, 1, 20), math.nan), ("NaN",)),
     ],
 )
-def test_blocks_that_are_refused(block, message):
+def test_wrong_blocks_are_refused(block, facts):
     encoder = StreamEncoder(tiny_codec())
     encoder.push(torch.zeros(1, 1, 5))
-    with pytest.raises(AudioError, match=message):
+    with pytest.raises(AudioError, match=one_line(*facts)):
         encoder.push(block)
     assert encoder.num_samples == 5
     assert encoder.flush().shape == (1, 4, 2)
@@ -144,35 +145,35 @@ def test_an_encoder_ends_once():
     encoder.flush()
     with pytest.raises(AudioError, match="flushed already"):
         encoder.flush()
-    with pytest.raises(AudioError, match="make a new StreamEncoder"):
+    with pytest.raises(AudioError, match=one_line("StreamEncoder")):
         encoder.push(torch.zeros(1, 1, 1))
 
 
 @pytest.mark.parametrize("num_quantizers", [0, 5])
 def test_a_number_of_levels_that_the_model_does_not_have(num_quantizers):
-    with pytest.raises(ConfigError, match=r"is not in 1 \.\. 4"):
+    with pytest.raises(ConfigError, match=one_line("num_quantizers", num_quantizers, 1, 4)):
         StreamEncoder(tiny_codec(), num_quantizers)
 
 
 @pytest.mark.parametrize(
-    ("codes", "message"),
+    ("codes", "facts"),
     [
-        (torch.zeros(1, 5, 0, dtype=torch.int64), "int64 .B, k, F."),
-        (torch.zeros(1, 4, 0), "not torch.float32"),
-        (torch.zeros(4, 3, dtype=torch.int64), "int64 .B, k, F."),
-        (torch.zeros(1, 4, 3), "not torch.float32"),
-        (torch.full((1, 4, 3), 16), "found 16"),
-        (torch.zeros(2, 4, 3, dtype=torch.int64), "batch size 2 in a stream of batch size 1"),
-        (torch.zeros(1, 3, 3, dtype=torch.int64), "codes of 3 levels in a stream of 4"),
+        (torch.zeros(1, 5, 0, dtype=torch.int64), ("int64", "[B, k, F]")),
+        (torch.zeros(1, 4, 0), ("int64", "float32")),
+        (torch.zeros(4, 3, dtype=torch.int64), ("int64", "[B, k, F]")),
+        (torch.zeros(1, 4, 3), ("int64", "float32")),
+        (torch.full((1, 4, 3), 16), (0, 15, 16)),
+        (torch.zeros(2, 4, 3, dtype=torch.int64), ("batch size 2", "batch size 1")),
+        (torch.zeros(1, 3, 3, dtype=torch.int64), ("3 levels", 4)),
     ],
 )
-def test_codes_that_are_refused(codes, message):
-    """They do not change the stream."""
+def test_wrong_codes_are_refused(codes, facts):
+    """The stream then goes on as if they had never come."""
     codec = tiny_codec()
     decoder, untouched = StreamDecoder(codec), StreamDecoder(codec)
     for stream in (decoder, untouched):
         stream.push(torch.ones(1, 4, 2, dtype=torch.int64))
-    with pytest.raises(BitstreamError, match=message):
+    with pytest.raises(BitstreamError, match=one_line(*facts)):
         decoder.push(codes)
     following = torch.full((1, 4, 3), 7)
     assert torch.equal(decoder.push(following), untouched.push(following))
@@ -190,15 +191,13 @@ def test_a_decoder_without_context_keeps_its_batch_size_too():
     config = CodecConfig(latent_dim=4, encoder=IdentityEncoderConfig(), decoder=IdentityDecoderConfig())
     decoder = StreamDecoder(build_codec(config).eval())
     decoder.push(torch.zeros(2, 1, 3, dtype=torch.int64))
-    with pytest.raises(BitstreamError, match="codes of batch size 1 in a stream of batch size 2"):
+    with pytest.raises(BitstreamError, match=one_line("batch size 1", "batch size 2")):
         decoder.push(torch.zeros(1, 1, 3, dtype=torch.int64))
 
 
 def test_a_rate_that_the_model_does_not_have():
     StreamEncoder(tiny_codec(), sample_rate=16_000)
-    with pytest.raises(
-        AudioError, match=r"has 44100 Hz, the model 16000 Hz: resample its blocks with codec\.audio\.resampling"
-    ):
+    with pytest.raises(AudioError, match=one_line("44100 Hz", "16000 Hz", "resample", "codec.audio.resampling")):
         StreamEncoder(tiny_codec(), sample_rate=44_100)
 
 
@@ -226,15 +225,15 @@ def test_a_decoder_ends_once():
     decoder.flush()
     with pytest.raises(BitstreamError, match="flushed already"):
         decoder.flush()
-    with pytest.raises(BitstreamError, match="make a new StreamDecoder"):
+    with pytest.raises(BitstreamError, match=one_line("StreamDecoder")):
         decoder.push(codes)
 
 
-def test_a_stream_that_broke_off_is_told_from_a_whole_one():
-    """An error as of `Codec.decode`; the stream can still be completed."""
+def test_a_truncated_stream_is_refused_at_its_end():
+    """As `Codec.decode` tells it; the frames that are missing may still come."""
     decoder = StreamDecoder(tiny_codec(), 3 * HOP - 5)
     decoder.push(torch.zeros(1, 4, 3, dtype=torch.int64))
-    with pytest.raises(BitstreamError, match="3 frames hold 35 samples, not the 55 asked for: push the frames that"):
+    with pytest.raises(BitstreamError, match=one_line("3 frames", "35 samples", 55, "push")):
         decoder.flush()
     decoder.push(torch.zeros(1, 4, 1, dtype=torch.int64))
     assert decoder.flush().shape == (1, 1, 0)
@@ -356,73 +355,72 @@ def test_the_state_of_a_stream_without_context():
     codes = encoder.push(audio)
     decoder.push(codes)
     assert torch.equal(finish(StreamEncoder.restore(codec, encoder.state()), audio), finish(encoder, audio))
-    with pytest.raises(BitstreamError, match="codes of batch size 1 in a stream of batch size 2"):
+    with pytest.raises(BitstreamError, match=one_line("batch size 1", "batch size 2")):
         StreamDecoder.restore(codec, decoder.state()).push(codes[:1])
 
 
 BAD_STATES = {
-    "a layer is missing": ({"encoder.blocks.0.depthwise": None}, "it has no 'encoder.blocks.0.depthwise'"),
-    "a counter is missing": ({"num_samples": None}, "it has no 'num_samples'"),
-    "the rest is missing": ({"rest": None}, "it has no 'rest'"),
-    "unknown": ({"encoder.layers.9": torch.zeros(1)}, "it has 'encoder.layers.9', which a stream of this model"),
+    "a layer is missing": ({"encoder.blocks.0.depthwise": None}, ["no", "'encoder.blocks.0.depthwise'"]),
+    "a counter is missing": ({"num_samples": None}, ["no", "'num_samples'"]),
+    "the rest is missing": ({"rest": None}, ["no", "'rest'"]),
+    "unknown": ({"encoder.layers.9": torch.zeros(1)}, ["'encoder.layers.9'"]),
     "shape": (
         {"encoder.blocks.0.depthwise": torch.zeros(2, 16, 3)},
-        r"'encoder.blocks.0.depthwise' is torch.float32 \[2, 16, 3\], not torch.float32 \[2, 16, 2\]",
+        ["'encoder.blocks.0.depthwise'", "float32 [2, 16, 3]", "float32 [2, 16, 2]"],
     ),
     "dtype": (
         {"encoder.blocks.0.depthwise": torch.zeros(2, 16, 2).bfloat16()},
-        "is torch.bfloat16 .* not torch.float32",
+        ["'encoder.blocks.0.depthwise'", "bfloat16", "float32"],
     ),
-    "batch of a layer": ({"encoder.blocks.0.depthwise": torch.zeros(1, 16, 2)}, r"\[1, 16, 2\], not .* \[2, 16, 2\]"),
-    "batch": ({"batch_size": torch.tensor(3)}, r"'rest' is torch.float32 \[2, 1, 7\], not torch.float32 \[3, 1, 7\]"),
-    "samples": ({"num_samples": torch.tensor(8)}, r"'rest' is .*7\], not .*8\]"),
-    "no samples": ({"batch_size": torch.tensor(0)}, r"'num_samples' is 107, not in 0 \.\. 0"),
+    "batch of a layer": ({"encoder.blocks.0.depthwise": torch.zeros(1, 16, 2)}, ["[1, 16, 2]", "[2, 16, 2]"]),
+    "batch": ({"batch_size": torch.tensor(3)}, ["'rest'", "[2, 1, 7]", "[3, 1, 7]"]),
+    "samples": ({"num_samples": torch.tensor(8)}, ["'rest'", "[2, 1, 7]", "[2, 1, 8]"]),
+    "no samples": ({"batch_size": torch.tensor(0)}, ["'num_samples'", 107, 0, 0]),
     "dtype of a counter": (
         {"num_samples": torch.tensor(107.0)},
-        r"'num_samples' is torch.float32 \[\], not torch.int64",
+        ["'num_samples'", "float32 []", "int64"],
     ),
-    "levels": ({"num_quantizers": torch.tensor(5)}, r"'num_quantizers' is 5, not in 1 \.\. 4"),
-    "negative": ({"num_samples": torch.tensor(-1)}, "'num_samples' is -1, not in 0"),
-    "model": ({"model_id": torch.zeros(32, dtype=torch.uint8)}, "it is of model 000000000000, not of "),
+    "levels": ({"num_quantizers": torch.tensor(5)}, ["'num_quantizers'", 5, 1, 4]),
+    "negative": ({"num_samples": torch.tensor(-1)}, ["'num_samples'", -1, 0]),
+    "model": ({"model_id": torch.zeros(32, dtype=torch.uint8)}, ["model 000000000000"]),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_STATES)
 def test_states_that_do_not_fit_are_refused(kind):
-    changes, message = BAD_STATES[kind]
+    changes, facts = BAD_STATES[kind]
     codec = tiny_codec()
     encoder = StreamEncoder(codec)
     encoder.push(noise(2, 1, 5 * HOP + 7))
     state = {name: tensor for name, tensor in (encoder.state() | changes).items() if tensor is not None}
-    with pytest.raises(ConfigError, match=f"the state does not fit: .*{message}") as error:
+    with pytest.raises(ConfigError, match=one_line("state", *facts)):
         StreamEncoder.restore(codec, state)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "facts"),
     [
         (
             {"decoder.synthesis.low_overlap": torch.zeros(2, 40, 2)},
-            r"'decoder.synthesis.low_overlap' is .*\[2, 40, 2\], not .*\[2, 40, 1\]",
+            ["'decoder.synthesis.low_overlap'", "[2, 40, 2]", "[2, 40, 1]"],
         ),
-        ({"num_frames": torch.tensor(0)}, r"'batch_size' is 2, not in 0 \.\. 0"),
-        ({"num_quantizers": torch.tensor(0)}, r"'num_quantizers' is 0, not in 1 \.\. 4"),
-        ({"num_samples": torch.tensor(-2)}, "'num_samples' is -2, not in -1"),
-        ({"finished": torch.tensor(2)}, r"'finished' is 2, not in 0 \.\. 1"),
-        ({"rest": torch.zeros(2, 1, 3)}, "it has 'rest'"),
+        ({"num_frames": torch.tensor(0)}, ["'batch_size'", 2, 0, 0]),
+        ({"num_quantizers": torch.tensor(0)}, ["'num_quantizers'", 0, 1, 4]),
+        ({"num_samples": torch.tensor(-2)}, ["'num_samples'", -2, -1]),
+        ({"finished": torch.tensor(2)}, ["'finished'", 2, 0, 1]),
+        ({"rest": torch.zeros(2, 1, 3)}, ["'rest'"]),
     ],
 )
-def test_states_of_a_decoder_that_do_not_fit(changes, message):
+def test_states_of_a_decoder_that_do_not_fit(changes, facts):
     codec = tiny_codec()
     decoder = StreamDecoder(codec)
     decoder.push(torch.zeros(2, 4, 3, dtype=torch.int64))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=one_line("state", *facts)):
         StreamDecoder.restore(codec, decoder.state() | changes)
 
 
 def test_a_state_of_another_model_of_the_same_shape():
-    with pytest.raises(ConfigError, match="it is of model"):
+    with pytest.raises(ConfigError, match=one_line("model")):
         StreamEncoder.restore(tiny_codec(seed=1), StreamEncoder(tiny_codec()).state())
 
 
@@ -441,7 +439,7 @@ def test_a_damaged_state_costs_no_memory(batch_size):
     encoder = StreamEncoder(tiny_codec())
     encoder.push(noise(1, 1, 50))
     state = encoder.state() | {"batch_size": torch.tensor(batch_size)}
-    with pytest.raises(ConfigError, match="rest"):
+    with pytest.raises(ConfigError, match=one_line("'rest'")):
         StreamEncoder.restore(encoder.codec, state)
-    with pytest.raises(ConfigError, match="'batch_size' is no tensor"):
+    with pytest.raises(ConfigError, match=one_line("'batch_size'", "tensor")):
         StreamEncoder.restore(encoder.codec, state | {"batch_size": 1})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from messages import one_line
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
@@ -217,7 +218,7 @@ def test_wandb_has_scalars_audio_and_image(tmp_path, wandb, monkeypatch):
     assert (image["sample_0/width"], image["sample_0/height"]) == (1000, 600)
 
 
-def test_wandb_gets_what_the_run_is_and_nothing_else(tmp_path, wandb, monkeypatch):
+def test_wandb_gets_the_recipe_and_nothing_about_the_machine(tmp_path, wandb, monkeypatch):
     facts = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run(["git", *facts, "commit", "-q", "--allow-empty", "-m", "x"], cwd=tmp_path, check=True)
@@ -268,18 +269,14 @@ def test_two_runs_of_one_process_are_two_wandb_runs(tmp_path, wandb):
 
 def test_wandb_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r"^wandb is not installed .*: run  pip install wandb$"):
+    with pytest.raises(ConfigError, match=one_line("wandb", "not installed", "pip install wandb")):
         start(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("mode", "reason"), [("online", "No API key configured"), ("ofline", "1 validation error .* 'offline'")]
-)
-def test_wandb_that_cannot_start_is_one_line(tmp_path, wandb, monkeypatch, mode, reason):
+@pytest.mark.parametrize(("mode", "facts"), [("online", ["No API key"]), ("ofline", ["validation error", "'offline'"])])
+def test_wandb_that_cannot_start_is_one_line(tmp_path, wandb, monkeypatch, mode, facts):
     monkeypatch.setenv("WANDB_MODE", mode)
-    with pytest.raises(
-        ConfigError, match=rf"^wandb can't start: {reason}.*: run `wandb login`, or set WANDB_MODE=offline$"
-    ):
+    with pytest.raises(ConfigError, match=one_line("wandb", *facts, "wandb login", "WANDB_MODE=offline")):
         start(tmp_path)
     assert not (tmp_path / "wandb_id").exists()
 
@@ -289,6 +286,6 @@ def test_a_server_that_cannot_be_reached_is_one_line(tmp_path, wandb, monkeypatc
         raise wandb.errors.CommError("context deadline exceeded\nwhile retrying: connection refused.")
 
     monkeypatch.setattr(wandb, "init", unreachable)
-    expected = "wandb can't start: context deadline exceeded while retrying: connection refused: run `wandb login`, .*"
-    with pytest.raises(ConfigError, match=f"^{expected}$"):
+    reason = "context deadline exceeded while retrying: connection refused"
+    with pytest.raises(ConfigError, match=one_line("wandb", reason, "wandb login")):
         start(tmp_path)

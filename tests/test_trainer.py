@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from messages import one_line
 from safetensors.torch import load_file
 from tiny_runs import (
     adversarial_changes,
@@ -37,11 +38,6 @@ from codec.train.engine import build_fabric
 
 UPDATES = ["ema", "gradient"]
 RESUMED = [*UPDATES, "adversarial"]
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 @pytest.fixture(autouse=True)
@@ -145,14 +141,16 @@ def test_total_is_the_weighted_sum_of_the_terms(clips, tmp_path):
         **{f"loss__{name}": weight for name, weight in weights.items()},
     )
     start(recipe, tmp_path).fit()
-    for line in history(tmp_path)[:2]:
+    lines = history(tmp_path)
+    assert len(lines) == 2
+    for line in lines:
         assert "loss/loudness" not in line  # its weight is zero: it is not computed
         expected = sum(weight * line[f"loss/{name}"] for name, weight in weights.items() if weight)
         assert line["loss/total"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("only", ["waveform", "loudness", "mel", "commitment", "codebook"])
-def test_a_term_of_weight_zero_moves_nothing(clips, tmp_path, only):
+def test_each_term_alone_moves_the_parts_before_it(clips, tmp_path, only):
     weights = {
         f"loss__{name}": float(name == only) for name in ("waveform", "loudness", "mel", "commitment", "codebook")
     }
@@ -186,7 +184,7 @@ def trainer_table(trainer):
     return trainer.learner.codec.quantizer.codebooks.table.detach()
 
 
-def test_what_lies_behind_the_end_of_an_item_counts_nowhere(clips, tmp_path, monkeypatch):
+def test_frames_behind_the_end_of_an_item_enter_no_statistics(clips, tmp_path, monkeypatch):
     trainer = start(tiny_recipe(clips, codec__quantizer__quantizer_dropout=0, train__bypass_steps=1), tmp_path)
     quantizer, seen = trainer.learner.codec.quantizer, {}
     initialize, follow = quantizer.initialize, quantizer.codebooks.follow
@@ -266,7 +264,7 @@ def test_a_bad_step_does_not_hide_that_the_codebooks_were_initialized(clips, tmp
     assert trainer.progress.initialized
 
 
-def test_revived_codewords_have_no_past(clips, tmp_path, monkeypatch):
+def test_reviving_resets_the_average_and_the_moments_of_codewords(clips, tmp_path, monkeypatch):
     recipe = tiny_recipe(
         clips,
         codec__quantizer__update="gradient",
@@ -290,7 +288,7 @@ def test_revived_codewords_have_no_past(clips, tmp_path, monkeypatch):
     assert state["exp_avg_sq"][~revived].any()
 
 
-def test_a_codec_learns_one_clip(tmp_path):
+def test_a_codec_overfits_one_clip(tmp_path):
     recipe = tiny_recipe(
         write_clips(tmp_path / "clips", seconds=[0.1]),
         codec__quantizer__quantizer_dropout=0,
@@ -458,7 +456,9 @@ def test_start_from_fewer_levels_keeps_them_and_sets_the_others(clips, tmp_path,
 def test_start_from_refuses_another_architecture(clips, tmp_path):
     other = start(tiny_recipe(clips, codec__latent_dim=10), tmp_path / "other")
     save_codec(other.learner.codec, tmp_path / "model")
-    with pytest.raises(ModelError, match="another architecture"):
+    with pytest.raises(
+        ModelError, match=one_line("architecture", "decoder.project_in.weight", "[16, 10, 1]", "[16, 12, 1]")
+    ):
         start(tiny_recipe(clips), tmp_path / "run").start_from(str(tmp_path / "model"))
 
 
@@ -569,9 +569,8 @@ def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp
     states = []
     poison(monkeypatch, trainer, {3, 5, 6, 7})  # one good step between
     before_step(monkeypatch, trainer, lambda trainer, _: states.append(copy_of(trainer)))
-    with pytest.raises(ModelError, match=r"not finite for 3 steps in a row, to step 8: .*optimizer\.lr") as error:
+    with pytest.raises(ModelError, match=one_line("not finite", 3, "steps", 8, "optimizer.lr")):
         trainer.fit()
-    assert "\n" not in str(error.value)
     resumed = resume(recipe, tmp_path)
     assert (resumed.progress.step, resumed.progress.skipped_steps) == (8, 4)
     for name, tensor in resumed.learner.codec.state_dict().items():
@@ -580,13 +579,12 @@ def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_damaged_file_stops_the_run_in_one_line(tmp_path, num_workers):
+def test_a_damaged_file_stops_the_run_with_its_name(tmp_path, num_workers):
     clips = write_clips(tmp_path / "clips", seconds=[])
     sf.write(clips / "nan.wav", np.full(3000, np.nan), 16_000, "FLOAT")
     trainer = start(tiny_recipe(clips, data__num_workers=num_workers), tmp_path / "run")
-    with pytest.raises(AudioError, match=r"^/.*nan\.wav .*(NaN|Inf)") as error:
+    with pytest.raises(AudioError, match=one_line(clips / "nan.wav", "NaN")):
         trainer.fit()
-    assert "\n" not in str(error.value)
 
 
 # ---- Processes
@@ -642,7 +640,7 @@ def test_two_processes_are_one_on_vectors(tmp_path, two_processes, name):
 
 def test_every_process_needs_an_equal_share(clips, tmp_path):
     trainer = make_trainer(tiny_recipe(clips), tmp_path)
-    with pytest.raises(ConfigError, match="batch_size 4 must be divisible by the number of processes, 3"):
+    with pytest.raises(ConfigError, match=one_line("batch_size", 4, "processes", 3)):
         batches(trainer.source.segments, first_step=0, last_step=1, batch_size=4, world_size=3)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from messages import one_line
 
 from codec.errors import ConfigError
 from codec.recipe import GaussianConfig
@@ -72,9 +73,7 @@ def test_processes_share_what_one_would_have(fresh):
 
 @pytest.mark.parametrize(("batch_size", "size"), [(15, 15), (16, 2)])
 def test_batches_that_processes_cannot_share_are_refused(batch_size, size):
-    with pytest.raises(
-        ConfigError, match=rf"50 vectors in batches of {batch_size} make one of {size}, .* processes, 4$"
-    ):
+    with pytest.raises(ConfigError, match=one_line(50, batch_size, size, "processes", 4)):
         batches(source(), 0, 1, batch_size=batch_size, world_size=4)
 
 
