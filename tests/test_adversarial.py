@@ -49,7 +49,7 @@ def test_the_gain_of_an_item_does_not_matter():
     assert all(each.isfinite().all() for each in silent)
 
 
-def test_a_loss_without_their_terms_has_no_discriminators(clips):
+def test_without_adversarial_terms_there_are_no_discriminators(clips):
     fabric = build_fabric("32-true", "cpu")
     assert open_adversary(tiny_recipe(clips), fabric) is None
     for term in ("adversarial", "feature_matching"):
@@ -62,7 +62,7 @@ def test_a_loss_without_their_terms_has_no_discriminators(clips):
         )
 
 
-def test_the_terms_move_audio_and_leave_the_discriminators_alone(clips):
+def test_the_terms_have_a_gradient_for_audio_but_not_for_discriminators(clips):
     adversary = open_adversary(adversarial_recipe(clips), build_fabric("32-true", "cpu"))
     target = torch.randn(2, 1, 1600)
     audio = (target + 0.3 * torch.randn(2, 1, 1600)).requires_grad_()
@@ -73,7 +73,7 @@ def test_the_terms_move_audio_and_leave_the_discriminators_alone(clips):
     assert float(adversary.terms(target, target)["feature_matching"].value) == 0
 
 
-def test_they_learn_to_tell_noise_from_originals(clips):
+def test_discriminators_learn_to_tell_noisy_audio_from_originals(clips):
     torch.manual_seed(0)
     adversary = open_adversary(adversarial_recipe(clips, discriminators__lr=2e-3), build_fabric("32-true", "cpu"))
     generator = torch.Generator().manual_seed(0)
@@ -117,7 +117,7 @@ def test_every_parameter_changes_in_a_step(clips, tmp_path):
         assert not torch.equal(weight, before[name]), name
 
 
-def test_before_the_start_only_the_codec_learns(clips, tmp_path):
+def test_discriminators_learn_from_start_step_on(clips, tmp_path):
     recipe = adversarial_recipe(clips, train__steps=3, discriminators__start_step=2)
     trainer = start(recipe, tmp_path)
     before = copy_of(trainer)
@@ -171,7 +171,7 @@ def test_the_codebooks_learn_once_a_step(clips, tmp_path, monkeypatch):
     assert updates == [0, 1, 2] and tables == [True] * 3
 
 
-def test_a_gradient_of_theirs_that_is_not_finite_is_a_bad_step(clips, tmp_path):
+def test_an_infinite_gradient_of_a_discriminator_is_a_bad_step(clips, tmp_path):
     trainer = start(adversarial_recipe(clips, train__steps=1), tmp_path)
     trainer.learner.adversary.weights[0].register_hook(lambda gradient: gradient * torch.inf)
     before = copy_of(trainer)
@@ -181,7 +181,7 @@ def test_a_gradient_of_theirs_that_is_not_finite_is_a_bad_step(clips, tmp_path):
         assert torch.equal(weight, before[name]), name
 
 
-def test_their_learning_rate_follows_the_course_of_the_codec(clips, tmp_path, monkeypatch):
+def test_the_learning_rate_of_discriminators_follows_the_schedule_of_the_codec(clips, tmp_path, monkeypatch):
     recipe = adversarial_recipe(clips, discriminators__lr=1e-3, optimizer__lr=4e-3, train__steps=6)
     trainer = start(recipe, tmp_path)
     apply, rates = trainer.learner.adversary.apply, []
@@ -205,7 +205,7 @@ def test_only_terms_with_a_weight_are_computed(clips):
         assert term[0] == name and term[1].weight == 0.5
 
 
-def test_vectors_can_not_be_judged():
+def test_discriminators_are_refused_for_data_of_vectors():
     recipe = from_dict(
         Recipe,
         {
@@ -242,7 +242,7 @@ def test_discriminators_take_part_in_every_nth_step(clips, tmp_path):
     assert [line.get("loss/adversarial") is not None for line in lines] == [False, True, False, True, False, True]
 
 
-def test_two_spectral_discriminators_are_enough(clips, tmp_path):
+def test_training_works_with_spectral_discriminators_only(clips, tmp_path):
     small = {"periods": [], "fft_sizes": [256, 128], "spectral_channels": 8}
     recipe = tiny_recipe(clips, loss__adversarial=1.0, discriminators=small, train__steps=2, train__bypass_steps=0)
     trainer = start(recipe, tmp_path)

@@ -31,7 +31,7 @@ def loud_then_quiet(fall_db, *, loud=200, quiet=200):
 
 
 @pytest.mark.parametrize(("fall_db", "saved"), [(0, 0), (MARGIN, 0), (MARGIN + 4, 1), (MARGIN + 8, 2), (80, 3)])
-def test_a_quieter_frame_gets_a_level_less_for_every_four_decibels(fall_db, saved):
+def test_a_frame_loses_one_level_for_every_four_decibels_below_the_margin(fall_db, saved):
     allocation = LevelAllocation(MODEL, slope=0.25)
     levels = allocation(loud_then_quiet(fall_db), torch.tensor([LEVELS]))
     assert levels.dtype == torch.int64
@@ -39,7 +39,7 @@ def test_a_quieter_frame_gets_a_level_less_for_every_four_decibels(fall_db, save
     assert (levels[0, 203:] == LEVELS - saved).all()
 
 
-def test_what_was_loud_is_forgotten_after_two_seconds():
+def test_the_loudest_power_is_remembered_for_two_seconds():
     allocation = LevelAllocation(MODEL, slope=0.25)
     memory = 2 * 16_000 // HOP
     levels = allocation(loud_then_quiet(20, loud=50, quiet=memory + 100), torch.tensor([LEVELS]))[0]
@@ -48,14 +48,14 @@ def test_what_was_loud_is_forgotten_after_two_seconds():
 
 
 @pytest.mark.parametrize("most", [1, 2, MIN_LEVELS, LEVELS])
-def test_no_frame_gets_less_than_the_envelope_needs(most):
+def test_every_frame_gets_at_least_the_levels_of_the_envelope(most):
     levels = LevelAllocation(MODEL, slope=0.25)(loud_then_quiet(90), torch.tensor([most]))
     assert int(levels.min()) == min(most, MIN_LEVELS)
     assert int(levels.max()) == most
 
 
 @pytest.mark.parametrize("gain_db", [-40.0, 6.0])
-def test_the_gain_of_a_recording_changes_nothing(gain_db):
+def test_the_gain_of_a_recording_does_not_change_the_levels(gain_db):
     allocation = LevelAllocation(MODEL, slope=0.25)
     audio = noise(1, 1, 300 * HOP, scale=0.1) * torch.linspace(0.05, 1, 300 * HOP)
     levels = allocation(audio, torch.tensor([LEVELS]))
@@ -65,7 +65,7 @@ def test_the_gain_of_a_recording_changes_nothing(gain_db):
 
 
 @pytest.mark.parametrize("beam", [1, 4])
-def test_codes_of_levels_that_a_frame_does_without_are_zero_and_decode_to_nothing(beam):
+def test_codes_of_unused_levels_are_zero_and_add_nothing(beam):
     codec, audio = vbr_codec(), loud_then_quiet(40)
     codes = codec.encode(audio, beam=beam)
     active = codec.levels_of_frames(codec.pad(audio))
@@ -80,7 +80,7 @@ def test_codes_of_levels_that_a_frame_does_without_are_zero_and_decode_to_nothin
 
 
 @pytest.mark.parametrize("beam", [1, 4])
-def test_loud_frames_are_searched_as_if_all_were_loud(beam):
+def test_quiet_frames_do_not_change_the_codes_of_loud_ones(beam):
     codec, audio = vbr_codec(), loud_then_quiet(40)
     latents = codec.encoder(codec.pad(audio))
     active = codec.levels_of_frames(codec.pad(audio))
@@ -95,7 +95,7 @@ def test_loud_frames_are_searched_as_if_all_were_loud(beam):
 
 
 @pytest.mark.parametrize("block", [HOP, 3 * HOP, 1000])
-def test_a_stream_allocates_as_the_whole_does(block):
+def test_a_stream_uses_the_same_levels_as_the_whole_signal(block):
     codec, audio = vbr_codec(), loud_then_quiet(30, loud=30, quiet=40)
     encoder = StreamEncoder(codec)
     streamed = torch.cat([*(encoder.push(part) for part in audio.split(block, dim=-1)), encoder.flush()], dim=-1)

@@ -29,7 +29,7 @@ def tone(hertz, num_frames=200):
 
 
 @pytest.mark.parametrize("variance", [1e-6, 0.01, 1.0])
-def test_white_noise_has_the_level_of_its_variance_in_every_band(analysis, variance):
+def test_the_log_power_of_white_noise_is_that_of_its_variance_in_every_band(analysis, variance):
     """Of the mean power of 1000 frames, that is; frames overlap, and the narrowest band deviates by 0.05.
 
     The lowest band lacks what lies next to a constant offset: 6% of it.
@@ -41,7 +41,7 @@ def test_white_noise_has_the_level_of_its_variance_in_every_band(analysis, varia
 
 
 @pytest.mark.parametrize("gain", [0.01, 0.3, 8.0])
-def test_a_gain_moves_every_level_and_no_coefficient(analysis, gain):
+def test_a_gain_changes_every_log_power_and_no_coefficient(analysis, gain):
     """Up to the floor of -110 dB below a signal of -20 dB, of which the quietest bands of some frames are -40."""
     audio = noise(1, 1, 320 * 50, scale=0.1)
     (coefficients, levels), (others, moved) = split(analysis(audio)), split(analysis(gain * audio))
@@ -68,7 +68,7 @@ def test_a_constant_offset_changes_no_feature(analysis, level, tolerance):
 
 
 @pytest.mark.parametrize("hertz", [110, 237, 512.3, 800])
-def test_the_level_of_a_steady_tone_is_steady(analysis, hertz):
+def test_the_log_power_of_a_steady_tone_is_steady(analysis, hertz):
     """Within 0.05 dB (0.16 dB at 60 Hz); without the transform in quadrature it would beat by 6 dB."""
     _, levels = split(analysis(tone(hertz)))
     total = levels[0, :5, 2:].exp().sum(dim=0).log() * DB
@@ -106,7 +106,7 @@ def test_a_frame_sees_its_own_hop_and_the_one_before(analysis):
 
 
 @pytest.mark.parametrize("blocks", [[1] * 12, [2] * 6, [7, 5], [1, 6, 2, 3]], ids=str)
-def test_a_stream_gives_what_the_whole_gives(analysis, blocks):
+def test_a_stream_equals_the_whole(analysis, blocks):
     audio, cache = noise(2, 1, 320 * 12), {}
     parts = [analysis(block, cache) for block in audio.split([320 * length for length in blocks], dim=-1)]
     torch.testing.assert_close(torch.cat(parts, dim=-1), analysis(audio), rtol=0, atol=1e-4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from audio_cases import pcm_noise, tone
 from messages import one_line
 
 from codec.audio.file import (
@@ -26,24 +27,13 @@ RATES = [8_000, 16_000, 22_050, 44_100, 48_000]
 CLIPS = Path(__file__).parent.parent / "data" / "clips"
 
 
-def noise(num_channels: int, num_samples: int, seed: int = 0) -> torch.Tensor:
-    """Audio [1, C, T] whose samples are multiples of 1 / 32768, as 16-bit files hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-32768, 32768, (1, num_channels, num_samples), generator=generator) / 32768
-
-
-def tone(num_samples: int, sample_rate: int, hz: float = 440.0) -> torch.Tensor:
-    time = torch.arange(num_samples, dtype=torch.float64) / sample_rate
-    return (0.5 * torch.sin(2 * math.pi * hz * time)).float()[None, None]
-
-
 # ---- Round trips
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
 @pytest.mark.parametrize(("num_channels", "rate"), [(1, 8_000), (2, 44_100), (5, 48_000)])
 def test_pcm_round_trip_is_exact(tmp_path: Path, suffix: str, num_channels: int, rate: int) -> None:
-    audio = noise(num_channels, 3_001)
+    audio = pcm_noise(num_channels, 3_001)
     save_audio(tmp_path / f"a{suffix}", audio, rate)
     assert read_info(tmp_path / f"a{suffix}") == AudioInfo(rate, num_channels, 3_001)
     loaded = load_audio(tmp_path / f"a{suffix}")
@@ -78,7 +68,7 @@ def test_one_sample(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 2, 40), (2, 40), (40,)])
 def test_save_takes_three_shapes(tmp_path: Path, shape: tuple[int, ...]) -> None:
-    audio = noise(2, 40)[0, : 1 if len(shape) == 1 else 2]
+    audio = pcm_noise(2, 40)[0, : 1 if len(shape) == 1 else 2]
     save_audio(tmp_path / "a.wav", audio.reshape(shape), 16_000)
     assert torch.equal(load_audio(tmp_path / "a.wav")[0], audio)
 
@@ -107,7 +97,7 @@ def test_lossy_formats_clip_before_they_encode(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sample_rate", [None, 44_100])
 @pytest.mark.parametrize("block_samples", [97, 4_096, 10**6])
 def test_blocks_are_the_file(tmp_path: Path, suffix: str, sample_rate: int | None, block_samples: int) -> None:
-    save_audio(tmp_path / f"a{suffix}", noise(2, 9_001), 16_000)
+    save_audio(tmp_path / f"a{suffix}", pcm_noise(2, 9_001), 16_000)
     blocks = list(iterate_blocks(tmp_path / f"a{suffix}", block_samples, sample_rate))
     assert all(block.dtype == np.float32 and block.shape[1] > 0 for block in blocks)
     whole = load_audio(tmp_path / f"a{suffix}", sample_rate)[0].numpy()
@@ -116,13 +106,13 @@ def test_blocks_are_the_file(tmp_path: Path, suffix: str, sample_rate: int | Non
 
 
 def test_blocks_come_before_the_file_is_read_to_its_end(tmp_path: Path) -> None:
-    save_audio(tmp_path / "a.wav", noise(1, 100_000), 16_000)
+    save_audio(tmp_path / "a.wav", pcm_noise(1, 100_000), 16_000)
     first = next(iterate_blocks(tmp_path / "a.wav", 1_000))
     assert first.shape == (1, 1_000)
 
 
-def test_no_block_size_below_one(tmp_path: Path) -> None:
-    save_audio(tmp_path / "a.wav", noise(1, 10), 16_000)
+def test_a_block_size_below_one_is_refused(tmp_path: Path) -> None:
+    save_audio(tmp_path / "a.wav", pcm_noise(1, 10), 16_000)
     with pytest.raises(AudioError, match=one_line("block_samples", 0)):
         next(iterate_blocks(tmp_path / "a.wav", 0))
 
@@ -130,7 +120,7 @@ def test_no_block_size_below_one(tmp_path: Path) -> None:
 # A decoder that starts in the middle of an Opus or MP3 stream has another state than one that started at 0.
 @pytest.mark.parametrize(("suffix", "tolerance"), [(".wav", 0.0), (".flac", 0.0), (".opus", 2e-3), (".mp3", 2e-3)])
 def test_segments_are_slices(tmp_path: Path, suffix: str, tolerance: float) -> None:
-    audio = 0.3 * noise(2, 60_000) + 0.5 * tone(60_000, 48_000)
+    audio = 0.3 * pcm_noise(2, 60_000) + 0.5 * tone(60_000, 48_000)
     save_audio(tmp_path / f"a{suffix}", audio, 48_000)
     whole = load_audio(tmp_path / f"a{suffix}")[0].numpy()
     for start, num_samples in [(0, 1), (0, 60_000), (1, 500), (31_234, 4_097), (59_000, 1_000), (59_999, 1)]:
@@ -141,7 +131,7 @@ def test_segments_are_slices(tmp_path: Path, suffix: str, tolerance: float) -> N
 
 @pytest.mark.parametrize(("start", "num_samples"), [(-1, 5), (0, 0), (0, 101), (96, 5), (200, 5)])
 def test_segments_outside_the_file_are_refused(tmp_path: Path, start: int, num_samples: int) -> None:
-    save_audio(tmp_path / "a.flac", noise(1, 100), 16_000)
+    save_audio(tmp_path / "a.flac", pcm_noise(1, 100), 16_000)
     with pytest.raises(AudioError, match=one_line("samples", start, start + num_samples, 100)):
         read_segment(tmp_path / "a.flac", start, num_samples)
 
@@ -155,7 +145,7 @@ def read_all(path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_info, load_audio, read_all, lambda path: read_segment(path, 0, 1)])
-def test_files_that_are_no_audio(tmp_path: Path, read) -> None:  # type: ignore[no-untyped-def]
+def test_files_that_are_not_audio_are_refused(tmp_path: Path, read) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("not audio at all " * 50)
     (tmp_path / "text.flac").write_text("not audio at all " * 50)
@@ -178,10 +168,10 @@ def test_files_that_are_no_audio(tmp_path: Path, read) -> None:  # type: ignore[
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "opus"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.999])
-def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
     encoding = {"opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}.get(suffix, (suffix.upper(), "PCM_16"))
-    sf.write(path, noise(1, 60_000)[0, 0].numpy(), 48_000, format=encoding[0], subtype=encoding[1])
+    sf.write(path, pcm_noise(1, 60_000)[0, 0].numpy(), 48_000, format=encoding[0], subtype=encoding[1])
     whole = path.read_bytes()
     assert load_audio(path).shape == (1, 1, 60_000)
     path.write_bytes(whole[: int(share * len(whole))])
@@ -190,8 +180,8 @@ def test_truncated_files(tmp_path: Path, suffix: str, share: float) -> None:
             load_audio(path, sample_rate)
 
 
-def test_flac_cut_between_two_frames(tmp_path: Path) -> None:
-    save_audio(tmp_path / "a.flac", noise(1, 3 * 4_096), 16_000)
+def test_flac_cut_between_two_frames_is_truncated(tmp_path: Path) -> None:
+    save_audio(tmp_path / "a.flac", pcm_noise(1, 3 * 4_096), 16_000)
     whole = (tmp_path / "a.flac").read_bytes()
     # STREAMINFO: the last 36 bits of bytes 18 to 26 count the samples. Claim one frame more than there is:
     promised = int.from_bytes(whole[18:26], "big") + 4_096
@@ -203,7 +193,7 @@ def test_flac_cut_between_two_frames(tmp_path: Path) -> None:
 
 
 def test_flac_without_a_length_is_read(tmp_path: Path) -> None:
-    audio = noise(2, 9_000)
+    audio = pcm_noise(2, 9_000)
     save_audio(tmp_path / "a.flac", audio, 16_000)
     whole = (tmp_path / "a.flac").read_bytes()
     no_length = (int.from_bytes(whole[18:26], "big") >> 36 << 36).to_bytes(8, "big")
@@ -218,7 +208,7 @@ def test_flac_without_a_length_is_read(tmp_path: Path) -> None:
     [(0, 0), (36, 0), (0xFFFFFFFF, 0), (0xFFFFFFFF, 0xFFFFFFFF), (0x7FFFF024, 0x7FFFF000), (0, 0x80000000)],
 )
 def test_wav_headers_of_streams_are_legal(tmp_path: Path, form_size: int, data_size: int) -> None:
-    audio = noise(2, 5_000)
+    audio = pcm_noise(2, 5_000)
     save_audio(tmp_path / "a.wav", audio, 16_000)
     content = bytearray((tmp_path / "a.wav").read_bytes())
     assert content[36:40] == b"data"
@@ -256,7 +246,7 @@ def test_nan_and_inf_are_refused_with_their_time(tmp_path: Path, bad: float) -> 
 
 
 def test_existing_files_are_kept_unless_overwrite(tmp_path: Path) -> None:
-    first, second = noise(1, 10, seed=1), noise(1, 20, seed=2)
+    first, second = pcm_noise(1, 10, seed=1), pcm_noise(1, 20, seed=2)
     save_audio(tmp_path / "a.wav", first, 16_000)
     with pytest.raises(WriteError, match=one_line(tmp_path / "a.wav", "already there")):
         save_audio(tmp_path / "a.wav", second, 16_000)
@@ -270,19 +260,19 @@ def test_a_file_that_appears_while_writing_is_kept(tmp_path: Path) -> None:
         pytest.raises(WriteError, match="already there"),
         new_audio_file(tmp_path / "a.wav", 16_000, 1) as writer,
     ):
-        writer.write(noise(1, 10)[0].numpy())
+        writer.write(pcm_noise(1, 10)[0].numpy())
         (tmp_path / "a.wav").write_text("theirs")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    save_audio(tmp_path / "old.wav", noise(1, 10), 16_000)
+    save_audio(tmp_path / "old.wav", pcm_noise(1, 10), 16_000)
     before = (tmp_path / "old.wav").read_bytes()
     with (
         pytest.raises(KeyboardInterrupt),
         new_audio_file(tmp_path / "old.wav", 16_000, 1, overwrite=True) as writer,
     ):
-        writer.write(noise(1, 50)[0].numpy())
+        writer.write(pcm_noise(1, 50)[0].numpy())
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == [tmp_path / "old.wav"]
     assert (tmp_path / "old.wav").read_bytes() == before
@@ -290,14 +280,14 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_name_appears_only_when_the_file_is_complete(tmp_path: Path) -> None:
     with new_audio_file(tmp_path / "deep" / "er" / "a.flac", 16_000, 1) as writer:
-        writer.write(noise(1, 50)[0].numpy())
+        writer.write(pcm_noise(1, 50)[0].numpy())
         assert not (tmp_path / "deep" / "er" / "a.flac").exists()
     assert list((tmp_path / "deep" / "er").iterdir()) == [tmp_path / "deep" / "er" / "a.flac"]
 
 
 def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
-    save_audio(tmp_path / "a.wav", noise(1, 10), 16_000)
+    save_audio(tmp_path / "a.wav", pcm_noise(1, 10), 16_000)
     assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -309,7 +299,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path, suffix: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
         with pytest.raises(WriteError, match=one_line(tmp_path / f"a{suffix}", "disk full")):
-            save_audio(tmp_path / f"a{suffix}", noise(2, 200_000), 48_000)
+            save_audio(tmp_path / f"a{suffix}", pcm_noise(2, 200_000), 48_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, previous)
@@ -320,23 +310,23 @@ def test_samples_lost_by_an_encoder_are_noticed(tmp_path: Path, monkeypatch: pyt
     write = sf.SoundFile.write
     monkeypatch.setattr(sf.SoundFile, "write", lambda file, samples: write(file, samples[:-3]))
     with pytest.raises(WriteError, match=one_line(tmp_path / "a.wav", "97 samples", 100)):
-        save_audio(tmp_path / "a.wav", noise(1, 100), 16_000)
+        save_audio(tmp_path / "a.wav", pcm_noise(1, 100), 16_000)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writing_what_the_format_does_not_take(tmp_path: Path) -> None:
+def test_writing_what_the_format_does_not_support_is_refused(tmp_path: Path) -> None:
     cases = {"a.xyz": ".wav .flac .ogg .opus .mp3", "a.opus": "44100 Hz", "a.mp3": "5 channels"}
     for name, fact in cases.items():
         with pytest.raises(WriteError, match=one_line(name, fact)):
-            save_audio(tmp_path / name, noise(5, 100), 44_100)
+            save_audio(tmp_path / name, pcm_noise(5, 100), 44_100)
     with pytest.raises(AudioError, match="no samples"):
         save_audio(tmp_path / "a.wav", torch.zeros(1, 1, 0), 16_000)
     with pytest.raises(WriteError, match=one_line("folder.wav", "folder")):
         (tmp_path / "folder.wav").mkdir()
-        save_audio(tmp_path / "folder.wav", noise(1, 5), 16_000, overwrite=True)
+        save_audio(tmp_path / "folder.wav", pcm_noise(1, 5), 16_000, overwrite=True)
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match=one_line("file/a.wav", "Not a directory")):
-        save_audio(tmp_path / "file" / "a.wav", noise(1, 5), 16_000)
+        save_audio(tmp_path / "file" / "a.wav", pcm_noise(1, 5), 16_000)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.wav"]
 
 
@@ -364,13 +354,13 @@ def test_find_audio_files(tmp_path: Path) -> None:
     assert find_audio_files(tmp_path) == [tmp_path / name for name in ["a/y.opus", "a/z.FLAC", "b.wav"]]
 
 
-def test_find_audio_files_below_a_hidden_folder_that_was_asked_for(tmp_path: Path) -> None:
+def test_find_audio_files_searches_a_hidden_folder_given_by_name(tmp_path: Path) -> None:
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "a.wav").touch()
     assert find_audio_files(tmp_path / ".cache") == [tmp_path / ".cache" / "a.wav"]
 
 
-def test_find_audio_files_finds_nothing(tmp_path: Path) -> None:
+def test_a_folder_without_audio_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match=one_line(tmp_path, ".wav", ".flac")):
         find_audio_files(tmp_path)
     with pytest.raises(AudioError, match=one_line(tmp_path / "missing", "folder")):

@@ -80,7 +80,7 @@ def test_a_constant_is_in_the_lowest_band_only():
     assert all(map(math.isnan, result.energy[1:]))
 
 
-def test_the_level_is_the_mean_square():
+def test_the_power_of_a_band_is_the_mean_square():
     """Silence for noise: the power error is the noise's level above the floor, by the share of each band."""
     noise = 0.1 * np.random.default_rng(0).standard_normal(8 * RATE)
     result = measure_bands(np.zeros(8 * RATE), noise, RATE)

@@ -78,7 +78,7 @@ SHAPES = [(1, 4_000), (2, 3_999), (1, 1), (1, 4_001), (3, HOP), (1, HOP + 1)]
 
 @pytest.mark.parametrize("decoder", ["harmonic_noise", "upsample", "upsample_lookahead"])
 @pytest.mark.parametrize("num_quantizers", [None, 2])
-def test_a_batch_is_what_each_recording_alone_is(decoder, num_quantizers):
+def test_a_batch_equals_its_recordings_alone(decoder, num_quantizers):
     """The number of frames at the end depends on the delay."""
     codec = tiny_codec(decoder)
     recordings = [recording(*shape, seed) for seed, shape in enumerate(SHAPES)]

@@ -104,7 +104,7 @@ def test_a_checkpoint_before_the_first_step_has_no_moments(tmp_path):
     assert not other.optimizer.state_dict()["state"]
 
 
-def test_a_checkpoint_loads_as_the_averaged_model(tmp_path):
+def test_a_checkpoint_loads_as_the_ema_model(tmp_path):
     run = Run()
     run.advance()
     folder = run.save(tmp_path)
@@ -115,7 +115,7 @@ def test_a_checkpoint_loads_as_the_averaged_model(tmp_path):
         assert torch.equal(loaded.quantizer.codebooks.table, run.model.quantizer.codebooks.table)
 
 
-def test_the_index_names_last_previous_and_best_and_others_are_removed(tmp_path):
+def test_the_index_names_last_previous_and_best_and_other_checkpoints_are_removed(tmp_path):
     run = Run()
     assert read_index(tmp_path) == {}
     named = []
@@ -217,7 +217,7 @@ def test_a_crash_at_any_moment_leaves_a_checkpoint(tmp_path):
         assert not list(run_dir.glob("checkpoints/.step-*"))
 
 
-def test_a_full_disk_is_one_line_and_harms_nothing(tmp_path):
+def test_a_full_disk_is_a_write_error_and_keeps_the_last_checkpoint(tmp_path):
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for moment in range(count_of_calls(tmp_path / "counted")):
         run_dir, run, other = tmp_path / str(moment), Run(), Run(seed=1)
@@ -245,7 +245,7 @@ def disk_call(disk, run, run_dir):
     return disk.calls[disk.fail_at]
 
 
-def test_an_error_of_safetensors_is_one_line(tmp_path, monkeypatch):
+def test_an_error_of_safetensors_is_a_write_error(tmp_path, monkeypatch):
     def fail(*_):
         raise SafetensorError("Error while serializing:\nI/O error")
 
@@ -266,7 +266,7 @@ def test_files_reach_the_disk_before_their_name(tmp_path, monkeypatch):
     assert index.parent.name == "checkpoints"
 
 
-def test_a_run_that_went_beyond_its_index_is_repeated(tmp_path):
+def test_a_step_that_the_index_lacks_is_written_again(tmp_path):
     """A crash between the folder and the index leaves a step that the resumed run reaches again."""
     run = Run()
     run.advance()
@@ -308,11 +308,11 @@ def harm(path, damage):
 
 @pytest.mark.parametrize("name", sorted(FILES))
 @pytest.mark.parametrize("damage", ["missing", "folder", *DAMAGE])
-def test_a_damaged_checkpoint_is_one_line(tmp_path, name, damage):
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, name, damage):
     run = Run()
     run.advance()
     harm(run.save(tmp_path) / name, damage)
-    with pytest.raises(ModelError, match=one_line("resume", "step-00000001", "init_from")):
+    with pytest.raises(ModelError, match=one_line("resume", tmp_path / "checkpoints/step-00000001", "init_from")):
         Run().load(tmp_path)
 
 
@@ -380,7 +380,7 @@ def test_a_state_without_its_counters_is_damaged(tmp_path, content):
         Run().load(tmp_path)
 
 
-def test_nothing_to_resume(tmp_path):
+def test_a_folder_without_checkpoint_cannot_be_resumed(tmp_path):
     with pytest.raises(ModelError, match=one_line("resume", tmp_path, "no checkpoint")):
         Run().load(tmp_path)
 
@@ -404,7 +404,7 @@ def test_a_trainer_refuses_the_run_of_another_architecture(tmp_path):
         other.resume()
 
 
-def test_a_disk_that_fills_up_leaves_a_run_to_resume(tmp_path, monkeypatch):
+def test_a_run_can_be_resumed_after_the_disk_was_full(tmp_path, monkeypatch):
     recipe = tiny_recipe(write_clips(tmp_path / "clips"), train__steps=4, train__checkpoint_every=1)
     trainer = start(recipe, tmp_path / "run")
     save = pretrained_module.save_file

@@ -40,7 +40,7 @@ def distortion(codebooks, vectors, level=0):
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_kmeans_ends_where_every_centroid_is_the_mean_of_its_vectors(normalize):
+def test_kmeans_converges_to_the_means_of_its_clusters(normalize):
     vectors = noise(300, 3)
     centroids, counts = kmeans(vectors, 8, iterations=100, generator=seeded(0), normalize=normalize)
     members = nearest(vectors, centroids, normalize=normalize)
@@ -113,7 +113,7 @@ def test_moving_average_worked_by_hand():
     torch.testing.assert_close(codebooks.table.flatten(), torch.tensor([1.6, 9.0]))
 
 
-def test_a_codeword_that_nothing_chooses_keeps_its_place():
+def test_an_unused_codeword_keeps_its_place():
     codebooks = make_codebooks(codebook_size=2, codebook_dim=1, decay=0.5, dead_threshold=0.0)
     codebooks.table[0] = torch.tensor([[0.0], [8.0]])
     codebooks.restart_statistics()
@@ -145,7 +145,7 @@ def with_far_codewords(kind, num_far):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_dead_codewords_come_to_life(kind):
+def test_dead_codewords_are_revived(kind):
     codebooks = with_far_codewords(kind, 12)
     for step in range(40):
         codebooks.update(statistics_of(codebooks, noise(200, 3, seed=step)), partial(seeded, step))
@@ -189,7 +189,7 @@ def test_threshold_zero_revives_nothing():
     assert torch.equal(codebooks.table[0, 4:], table[0, 4:])
 
 
-def test_update_replaces_nothing_when_all_codewords_live():
+def test_update_revives_nothing_when_all_codewords_are_used():
     codebooks = make_codebooks("ema", codebook_size=4, dead_threshold=0.05)
     vectors = noise(400, 3)
     codebooks.initialize(0, vectors, initialization=Initialization(iterations=5), generator=seeded(0))
@@ -233,7 +233,7 @@ def test_an_optimizer_forgets_the_moments_of_revived_rows_only():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_level_without_vectors_is_left_alone(kind):
+def test_a_level_without_vectors_is_not_changed(kind):
     codebooks = make_codebooks(kind, num_quantizers=2)
     codebooks.counts[1, 3] = 0.0  # dead, yet nothing was seen that could replace it
     before = state_of(codebooks)

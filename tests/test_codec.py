@@ -47,7 +47,7 @@ def latents_of(codec, audio):
 # ---- Lengths
 
 
-def test_every_length_comes_back(codec):
+def test_decoded_audio_has_the_length_of_the_original(codec):
     """T samples make ceil((T + delay) / hop) frames and come back as T samples."""
     for num_samples in [*range(1, 3 * HOP + 2), 199, 200, 201, 1003]:
         codes = codec.encode(noise(1, 1, num_samples))
@@ -131,7 +131,7 @@ def test_a_new_model_returns_its_low_band_in_place(num_samples):
 
 
 @pytest.mark.parametrize("lookahead", [0, 8])
-def test_an_upsampling_model_that_passes_samples_through_returns_them_in_place(lookahead):
+def test_an_upsampling_model_set_to_the_identity_returns_samples_in_place(lookahead):
     """Latents are the samples of two hops; with a lookahead of a hop the decoder plays the older one."""
     codec = build_codec(tiny_config(**LINEAR, decoder=UPSAMPLE, lookahead=lookahead)).requires_grad_(False)
     for name, parameter in codec.named_parameters():
@@ -159,7 +159,7 @@ def test_encode_is_deterministic_and_levels_are_a_prefix(codec):
         assert codec.decode(codes[:, :levels], 333).shape == (2, 1, 333)
 
 
-def test_later_levels_refine(codec):
+def test_earlier_codes_do_not_depend_on_later_codebooks(codec):
     """The first n codes do not depend on later codebooks."""
     audio = noise(1, 1, 333)
     codes = codec.encode(audio)
@@ -169,7 +169,7 @@ def test_later_levels_refine(codec):
     assert not torch.equal(changed[:, 2:], codes[:, 2:])
 
 
-def test_a_batch_is_its_items(codec):
+def test_a_batch_equals_its_items_alone(codec):
     audio = noise(3, 1, 417)
     codes = codec.encode(audio)
     latents = latents_of(codec, audio)
@@ -179,7 +179,7 @@ def test_a_batch_is_its_items(codec):
         torch.testing.assert_close(codec.decode(codes, 417)[alone], codec.decode(codes[alone], 417), rtol=0, atol=1e-5)
 
 
-def test_a_padded_batch_is_its_items(codec):
+def test_a_padded_batch_equals_its_items_alone(codec):
     lengths = [417, 20, 233]
     audio = [noise(1, 1, length, seed=length) for length in lengths]
     padded = torch.cat([torch.nn.functional.pad(item, (0, 417 - item.shape[-1])) for item in audio])
@@ -194,7 +194,7 @@ def test_a_padded_batch_is_its_items(codec):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_the_training_pass_is_encode_and_decode(codec, training):
+def test_the_training_pass_equals_encode_and_decode(codec, training):
     codec.train(training)
     before = state_of(codec)
     audio = noise(2, 1, 333)
@@ -365,7 +365,7 @@ def test_a_quantizer_without_projection_normalised_or_not(update):
         codec.quantizer.codebooks.update(output.quantizer.statistics, partial(seeded, 0))
 
 
-def test_without_the_quantizer_the_level_goes_through():
+def test_without_the_quantizer_the_gain_is_kept():
     """The level is a feature of its own: a quieter recording comes back as much quieter."""
     codec = tiny_codec()
     audio = noise(2, 1, 4000)
@@ -376,7 +376,7 @@ def test_without_the_quantizer_the_level_goes_through():
 
 
 @pytest.mark.parametrize("first", [0, 1, 137, 199, 200, 1003])
-def test_frames_of_a_training_pass_have_the_numbers_that_they_are_given(first):
+def test_frames_of_a_training_pass_are_numbered_from_first_frame(first):
     """Noise is a function of a frame's number: an item that begins in the middle gets the noise of the middle."""
     codec = tiny_codec()
     audio = noise(1, 1, 40 * HOP)
@@ -391,7 +391,7 @@ def test_frames_of_a_training_pass_have_the_numbers_that_they_are_given(first):
     torch.testing.assert_close(passed, expected, rtol=0, atol=1e-6)
 
 
-def test_a_decoder_that_starts_in_the_middle_agrees(codec):
+def test_a_decoder_can_start_in_the_middle(codec):
     """With the frame's number in its cache, it gives the whole as soon as all that it looks back on has come."""
     codes = codec.encode(noise(2, 1, 250 * HOP))
     whole = codec.decode_frames(codes)

@@ -45,7 +45,7 @@ def speech():
     return torch.from_numpy(samples)[None, None]
 
 
-def test_a_frame_makes_a_hop(decoder_and_delay):
+def test_each_frame_decodes_to_one_hop(decoder_and_delay):
     decoder, delay = decoder_and_delay
     assert decoder.hop_length == 20
     assert decoder.delay == delay
@@ -65,7 +65,7 @@ def test_no_sample_depends_on_later_frames(decoder_and_delay):
 
 
 @pytest.mark.parametrize("blocks", [[1] * 12, [2] * 6, [3] * 4, [7, 5], [1, 6, 2, 3]], ids=str)
-def test_a_stream_gives_what_the_whole_gives(decoder_and_delay, blocks):
+def test_a_stream_equals_the_whole(decoder_and_delay, blocks):
     decoder, _ = decoder_and_delay
     quantized = noise(2, 6, 12)
     cache = {}
@@ -73,7 +73,7 @@ def test_a_stream_gives_what_the_whole_gives(decoder_and_delay, blocks):
     torch.testing.assert_close(torch.cat(parts, dim=-1), decoder(quantized), rtol=1e-5, atol=1e-6)
 
 
-def test_a_decoder_that_starts_in_the_middle_agrees(decoder_and_delay):
+def test_a_decoder_can_start_in_the_middle(decoder_and_delay):
     """From the receptive field on: two blocks of kernel 3, and two frames of the synthesis; 36 frames upsampled."""
     decoder, _ = decoder_and_delay
     quantized = noise(2, 6, 260)
@@ -106,7 +106,7 @@ def below(hertz, audio):
     return torch.fft.irfft(spectrum, audio.shape[-1])
 
 
-def test_the_start_is_a_codec(untrained, speech):
+def test_an_untrained_model_is_already_a_codec(untrained, speech):
     """Unquantized: STOI 0.966, 15.5 dB between 60 and 900 Hz, and 0.9 dB too quiet."""
     stoi = pytest.importorskip("pystoi").stoi
     made = untrained(speech, quantize=False).audio
@@ -117,14 +117,14 @@ def test_the_start_is_a_codec(untrained, speech):
 
 
 @pytest.mark.parametrize("gain_db", [-40, -20, -6, 6])
-def test_the_start_keeps_the_level_of_a_recording(untrained, speech, gain_db):
+def test_an_untrained_model_keeps_the_gain_of_a_recording(untrained, speech, gain_db):
     """Measured: within 0.06 dB."""
     gain = 10 ** (gain_db / 20)
     plain, scaled = (untrained(audio, quantize=False).audio for audio in (speech, gain * speech))
     assert abs(10 * (scaled.square().mean() / plain.square().mean()).log10() - gain_db) < 0.5
 
 
-def test_the_start_has_harmonics_below_three_kilohertz_and_noise_above(untrained):
+def test_an_untrained_model_uses_harmonics_below_three_kilohertz_and_noise_above(untrained):
     bias = untrained.decoder.project_out.bias.view(-1)[125:].view(4, 20)
     assert (bias[0] == bias).all()
     assert bias[0, 0] == 2.0 and bias[0, -1] == -2.0

@@ -12,7 +12,7 @@ def parts():
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_items_are_judged_each_by_itself(parts, which):
+def test_an_item_is_judged_independently_of_its_batch(parts, which):
     """Scores and features of an item do not depend on the batch: processes that share it see what one would."""
     audio = noise(2, 1, 3000)
     together = parts[which](audio)
@@ -23,7 +23,7 @@ def test_items_are_judged_each_by_itself(parts, which):
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_score_looks_at_a_stretch_of_the_signal(parts, which):
+def test_a_score_has_a_limited_receptive_field(parts, which):
     """A change at the end reaches the last scores and not the first."""
     audio = noise(1, 1, 20_000)
     changed = audio.clone()

@@ -35,7 +35,7 @@ def encoder(request):
     return made.requires_grad_(False)
 
 
-def test_frames_of_a_hop(encoder):
+def test_each_hop_becomes_one_frame(encoder):
     assert (encoder.hop_length, encoder.latent_dim) == (20, 10)
     assert encoder(noise(2, 1, 140)).shape == (2, 10, 7)
 
@@ -52,7 +52,7 @@ def test_a_frame_sees_its_own_hop_and_what_came_before(encoder):
 
 
 @pytest.mark.parametrize("blocks", [[1] * 12, [2] * 6, [3] * 4, [7, 5], [1, 6, 2, 3]], ids=str)
-def test_a_stream_gives_what_the_whole_gives(encoder, blocks):
+def test_a_stream_equals_the_whole(encoder, blocks):
     audio = noise(2, 1, 240)
     cache = {}
     parts = [encoder(block, cache) for block in audio.split([20 * length for length in blocks], dim=-1)]
@@ -78,7 +78,7 @@ def test_nothing_between_waveform_and_latents_is_normalised(name):
     assert torch.equal(encoder(audio / 1024), latents / 1024)
 
 
-def test_a_convolutional_encoder_begins_as_a_lapped_transform():
+def test_a_new_convolutional_encoder_is_a_lapped_transform():
     encoder = Encoder(strides=(20,), channels=(24,), num_blocks=(0,), latent_dim=24, **NETWORK)
     audio = noise(1, 1, 200)
     frames = torch.nn.functional.pad(audio[:, 0], (20, 0)).unfold(-1, 40, 20)
@@ -86,7 +86,7 @@ def test_a_convolutional_encoder_begins_as_a_lapped_transform():
     torch.testing.assert_close(encoder(audio), expected, rtol=0, atol=1e-5)
 
 
-def test_an_envelope_encoder_begins_as_features_and_little_more():
+def test_a_new_envelope_encoder_passes_the_features_and_little_more():
     encoder = envelope_encoder(latent_dim=14).requires_grad_(False)
     audio = noise(1, 1, 2000)
     features = encoder.analysis(audio)

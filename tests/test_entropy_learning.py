@@ -48,12 +48,12 @@ def test_contexts_are_found_and_their_entropy_is_reached(tables):
     np.testing.assert_allclose(bits_a_code(tables, known_source(99)), [3, 2, 2, 3], rtol=0.02)
 
 
-def test_a_level_that_nothing_tells_of_has_one_row(tables):
+def test_an_unpredictable_level_has_one_row(tables):
     num_rows = [len(np.unique(coder_of(tables)._contexts(known_source(0)[np.newaxis])[0, level])) for level in range(4)]
     assert num_rows[2] == 1 and min(num_rows[level] for level in (0, 1, 3)) >= 4
 
 
-def test_where_one_context_tells_all_it_gets_all_rows():
+def test_one_context_that_predicts_everything_gets_all_rows():
     """Every code has its own two successors: with fewer classes than codes a bit would be lost."""
 
     def chain(seed):

@@ -100,7 +100,7 @@ def test_the_jacobian_is_a_rotation_times_the_ratio_of_the_norms(dim):
 
 
 @pytest.mark.parametrize("dim", [2, 3, 8])
-def test_the_rotation_is_that_in_the_plane_of_both_and_leaves_the_rest_alone(dim):
+def test_the_rotation_is_in_the_plane_of_both_vectors(dim):
     for vector, codeword in zip(*pairs(10, dim), strict=True):
         expected = codeword.norm() / vector.norm() * plane_rotation(vector, codeword)
         torch.testing.assert_close(jacobian(rotation_trick, vector, codeword), expected)
@@ -159,7 +159,7 @@ def test_opposite_vectors_pass_the_gradient_straight_through(direction):
 
 
 @pytest.mark.parametrize("angle", [1e-7, 1e-4, 1.0, 3.0, 3.13, 3.141])
-def test_the_gradient_is_as_long_as_it_should_be_at_any_angle(angle):
+def test_the_length_of_the_gradient_is_right_at_any_angle(angle):
     angle = torch.tensor(angle)
     vector, codeword = torch.tensor([1.0, 0, 0]), 2 * torch.stack([angle.cos(), angle.sin(), torch.tensor(0.0)])
     weight = noise(3)
@@ -169,7 +169,7 @@ def test_the_gradient_is_as_long_as_it_should_be_at_any_angle(angle):
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1.0, 3.9, 4.0, 100.0, 1e15])
-def test_where_one_is_zero_the_gradient_passes_straight_through(estimator, size):
+def test_with_a_zero_vector_the_gradient_passes_straight_through(estimator, size):
     zeros, others, weight = torch.zeros(20, 4), noise(20, 4, scale=1.0, seed=1), noise(20, 4, seed=2)
     others = size * others / others.norm(dim=-1, keepdim=True)
     for vectors, quantized in ((zeros, others), (others, zeros)):
@@ -180,7 +180,7 @@ def test_where_one_is_zero_the_gradient_passes_straight_through(estimator, size)
 @pytest.mark.parametrize(
     "scales", [(1e-30, 1.0), (1e-30, 10.0), (1e-19, 1e20), (1e25, 1.0), (1e25, 1e25), (1.0, 1e30), (1.0, 1e-30)]
 )
-def test_no_scale_makes_a_gradient_that_is_not_finite(estimator, scales):
+def test_gradients_are_finite_at_any_scale(estimator, scales):
     """Norms or their ratio overflow or vanish in float32."""
     vectors, quantized, weight = noise(20, 4), noise(20, 4, seed=1), noise(20, 4, seed=2)
     vectors, quantized = scales[0] * vectors, scales[1] * quantized
@@ -188,7 +188,7 @@ def test_no_scale_makes_a_gradient_that_is_not_finite(estimator, scales):
     assert gradient(estimator, vectors, quantized, weight).isfinite().all()
 
 
-def test_one_zero_vector_leaves_the_gradients_of_the_others_alone():
+def test_one_zero_vector_does_not_change_the_gradients_of_others():
     vectors, quantized, weight = noise(20, 4), noise(20, 4, seed=1, scale=10.0), noise(20, 4, seed=2)
     others = torch.arange(20) != 7
     expected = gradient(rotation_trick, vectors[others], quantized[others], weight[others])

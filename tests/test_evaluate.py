@@ -133,7 +133,7 @@ def test_codes_are_compared_with_those_of_a_reference(codec, files):
     assert evaluate(codec, files, num_quantizers=[1], metrics=[], progress=False).agreement is None
 
 
-def test_counts_of_a_hand_case():
+def test_code_counts_of_a_hand_case():
     codes = torch.tensor([[[0, 2, 2], [1, 1, 1]], [[3, 2, 0], [0, 0, 1]]])
     assert count_codes(codes, 4).tolist() == [[2, 0, 3, 1], [2, 4, 0, 0]]
 
@@ -181,7 +181,7 @@ def test_the_rate_is_that_of_the_file_on_disk(files, tmp_path, with_tables, beam
         assert row["bitrate"] == pytest.approx(8 * target.stat().st_size / sf.info(row["path"]).duration)
 
 
-def test_what_is_decoded_is_what_the_file_holds(codec, files, monkeypatch):
+def test_evaluation_decodes_the_codes_of_the_file(codec, files, monkeypatch):
     """A file that holds other codes than were found is judged by those."""
     read = Bitstream.from_bytes
 
@@ -224,7 +224,7 @@ def test_a_silent_and_a_constant_clip_leave_the_means_finite(codec, files, tmp_p
     assert all(map(math.isfinite, values))
 
 
-def test_the_identity_is_known_only_while_it_is_asked_for(files):
+def test_evaluation_keeps_no_identity_on_the_model(files):
     codec = tiny_codec()
     evaluate(codec, files, num_quantizers=[1], metrics=[], progress=False)
     assert codec.identity is None

@@ -89,7 +89,7 @@ class TestFolder:
         assert tie_margin(tiny, audio, expected, torch.from_numpy(codes), beam=4) <= NEAR_TIE
         assert not torch.equal(expected, tiny.encode_frames(audio))
 
-    def test_what_the_files_say_is_enough_to_run_them(self, exported, model):
+    def test_the_exported_files_describe_how_to_run_them(self, exported, model):
         tiny = load_codec(model)
         facts = json.loads((exported / "codec.json").read_text())
         audio = noise(2, 1, 9 * HOP)
@@ -168,7 +168,7 @@ class TestFolder:
         assert contents(tmp_path) == before
 
     def test_an_existing_folder_or_link_is_kept_in_place(self, tmp_path, quick, monkeypatch):
-        """The working directory of a shell, or where a link leads."""
+        """It may be the working directory of a shell, or the target of a link."""
         (tmp_path / "here").mkdir()
         (tmp_path / "link").symlink_to("here")
         monkeypatch.chdir(tmp_path / "here")
@@ -246,7 +246,7 @@ class TestExample:
         return subprocess.run([sys.executable, "-c", self.RUN, *words], cwd=folder, capture_output=True, text=True)
 
     @pytest.mark.parametrize("block", [[], ["--block", "1.25"], ["--block", "3"]])
-    def test_it_gives_what_the_package_gives_without_it(self, exported, model, tmp_path, block):
+    def test_the_example_equals_the_package_and_does_not_import_it(self, exported, model, tmp_path, block):
         samples = write(tmp_path / "in.wav")
         done = self.run(exported, tmp_path, "in.wav", "out.wav", *block)
         assert (done.returncode, done.stderr) == (0, "")

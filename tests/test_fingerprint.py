@@ -111,14 +111,14 @@ def with_flipped_frames(codec, num_frames, folder):
 # ---- What is not
 
 
-def test_many_other_codes_are_no_near_ties(folder):
+def test_too_many_different_codes_are_refused(folder):
     codec = trained_codec()
     message = refusal(codec, with_flipped_frames(codec, 20, folder))
     assert re.search(one_line("5%", "level 1", "1%"), message)
 
 
 @pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_a_changed_weight(folder, part):
+def test_a_changed_weight_is_noticed(folder, part):
     for key, tensor in trained_codec().state_dict().items():
         if key.startswith(f"{part}.") and tensor.is_floating_point():
             codec = trained_codec()
@@ -128,14 +128,14 @@ def test_a_changed_weight(folder, part):
 
 
 @pytest.mark.parametrize("level", range(4))
-def test_a_shuffled_codebook(folder, level):
+def test_a_shuffled_codebook_is_noticed(folder, level):
     codec = trained_codec()
     table = codec.quantizer.codebooks.table
     table[level] = table[level].roll(1, dims=0)
     assert f"100% of the codes of level {level + 1} differ" in refusal(codec, folder)
 
 
-def test_weights_in_the_wrong_byte_order(folder):
+def test_weights_in_the_wrong_byte_order_are_noticed(folder):
     codec = trained_codec()
     for tensor in inference_tensors(codec).values():
         if tensor.is_floating_point():
@@ -143,13 +143,13 @@ def test_weights_in_the_wrong_byte_order(folder):
     assert "latents differ by" in refusal(codec, folder)
 
 
-def test_another_gelu(folder, monkeypatch):
+def test_another_gelu_is_noticed(folder, monkeypatch):
     exact = F.gelu
     monkeypatch.setattr(F, "gelu", lambda x: exact(x, approximate="tanh"))
     assert "latents differ by" in refusal(trained_codec(), folder)
 
 
-def test_another_padding(folder, monkeypatch):
+def test_another_padding_is_noticed(folder, monkeypatch):
     def replicate(module, x, length, cache):
         return F.pad(x, (length, 0), mode="replicate")
 
@@ -168,12 +168,12 @@ def test_products_in_tf32(folder, monkeypatch):
     assert "latents differ by" in refusal(trained_codec(), folder)
 
 
-def test_a_signal_that_comes_a_sample_late(folder, monkeypatch):
+def test_a_delay_of_one_sample_is_noticed(folder, monkeypatch):
     monkeypatch.setattr(fingerprint, "make_signal", lambda rate: make_signal(rate).roll(1))
     assert "latents differ by" in refusal(trained_codec(), folder)
 
 
-def test_a_model_that_gives_nan(folder):
+def test_a_model_that_gives_nan_is_noticed(folder):
     codec = trained_codec()
     codec.decoder.state_dict()["skip.weight"].fill_(torch.nan)
     assert "decoded samples differ by nan" in refusal(codec, folder)
@@ -189,7 +189,7 @@ def test_the_remedy_is_the_version_it_was_made_with(folder):
     assert re.search(one_line(folder, "torch 2.11.0+cpu", torch.__version__, "cpu", "torch==2.11.0"), message)
 
 
-def test_with_the_same_version_the_files_are_suspected(folder):
+def test_with_the_same_version_the_remedy_is_another_device(folder):
     assert re.search(one_line("another device"), refusal(perturbed(trained_codec(), 1e-2), folder))
 
 
@@ -206,7 +206,7 @@ def test_with_the_same_version_the_files_are_suspected(folder):
         (lambda text: text + "\xff", "can't decode|codec"),
     ],
 )
-def test_a_damaged_fingerprint(folder, change, reason):
+def test_a_damaged_fingerprint_is_refused(folder, change, reason):
     path = folder / FINGERPRINT_FILE
     path.write_bytes(change(path.read_text()).encode("latin-1"))
     with pytest.raises(ModelError, match=rf"fit.*both.*({reason})") as error:
@@ -238,7 +238,7 @@ def test_the_signal_is_loud_and_does_not_clip():
         assert signal.abs().max() < 1
 
 
-def test_sums_see_every_element_by_its_size():
+def test_sums_depend_on_every_element():
     frames = noise(50, 320)
     sums = torch.tensor(fingerprint._signed_sums(frames))
     assert sums.shape == (50, 16)

@@ -64,7 +64,7 @@ def test_a_quantizer_gets_near_the_bound_and_not_below(name, run_dir):
     assert results["seconds"] > 0
 
 
-def test_the_faults_of_the_listing_cost_most_of_what_can_be_gained(run_dir):
+def test_the_published_listing_loses_most_of_the_possible_gain(run_dir):
     published, mended = (results_of(run_dir(name)) for name in ("gaussian_vq_as_published", "gaussian_vq"))
     assert published["held_out_distortion"] - SHANNON_BOUND > 2.5 * (mended["held_out_distortion"] - SHANNON_BOUND)
     assert published["held_out_distortion"] < 1.0  # a codebook of zeros has that
@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_without_an_optimizer(tmp_path
     assert trainer.learner.codec.quantizer.codebooks.table.isfinite().all()
 
 
-def test_epochs_are_for_data_that_has_them(tmp_path):
+def test_epochs_are_refused_for_data_without_epochs(tmp_path):
     recipe = tiny_runs.tiny_recipe(tiny_runs.write_clips(tmp_path / "clips"), train__epochs=3)
     with pytest.raises(ConfigError, match=one_line("train.epochs", "data")):
         tiny_runs.make_trainer(recipe, tmp_path / "run")
@@ -217,7 +217,7 @@ def test_epochs_are_for_data_that_has_them(tmp_path):
 # ---- The command
 
 
-def test_the_command_tells_of_every_epoch_and_of_the_end(tmp_path, capsys):
+def test_the_command_prints_every_epoch_and_the_result(tmp_path, capsys):
     words = ["gaussian_vq_ema", *SHORT, "--train.epochs", "2", "--device", "cpu", "--out", str(tmp_path)]
     with pytest.raises(SystemExit) as stop:
         cli.train_main(words)

@@ -42,7 +42,7 @@ def layer_and_step(request):
 
 
 @pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS)
-def test_a_stream_of_blocks_gives_what_the_whole_gives(layer_and_step, blocks):
+def test_a_stream_of_blocks_equals_the_whole(layer_and_step, blocks):
     layer, step = layer_and_step
     x = noise(2, CHANNELS, 30 * step)
     cache = {}

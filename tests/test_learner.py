@@ -34,7 +34,7 @@ class NoQuestions(TorchDispatchMode):
 
 @pytest.mark.parametrize("update", ["ema", "gradient"])
 @pytest.mark.parametrize("plan", [Plan(False, False), Plan(True, False), Plan(True, True)], ids=str)
-def test_a_step_asks_the_device_for_nothing(clips, tmp_path, update, plan):
+def test_a_step_never_waits_for_the_device(clips, tmp_path, update, plan):
     recipe = tiny_recipe(
         clips,
         **adversarial_changes(),
@@ -50,7 +50,7 @@ def test_a_step_asks_the_device_for_nothing(clips, tmp_path, update, plan):
     assert trainer.learner.skipped_steps == 0
 
 
-def test_a_question_is_noticed():
+def test_waiting_for_the_device_is_noticed():
     for ask in (
         lambda x: float(x[0]),
         lambda x: x[x > 0],

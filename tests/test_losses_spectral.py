@@ -81,7 +81,7 @@ def test_waveform_loss_is_minus_a_tenth_of_the_snr(snr_db):
     assert waveform_loss(audio, target).item() == pytest.approx(expected, abs=0.01)  # -60 dBFS floor
 
 
-def test_waveform_loss_at_its_ends():
+def test_waveform_loss_of_equal_and_of_silent_audio():
     target = noise(2, 1, 4000)
     assert waveform_loss(target, target).item() == pytest.approx(-3)
     assert waveform_loss(torch.zeros_like(target), target).item() == pytest.approx(0, abs=1e-3)
@@ -115,7 +115,7 @@ def test_waveform_loss_below_a_frequency_is_that_of_filtered_audio(snr_db):
     assert whole.item() == pytest.approx(waveform_loss(audio, target).item(), abs=2e-3)
 
 
-def test_waveform_loss_below_a_frequency_has_the_right_gradient():
+def test_waveform_loss_below_a_frequency_has_the_gradient_of_its_formula():
     target, audio = noise(2, 1, 50).double(), noise(2, 1, 50, seed=1).double().requires_grad_()
 
     def of(audio):  # the loss itself is in float32
@@ -134,7 +134,7 @@ def test_waveform_loss_below_a_frequency_has_the_right_gradient():
 # --- rms ---
 
 
-def test_items_come_normalize_rms_by_the_gain_of_the_target():
+def test_items_are_scaled_by_the_gain_that_brings_the_target_to_one_rms():
     target = noise(3, 1, 4000) * torch.tensor([1e-2, 1.0, 9.0])[:, None, None]
     audio = 0.5 * target
     scaled, wanted = normalize_rms(audio, target)
@@ -196,7 +196,7 @@ def test_gradients_are_finite_for_silence(mel, ours, theirs):
     assert audio.grad.abs().max() < 1e4
 
 
-def test_below_its_floor_the_mel_distance_has_no_gradient(mel):
+def test_the_mel_distance_has_no_gradient_below_its_floor(mel):
     audio = noise(1, 1, 2000, scale=1e-9).requires_grad_()
     mel(audio, noise(1, 1, 2000, seed=1)).backward()
     assert audio.grad.abs().max() == 0
@@ -238,7 +238,7 @@ def test_no_gradient_reaches_the_target(mel):
     assert target.grad is None and audio.grad is not None
 
 
-def test_noisier_is_worse(mel):
+def test_more_noise_is_a_larger_loss(mel):
     target, disturbance = noise(1, 1, 4000), noise(1, 1, 4000, seed=1)
     noisy = [target + share * disturbance for share in (0.1, 0.3, 1)]
     for loss in (mel, waveform_loss, lambda a, t: power_error(a, t, RATE)):

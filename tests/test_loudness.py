@@ -39,13 +39,13 @@ def test_a_small_change_of_gain_is_not_heard(error):
     assert float(error(0.95 * target, target)) == pytest.approx(0, abs=1e-4)  # loudness differs by 2 %
 
 
-def test_below_the_threshold_of_hearing_nothing_counts(error):
+def test_errors_below_the_threshold_of_hearing_cost_nothing(error):
     target = tone(1000, 0.1)  # 73 dB; at 60 Hz the threshold is at 35 dB, and an amplitude of 3e-4 has 23
     assert float(error(target + tone(60, 3e-4), target)) == pytest.approx(float(error(target, target)), abs=1e-3)
     assert float(error(target + tone(3000, 1e-4), target)) > 0.01
 
 
-def test_what_is_added_costs_more_than_what_is_missing(error):
+def test_added_sound_costs_more_than_missing_sound(error):
     both = tone(500, 0.1) + tone(2500, 0.02)
     added, missing = float(error(both, tone(500, 0.1))), float(error(tone(500, 0.1), both))
     assert added > 1.5 * missing > 0
@@ -74,7 +74,7 @@ def test_silence_and_any_length_have_a_finite_gradient(error, length):
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16_000, 48_000])
-def test_bands_share_out_all_bins_but_the_constant_one(sample_rate):
+def test_bands_cover_all_bins_but_the_constant_one(sample_rate):
     fft_size = 2 * round(sample_rate * 0.016)
     bands, centres, widths = bark_bands(sample_rate, fft_size)
     assert torch.equal(bands.sum(dim=0), torch.tensor([0.0] + [1.0] * (fft_size // 2)))

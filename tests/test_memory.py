@@ -12,7 +12,7 @@ from codec.errors import ModelError
 from codec.inference.pretrained import save_codec
 
 
-def test_memory_of_files_of_growing_length():
+def test_memory_is_measured_for_every_file_length():
     files = []
     rows = measure_memory(tiny_codec(), [1.0, 30.0, 120.0], on_file=lambda: files.append(1))
     assert [row.file_s for row in rows] == [1.0, 30.0, 120.0]
@@ -40,7 +40,7 @@ def test_a_process_that_fails_is_one_line(script, reason, tmp_path, monkeypatch)
 
 
 @pytest.mark.skipif(not RESET.exists(), reason="needs a Linux that can reset the peak of a process")
-def test_the_peak_of_this_process_takes_in_what_it_held():
+def test_the_peak_includes_memory_that_was_freed():
     forget_peak()
     before = peak_memory()
     torch.ones(50_000_000)  # 200 MB, given back at once
@@ -50,7 +50,7 @@ def test_the_peak_of_this_process_takes_in_what_it_held():
 
 
 @pytest.mark.skipif(not RESET.exists(), reason="needs a Linux that can reset the peak of a process")
-def test_what_loading_took_for_a_moment_is_no_part_of_the_rest(tmp_path):
+def test_the_baseline_excludes_the_peak_of_loading(tmp_path):
     save_codec(tiny_codec(), tmp_path / "model")
     _write_noise(tmp_path / "in.wav", 16_000, 0.5)
     forget_peak()

@@ -174,7 +174,7 @@ def test_measure_averages_channels():
     assert values["mel"] == pytest.approx(np.mean(mels))
 
 
-def test_noisier_is_worse():
+def test_more_noise_is_a_worse_score():
     target, disturbance = voice(RATE), noise(RATE)
     rising = ("mel",)  # the judges want speech: tests/test_judges.py
     falling = tuple(name for name in available_metrics() if name not in (*rising, *JUDGES))

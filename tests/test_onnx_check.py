@@ -71,20 +71,20 @@ class OfOtherShape(Engine):
         return super().encode_frames(audio, 1, cache, beam=beam)
 
 
-def test_pytorch_itself_in_blocks():
+def test_pytorch_in_blocks_passes_the_check():
     codec = tiny_codec()
     assert largest_deviation(codec, Engine(codec)) <= 1e-6
 
 
 @pytest.mark.parametrize("kind", [Forgetful, OtherCodes, OfOtherShape])
-def test_other_codes(kind):
+def test_wrong_codes_fail_the_check(kind):
     codec = tiny_codec()
     with pytest.raises(ModelError, match=one_line("codes", "engine", "differ")):
         largest_deviation(codec, kind(codec))
 
 
 @pytest.mark.parametrize("kind", [OtherCodes, OfOtherShape])
-def test_other_codes_of_a_beam(kind):
+def test_wrong_codes_of_a_beam_fail_the_check(kind):
     codec = tiny_codec()
     assert largest_deviation(codec, Engine(codec), beam=4) <= 1e-6
     with pytest.raises(ModelError, match=one_line("codes", "engine", "differ")):
@@ -100,7 +100,7 @@ def test_near_ties_do_not_excuse_most_frames():
 
 
 @pytest.mark.parametrize("kind", [ForgetfulDecoder, Loud, OfOneItem, Broken, Short, OfAllLevels])
-def test_other_audio(kind):
+def test_wrong_audio_fails_the_check(kind):
     codec = tiny_codec()
     with pytest.raises(ModelError, match=one_line("audio", "engine", "differs", 0.0001)):
         largest_deviation(codec, kind(codec))
@@ -138,7 +138,7 @@ def test_codewords_of_one_direction_are_a_tie_where_only_that_counts():
     assert margins[True] <= 1e-6 < 100 * NEAR_TIE < margins[False]
 
 
-def test_equal_codes():
+def test_equal_codes_have_no_tie():
     codec = tiny_codec()
     audio = noise(2, 1, 20 * HOP)
     codes = codec.encode_frames(audio)

@@ -146,11 +146,11 @@ class TestEngine:
             (torch.zeros(1, 1, HOP, device="meta"), ("CPU", "meta")),
         ],
     )
-    def test_bad_audio(self, audio, facts):
+    def test_wrong_audio_is_refused(self, audio, facts):
         with pytest.raises(AudioError, match=one_line(*facts)):
             both("harmonic_noise")[1].encode_frames(audio)
 
-    def test_bad_codes(self):
+    def test_wrong_codes_are_refused(self):
         with pytest.raises(BitstreamError, match=one_line("int64", "CPU", "float32")):
             both("harmonic_noise")[1].decode_frames(torch.zeros(1, 4, 2))
 
@@ -181,17 +181,17 @@ class TestGraphs:
         with torch.autocast("cpu"):
             assert trace_graphs(codec) == graphs
 
-    def test_a_model_in_bfloat16(self):
+    def test_a_model_in_bfloat16_is_refused(self):
         with pytest.raises(ModelError, match=one_line("float32", "bfloat16")):
             load_onnx(speed_up(tiny_codec(), "bf16_decoder"))
 
-    def test_a_part_that_onnx_lacks(self, monkeypatch, capfd):
+    def test_an_operator_that_onnx_lacks_is_refused(self, monkeypatch, capfd):
         monkeypatch.setattr(Snake, "forward", lambda self, x: torch.special.i0(x))
         with pytest.raises(ModelError, match=one_line("codes to audio", "ONNX", "i0")):
             trace_graphs(tiny_codec("upsample"))
         assert capfd.readouterr() == ("", "")
 
-    def test_a_graph_that_the_runtime_does_not_take(self, capfd):
+    def test_a_graph_that_the_runtime_refuses_is_an_error(self, capfd):
         codec = tiny_codec()
         graphs = trace_graphs(codec)
         damaged = graphs._replace(decoder=graphs.decoder._replace(model=graphs.decoder.model[:-100]))
@@ -200,7 +200,7 @@ class TestGraphs:
         assert capfd.readouterr() == ("", "")
 
     @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-    def test_without_a_package(self, monkeypatch, package):
+    def test_a_missing_package_is_named(self, monkeypatch, package):
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(ConfigError, match=one_line(package, "not installed", "'export'")):
             load_onnx(tiny_codec())

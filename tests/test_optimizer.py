@@ -106,14 +106,14 @@ def test_reset_moments_of_rows():
     assert optimizer.state[table]["step"] == 1
 
 
-def test_without_an_average_the_weights_are_those_of_the_model():
+def test_with_decay_zero_the_ema_is_the_model():
     model, ema = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
     nn.init.constant_(model.weight, 5.0)
     copy_unaveraged(ema, model, decay=0)
     assert torch.equal(ema.weight, model.weight)
 
 
-def test_a_skipped_step_leaves_weights_moments_and_count():
+def test_a_skipped_step_changes_no_weight_moment_or_count():
     model = nn.Linear(2, 2)
     optimizer = build_optimizer(model, OptimizerConfig(lr=0.5))
     states = []
@@ -127,7 +127,7 @@ def test_a_skipped_step_leaves_weights_moments_and_count():
     assert optimizer.state[model.weight]["step"] == 1
 
 
-def test_the_rate_is_the_one_that_is_prepared():
+def test_a_step_uses_the_prepared_learning_rate():
     models = [nn.Linear(2, 2) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     optimizers = [

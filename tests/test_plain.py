@@ -32,7 +32,7 @@ def test_what_is_read_can_be_packed_without_the_tables_of_the_model(tmp_path):
     assert Bitstream.from_bytes(found.to_bytes()).header == found.header
 
 
-def test_npy_takes_the_rest_from_the_model(tmp_path):
+def test_npy_takes_its_metadata_from_the_model(tmp_path):
     original = make_bitstream(9, num_channels=2)
     write_codes(tmp_path / "talk.npy", original)
     assert np.load(tmp_path / "talk.npy").dtype == np.int16
@@ -117,7 +117,7 @@ def test_channels_of_jsonl_come_in_any_order(tmp_path):
         ('{"codes": [[1]], "sample_rate": "8000"}', ("sample_rate", "'8000'", "integer")),
     ],
 )
-def test_bad_jsonl(tmp_path, text, facts):
+def test_bad_jsonl_is_refused(tmp_path, text, facts):
     path = tmp_path / "bad.jsonl"
     path.write_text(text)
     with pytest.raises(BitstreamError, match=one_line(path, *facts)):
@@ -136,7 +136,7 @@ def test_bad_jsonl(tmp_path, text, facts):
     ],
 )
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_bad_arrays(tmp_path, suffix, array, facts):
+def test_bad_arrays_are_refused(tmp_path, suffix, array, facts):
     path = tmp_path / f"bad{suffix}"
     if suffix == ".npy":
         np.save(path, array)
@@ -159,7 +159,7 @@ def test_pickled_objects_are_refused(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".jsonl"])
 @pytest.mark.parametrize("data", [b"", b"\x93NUMPY", b"PK\x03\x04junk", bytes(range(256))])
-def test_files_that_are_something_else(tmp_path, suffix, data):
+def test_files_of_another_kind_are_refused(tmp_path, suffix, data):
     path = tmp_path / f"bad{suffix}"
     path.write_bytes(data)
     with pytest.raises(BitstreamError, match=one_line(path)):

@@ -52,7 +52,7 @@ def test_the_older_settings_can_be_read_afterwards():
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
-def test_a_setting_of_the_caller_comes_back(device):
+def test_a_setting_of_the_caller_is_restored(device):
     for setting in SETTINGS[device]:
         setting.fp32_precision = "tf32"
     with full_precision(device):

@@ -44,7 +44,7 @@ def test_a_saved_model_comes_back_to_the_bit(tmp_path, name):
     assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_gradient_codebooks_come_back(tmp_path):
+def test_gradient_codebooks_are_saved_and_loaded(tmp_path):
     codec = tiny_codec(quantizer=GRADIENT)
     save_codec(codec, tmp_path)
     loaded = load_codec(tmp_path)
@@ -68,7 +68,7 @@ def test_half_precision_weights_load_as_float32(folder):
         assert torch.equal(tensor, tensors[key].bfloat16().float())
 
 
-def test_entropy_tables_come_back(tmp_path):
+def test_entropy_tables_are_saved_and_loaded(tmp_path):
     codec = tiny_codec()
     codec.entropy = tiny_tables(tiny_codec(), noise(1, 1, 2_000))
     save_codec(codec, tmp_path)
@@ -107,7 +107,7 @@ def test_a_damaged_index_is_named(tmp_path, text):
         load_codec(tmp_path)
 
 
-def test_a_checkpoint_that_is_gone_is_named(tmp_path):
+def test_a_missing_checkpoint_is_named(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "index.json").write_text('{"last": "step-9"}')
     with pytest.raises(ModelError, match=one_line("step-9")):

@@ -60,7 +60,7 @@ def test_no_more_processes_than_files(clips, monkeypatch, jobs, num_files, proce
     assert started == ([] if expected is None else [expected])
 
 
-def test_what_can_not_be_sent_is_refused(clips):
+def test_models_that_cannot_be_sent_are_refused(clips):
     with pytest.raises(ConfigError, match=one_line("jobs", -2)):
         list(processes.judge_files(judge(), clips, -2))
     elsewhere = judge(codec=tiny_codec().to("meta"))

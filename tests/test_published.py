@@ -49,7 +49,7 @@ def test_every_codeword_is_drawn_to_the_mean_of_the_batch(pair):
     torch.testing.assert_close(gradient[:, 0], 2 * (codewords[:, 0] - vectors) / 15)
 
 
-def test_what_it_calls_commitment_is_two_losses(pair):
+def test_the_published_commitment_is_two_losses(pair):
     vectors, codewords = pair
     loss = published_loss(vectors, codewords)
     distance = sum((2 * codewords[i, 0] - 2 * vectors[j]).square().mean() for i in range(5) for j in range(5)) / 25

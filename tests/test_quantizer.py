@@ -242,7 +242,7 @@ def test_padded_frames_enter_no_initialisation(kind):
 # ---- Quantizer dropout
 
 
-def test_levels_that_an_item_switched_off_get_no_loss_and_no_statistics(kind):
+def test_inactive_levels_of_an_item_get_no_loss_and_no_statistics(kind):
     quantizer, latents = fitted(kind)
     num_active = torch.tensor([1, 4, 2])
     output = quantizer(latents, num_active=num_active)
@@ -259,7 +259,7 @@ def test_levels_that_an_item_switched_off_get_no_loss_and_no_statistics(kind):
         residual = residual - quantizer.codebooks.table[level, indices]
 
 
-def test_a_level_that_every_item_switched_off_keeps_its_codebook(kind):
+def test_a_level_inactive_in_every_item_keeps_its_codebook(kind):
     quantizer, latents = fitted(kind, dead_threshold=0.5)
     quantizer.codebooks.counts[:, 0] = 0.0
     before = state_of(quantizer.codebooks)

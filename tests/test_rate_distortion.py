@@ -119,7 +119,7 @@ def test_a_simulated_channel_at_the_water_level_reaches_it(correlation, bits):
     assert np.square(x - y).mean() == pytest.approx(shannon_bound(bits, covariance), rel=0.01)  # 3 standard errors
 
 
-def test_no_random_codebook_of_vectors_is_below_it():
+def test_no_random_codebook_is_below_the_shannon_bound():
     covariance = ar1_covariance(2, 0.8)
     rng = np.random.default_rng(4)
     vectors = rng.multivariate_normal(np.zeros(2), covariance, size=20_000)
@@ -131,7 +131,7 @@ def test_no_random_codebook_of_vectors_is_below_it():
 
 
 @pytest.mark.parametrize("correlation", [0.5, -0.9])
-def test_at_a_high_rate_it_is_that_of_the_geometric_mean(correlation):
+def test_at_a_high_rate_the_bound_is_that_of_the_geometric_mean(correlation):
     covariance = ar1_covariance(16, correlation)
     assert np.linalg.det(covariance) == pytest.approx((1 - correlation**2) ** 15)
     for bits in (40.0, 100.0, 400.0):
@@ -141,7 +141,7 @@ def test_at_a_high_rate_it_is_that_of_the_geometric_mean(correlation):
 
 
 @pytest.mark.parametrize("variances", [[9.0, 1.0, 1.0, 0.3, 0.01], [2.0] * 5, [1e-6, 1.0, 1e6]])
-def test_it_decreases_continuously_and_convexly(variances):
+def test_the_bound_decreases_continuously_and_convexly(variances):
     largest, dim = max(variances), len(variances)
     covariance = covariance_of(variances)
     values = np.array([shannon_bound(bits, covariance) for bits in np.arange(0, 30, 0.01)])
@@ -151,7 +151,7 @@ def test_it_decreases_continuously_and_convexly(variances):
     assert (np.diff(steps) > -1e-12 * largest).all()
 
 
-def test_it_is_continuous_where_a_component_starts_to_be_coded():
+def test_the_bound_is_continuous_where_a_component_starts_to_be_coded():
     matrix = np.diag([16.0, 4.0, 1.0])
     for corner in (1.0, 3.0):  # log2(16 / 4) / 2, and log2(16 / 1) / 2 + log2(4 / 1) / 2
         values = [shannon_bound(corner + offset, matrix) for offset in (-1e-9, 0, 1e-9)]
@@ -159,7 +159,7 @@ def test_it_is_continuous_where_a_component_starts_to_be_coded():
     assert shannon_bound(1, matrix) == pytest.approx((4 + 4 + 1) / 3, rel=1e-12)
 
 
-def test_it_ignores_a_rotation_and_follows_the_scale():
+def test_the_bound_ignores_a_rotation_and_follows_the_scale():
     variances = [5.0, 1.0, 0.3, 0.1]
     expected = shannon_bound(4, np.diag(variances))
     for seed in range(3):
@@ -167,7 +167,7 @@ def test_it_ignores_a_rotation_and_follows_the_scale():
     assert shannon_bound(4, 1e-12 * np.diag(variances)) == pytest.approx(1e-12 * expected, rel=1e-12)
 
 
-def test_it_takes_the_ends_of_the_rate():
+def test_the_bound_at_zero_and_at_very_high_rates():
     covariance = covariance_of([9.0, 1.0, 0.5])
     assert shannon_bound(0, covariance) == pytest.approx(np.trace(covariance) / 3, rel=1e-12)
     assert shannon_bound(0, np.eye(7)) == 1

@@ -186,7 +186,7 @@ def test_figures_of_this_model_are_in_the_card(released, run, data, tmp_path):
         ("[", ("line 1",)),
     ],
 )
-def test_figures_of_anything_else_are_refused(run, data, tmp_path, text, facts):
+def test_figures_of_another_model_or_version_are_refused(run, data, tmp_path, text, facts):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(ConfigError, match=one_line(tmp_path / "results.json", *facts)):
         release_codec(run, tmp_path / "a", tiny_recipe(data), about="x", figures=tmp_path / "results.json")

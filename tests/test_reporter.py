@@ -113,7 +113,7 @@ def test_only_one_process_takes_the_sums_of_all():
     assert state["loss_sums"] == state["num_summed"] == [0.0, 0.0, 0.0]
 
 
-def test_an_epoch_is_a_line_in_the_terminal():
+def test_each_epoch_prints_one_line():
     stream = io.StringIO()
     subject = reporter()
     add(subject, 1.0)

@@ -4,26 +4,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from audio_cases import pcm_noise, tone
 
 from codec.audio.resampling import Resampler, resample
 from codec.errors import AudioError
 
 
-def noise(num_channels: int, num_samples: int, seed: int = 0) -> torch.Tensor:
-    """Audio [1, C, T] whose samples are multiples of 1 / 32768, as 16-bit files hold."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(-32768, 32768, (1, num_channels, num_samples), generator=generator) / 32768
-
-
-def tone(num_samples: int, sample_rate: int, hz: float = 440.0) -> torch.Tensor:
-    time = torch.arange(num_samples, dtype=torch.float64) / sample_rate
-    return (0.5 * torch.sin(2 * math.pi * hz * time)).float()[None, None]
-
-
 @pytest.mark.parametrize("block_samples", [1, 7, 1_000])
 @pytest.mark.parametrize(("from_rate", "to_rate"), [(16_000, 44_100), (44_100, 16_000), (48_000, 8_000)])
 def test_resampling_does_not_depend_on_blocks(block_samples: int, from_rate: int, to_rate: int) -> None:
-    audio = noise(2, 5_003)
+    audio = pcm_noise(2, 5_003)
     resampler = Resampler(from_rate, to_rate, 2)
     block = audio[0].numpy()
     pieces = [resampler.push(block[:, start : start + block_samples]) for start in range(0, 5_003, block_samples)]
@@ -68,7 +58,7 @@ def test_last_sample_is_computed_not_padded() -> None:
 
 
 def test_equal_rates_are_the_identity() -> None:
-    audio = noise(2, 300)
+    audio = pcm_noise(2, 300)
     resampler = Resampler(16_000, 16_000, 2)
     block = audio[0].numpy()
     assert resampler.push(block) is block
@@ -77,7 +67,7 @@ def test_equal_rates_are_the_identity() -> None:
 
 
 def test_resample_keeps_leading_dimensions() -> None:
-    audio = noise(6, 480).reshape(3, 2, 480)
+    audio = pcm_noise(6, 480).reshape(3, 2, 480)
     resampled = resample(audio, 48_000, 16_000)
     assert resampled.shape == (3, 2, 160)
     assert torch.equal(resampled[2, 1], resample(audio[2, 1], 48_000, 16_000))

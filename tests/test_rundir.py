@@ -25,7 +25,7 @@ def test_a_recorded_recipe_comes_back(tmp_path, recipe):
     assert written["loss"]["mel"] == 10.0  # a default
 
 
-def test_a_directory_takes_one_run(tmp_path, recipe):
+def test_a_directory_holds_one_run(tmp_path, recipe):
     run_dir = tmp_path / "run"
     check_new(run_dir)
     record_run(run_dir, recipe)
@@ -47,7 +47,7 @@ def test_checkpoints_without_a_recipe_are_a_run_too(tmp_path):
     """Starting there would overwrite them."""
     save_something(tmp_path)
     assert holds_run(tmp_path)
-    with pytest.raises(ConfigError, match=one_line("already holds a run")):
+    with pytest.raises(ConfigError, match=one_line(tmp_path, "already")):
         check_new(tmp_path)
 
 
@@ -58,7 +58,7 @@ def test_a_run_directory_that_cannot_be_written_is_an_error(tmp_path, recipe):
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "\x00"])
-def test_nothing_to_resume(tmp_path, content):
+def test_a_folder_without_recipe_cannot_be_resumed(tmp_path, content):
     if content is not None:
         (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(ConfigError, match=one_line("resume", tmp_path, "recipe.json", "init_from")):

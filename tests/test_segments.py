@@ -62,7 +62,7 @@ def test_segments_of_different_numbers_differ(clips):
     assert len(torch.unique(audio.flatten(1), dim=0)) == len(indices)
 
 
-def test_segments_are_parts_of_the_files(clips):
+def test_segments_are_excerpts_of_the_files(clips):
     files = [load_audio(path)[0, 0].numpy() for path in sorted(clips.iterdir())]
     drawn = segments(clips, gain_db=(0.0, 0.0))
     starts = set()

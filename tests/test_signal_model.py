@@ -111,7 +111,7 @@ def test_cepstra_are_orthonormal_complete_and_the_smoothest_come_first(model):
     torch.testing.assert_close(few, full[:4])
 
 
-def test_smooth_levels_need_few_cepstra():
+def test_smooth_log_powers_need_few_cepstra():
     """A slope over the bands that rises within the frame: two dozen of 85 numbers hold it within 0.5 dB."""
     band = torch.linspace(0, 1, 25)
     low, high = -6 * band[:5], -6 * band[5:] + torch.linspace(0, 3, SUBFRAMES)[:, None]

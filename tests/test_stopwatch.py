@@ -16,7 +16,7 @@ def clock(monkeypatch):
     return now
 
 
-def test_it_stands_still_until_it_is_started(clock):
+def test_it_does_not_count_before_it_is_started(clock):
     stopwatch = Stopwatch(5.0)
     clock[0] += 9
     assert stopwatch.seconds == 5.0

@@ -90,7 +90,7 @@ def test_a_frame_comes_as_soon_as_its_hop_is_complete(codec):
         assert num_samples >= pushed - codec.latency + 1
 
 
-def test_an_encoder_keeps_no_hold_on_the_caller_s_buffer():
+def test_an_encoder_copies_the_buffer_of_the_caller():
     """A live source reuses one buffer for all blocks."""
     codec = tiny_codec()
     audio = noise(1, 1, 10 * HOP)
@@ -101,7 +101,7 @@ def test_an_encoder_keeps_no_hold_on_the_caller_s_buffer():
     assert torch.equal(torch.cat([*codes, encoder.flush()], dim=-1), encode_stream(codec, audio, [25]))
 
 
-def test_two_streams_of_one_model_do_not_meet():
+def test_two_streams_of_one_model_are_independent():
     codec = tiny_codec()
     first, second = noise(1, 1, 200, seed=1), noise(1, 1, 200, seed=2)
     encoders, codes = (StreamEncoder(codec), StreamEncoder(codec)), ([], [])
@@ -134,7 +134,7 @@ def test_wrong_blocks_are_refused(block, facts):
     assert encoder.flush().shape == (1, 4, 2)
 
 
-def test_an_encoder_ends_once():
+def test_an_encoder_cannot_be_used_after_its_flush():
     encoder = StreamEncoder(tiny_codec())
     with pytest.raises(AudioError, match="no samples"):
         encoder.flush()
@@ -150,7 +150,7 @@ def test_an_encoder_ends_once():
 
 
 @pytest.mark.parametrize("num_quantizers", [0, 5])
-def test_a_number_of_levels_that_the_model_does_not_have(num_quantizers):
+def test_a_number_of_levels_that_the_model_lacks_is_refused(num_quantizers):
     with pytest.raises(ConfigError, match=one_line("num_quantizers", num_quantizers, 1, 4)):
         StreamEncoder(tiny_codec(), num_quantizers)
 
@@ -168,7 +168,7 @@ def test_a_number_of_levels_that_the_model_does_not_have(num_quantizers):
     ],
 )
 def test_wrong_codes_are_refused(codes, facts):
-    """The stream then goes on as if they had never come."""
+    """They do not change the stream."""
     codec = tiny_codec()
     decoder, untouched = StreamDecoder(codec), StreamDecoder(codec)
     for stream in (decoder, untouched):
@@ -195,7 +195,7 @@ def test_a_decoder_without_context_keeps_its_batch_size_too():
         decoder.push(torch.zeros(1, 1, 3, dtype=torch.int64))
 
 
-def test_a_rate_that_the_model_does_not_have():
+def test_another_sample_rate_is_refused():
     StreamEncoder(tiny_codec(), sample_rate=16_000)
     with pytest.raises(AudioError, match=one_line("44100 Hz", "16000 Hz", "resample", "codec.audio.resampling")):
         StreamEncoder(tiny_codec(), sample_rate=44_100)
@@ -216,7 +216,7 @@ def test_a_flushed_encoder_made_frames_for_all_samples(codec, num_samples):
     assert rest.dtype == torch.float32
 
 
-def test_a_decoder_ends_once():
+def test_a_decoder_cannot_be_used_after_its_flush():
     codes = torch.zeros(1, 4, 3, dtype=torch.int64)
     decoder = StreamDecoder(tiny_codec())
     with pytest.raises(BitstreamError, match="no frames"):
@@ -230,7 +230,7 @@ def test_a_decoder_ends_once():
 
 
 def test_a_truncated_stream_is_refused_at_its_end():
-    """As `Codec.decode` tells it; the frames that are missing may still come."""
+    """An error as of `Codec.decode`; the stream can still be completed."""
     decoder = StreamDecoder(tiny_codec(), 3 * HOP - 5)
     decoder.push(torch.zeros(1, 4, 3, dtype=torch.int64))
     with pytest.raises(BitstreamError, match=one_line("3 frames", "35 samples", 55, "push")):
@@ -252,7 +252,7 @@ def finish(encoder, audio):
 
 
 @pytest.mark.parametrize("pushed", [0, 1, HOP - 1, HOP, HOP + 3, 9 * HOP, 30 * HOP + 7])
-def test_an_encoder_goes_on_from_its_state_to_the_bit(tmp_path, pushed):
+def test_an_encoder_restored_from_its_state_continues_bit_for_bit(tmp_path, pushed):
     codec, audio = tiny_codec(), noise(2, 1, 30 * HOP + 7)
     encoder = StreamEncoder(codec, 3)
     encoder.push(audio[..., :pushed])
@@ -262,7 +262,7 @@ def test_an_encoder_goes_on_from_its_state_to_the_bit(tmp_path, pushed):
 
 
 @pytest.mark.parametrize("pushed", [0, 1, 2, 9, 30])
-def test_a_decoder_goes_on_from_its_state_to_the_bit(tmp_path, codec, pushed):
+def test_a_decoder_restored_from_its_state_continues_bit_for_bit(tmp_path, codec, pushed):
     codes = codec.encode(noise(2, 1, 30 * HOP + 7), 3)
     decoder = StreamDecoder(codec, 30 * HOP + 7)
     for block in codes[..., :pushed].split(1, dim=-1) if pushed else ():
@@ -290,7 +290,7 @@ save_file({name: tensor.contiguous() for name, tensor in result.items()}, "resul
 """
 
 
-def test_a_stream_goes_on_in_another_process(tmp_path):
+def test_a_stream_continues_in_another_process(tmp_path):
     codec, audio = tiny_codec(), noise(2, 1, 20 * HOP + 7)
     save_codec(codec, tmp_path / "model")
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec)
@@ -411,7 +411,7 @@ def test_states_that_do_not_fit_are_refused(kind):
         ({"rest": torch.zeros(2, 1, 3)}, ["'rest'"]),
     ],
 )
-def test_states_of_a_decoder_that_do_not_fit(changes, facts):
+def test_states_of_a_decoder_that_do_not_fit_are_refused(changes, facts):
     codec = tiny_codec()
     decoder = StreamDecoder(codec)
     decoder.push(torch.zeros(2, 4, 3, dtype=torch.int64))
@@ -419,12 +419,12 @@ def test_states_of_a_decoder_that_do_not_fit(changes, facts):
         StreamDecoder.restore(codec, decoder.state() | changes)
 
 
-def test_a_state_of_another_model_of_the_same_shape():
+def test_a_state_of_another_model_of_the_same_shape_is_refused():
     with pytest.raises(ConfigError, match=one_line("model")):
         StreamEncoder.restore(tiny_codec(seed=1), StreamEncoder(tiny_codec()).state())
 
 
-def test_what_an_encoder_returns_goes_into_a_decoder(codec):
+def test_a_decoder_takes_every_result_of_an_encoder(codec):
     """Blocks shorter than a hop complete no frame."""
     audio = noise(2, 1, 10 * HOP)
     encoder, decoder = StreamEncoder(codec), StreamDecoder(codec, audio.shape[-1])
@@ -435,7 +435,7 @@ def test_what_an_encoder_returns_goes_into_a_decoder(codec):
 
 
 @pytest.mark.parametrize("batch_size", [10**12, 2**61])
-def test_a_damaged_state_costs_no_memory(batch_size):
+def test_a_damaged_state_allocates_nothing(batch_size):
     encoder = StreamEncoder(tiny_codec())
     encoder.push(noise(1, 1, 50))
     state = encoder.state() | {"batch_size": torch.tensor(batch_size)}

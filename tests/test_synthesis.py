@@ -63,7 +63,7 @@ def in_time(synthesis, controls):
         ("speech", HARMONICS, -4, 2),
     ],
 )
-def test_levels_above_the_cutoff_come_back(analysis, synthesis, signals, name, logit, lowest, highest):
+def test_powers_above_the_cutoff_are_synthesized(analysis, synthesis, signals, name, logit, lowest, highest):
     """Mean power of every band (dB). Measured: noise -0.2 to 0, speech, whose levels change, -1.6 to 2.0.
 
     With harmonics -1.2 and -3.7 at the least: the power of that carrier is one between the bands' centres, not exactly
@@ -76,7 +76,7 @@ def test_levels_above_the_cutoff_come_back(analysis, synthesis, signals, name, l
     assert lowest < error.min() and error.max() < highest
 
 
-def test_levels_of_single_subframes_come_back(analysis, synthesis, signals):
+def test_powers_of_single_subframes_are_synthesized(analysis, synthesis, signals):
     """Of noise, whose levels scatter on their own: the error of one is 1.4 dB."""
     audio = signals["noise"]
     made = in_time(synthesis, controls_of(analysis, audio))
@@ -85,7 +85,7 @@ def test_levels_of_single_subframes_come_back(analysis, synthesis, signals):
 
 
 @pytest.mark.parametrize("name", ["noise", "speech"])
-def test_the_low_band_comes_back_exactly(analysis, signals, name):
+def test_the_low_band_is_synthesized_exactly(analysis, signals, name):
     """As the lapped transform alone gives it: to 1e-4 of its largest sample (5e-7 measured), in its place."""
     audio, synthesis = signals[name], HarmonicNoiseSynthesis(MODEL)
     synthesis.high_basis.zero_()
@@ -110,7 +110,7 @@ def test_bands_above_the_cutoff_are_in_time_with_the_low_band(analysis, synthesi
     assert max(scores) > 0.8
 
 
-def test_a_decoder_says_how_late_it_is(synthesis):
+def test_the_delay_is_a_hop_and_a_subframe(synthesis):
     assert synthesis.delay == 320 + 80
 
 
@@ -138,7 +138,7 @@ def test_carriers_of_silence_are_finite(synthesis):
     assert synthesis(controls).isfinite().all()
 
 
-def test_noise_is_a_function_of_the_frame_s_number():
+def test_noise_is_a_function_of_the_frame_number():
     source = Noise(7)
     like = torch.zeros(2, 3, NOISE_FRAMES + 50)
     whole = source(like)
@@ -163,7 +163,7 @@ def test_noise_never_changes():
         assert abs(float((flat[lag:] * flat[:-lag]).mean())) < 0.02
 
 
-def test_in_bfloat16_frames_are_counted_all_the_same(synthesis):
+def test_frames_are_counted_exactly_in_bfloat16(synthesis):
     """Bfloat16 has no odd numbers beyond 256."""
     controls = noise(1, synthesis.size, 700, scale=0.1).bfloat16()
     assert torch.equal(synthesis(controls), synthesis(controls.float()))
@@ -182,7 +182,7 @@ def test_no_control_makes_infinite_audio_or_gradients(synthesis, value):
         assert controls.grad.isfinite().all()
 
 
-def test_levels_end_at_the_ceiling(synthesis):
+def test_log_powers_are_limited_to_the_ceiling(synthesis):
     controls = torch.full((1, synthesis.size, 50), 1e4)
     controls[:, :40] = 0.0
     controls[:, 125:] = NOISE
@@ -215,7 +215,7 @@ def test_gradient_is_that_of_finite_differences():
 
 
 @pytest.mark.parametrize("blocks", [[1] * 12, [2] * 6, [7, 5], [1, 6, 2, 3]], ids=str)
-def test_a_stream_gives_what_the_whole_gives(synthesis, blocks):
+def test_a_stream_equals_the_whole(synthesis, blocks):
     controls, cache = noise(2, synthesis.size, 12, scale=1.0), {}
     whole = synthesis(controls)
     parts = torch.cat([synthesis(block, cache) for block in controls.split(blocks, dim=-1)], dim=-1)

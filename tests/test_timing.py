@@ -38,7 +38,7 @@ def test_a_budget_leaves_two_rounds():
     assert len(interleave({"a": lambda: _busy(0.01)}, num_rounds=3, budget_s=60.0)["a"]) == 3
 
 
-def test_clock():
+def test_the_clock_measures_the_seconds_of_a_task():
     assert clock(lambda: _busy(0.01)) >= 0.01
 
 
@@ -56,7 +56,7 @@ def test_count_threads():
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "two", "1.5", "100000"])
-def test_a_number_of_threads_that_is_none(word):
+def test_a_wrong_number_of_threads_is_refused(word):
     with pytest.raises(ConfigError, match=one_line("threads", f"'{word}'", "1 ..", "all")):
         count_threads([word])
 

@@ -10,7 +10,7 @@ import wave
 import matplotlib
 import numpy as np
 import pytest
-import torch
+from audio_cases import tone
 from matplotlib.figure import Figure
 from messages import one_line
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -18,6 +18,8 @@ from tensorboard.summary.writer import event_file_writer
 
 from codec.errors import ConfigError
 from codec.train.tracking import HistoryTracker, TensorboardTracker, WandbTracker
+
+TONE = tone(8000, 16_000, hz=1000)[0, 0]
 
 
 def events(folder):
@@ -37,10 +39,6 @@ def pcm(file):
         return np.frombuffer(opened.readframes(opened.getnframes()), np.int16), opened.getframerate()
 
 
-def tone(num_samples=8000):
-    return 0.5 * torch.sin(torch.arange(num_samples) * 2 * math.pi * 1000 / 16_000)
-
-
 # ---- Tensorboard
 
 
@@ -48,7 +46,7 @@ def test_tensorboard_has_scalars_audio_and_image(tmp_path):
     tracker = TensorboardTracker(tmp_path)
     tracker.scalars({"loss/total": 0.5, "loss/mel": 2.0}, 3)
     tracker.scalars({"loss/total": 0.25}, 4)
-    tracker.audio("sample_0/decoded", 2.5 * tone(), 16_000, 4)
+    tracker.audio("sample_0/decoded", 2.5 * TONE, 16_000, 4)
     tracker.figure("sample_0", Figure(figsize=(10, 6)), 4)
     tracker.close()
     recorded = events(tmp_path)
@@ -59,7 +57,7 @@ def test_tensorboard_has_scalars_audio_and_image(tmp_path):
     samples, sample_rate = pcm(io.BytesIO(audio.encoded_audio_string))
     assert (sample_rate, len(samples)) == (16_000, 8000)
     assert samples.max() == 32767  # clamped, not wrapped around
-    assert np.abs(samples / 32767 - (2.5 * tone()).clamp(-1, 1).numpy()).max() < 1e-3
+    assert np.abs(samples / 32767 - (2.5 * TONE).clamp(-1, 1).numpy()).max() < 1e-3
     (image,) = recorded.Images("sample_0")
     assert image.step == 4 and image.encoded_image_string.startswith(b"\x89PNG")
     assert (image.width, image.height) == (1000, 600)
@@ -91,7 +89,7 @@ def test_history_is_a_line_of_json_a_report(tmp_path):
     tracker.scalars({"loss": 0.1, "rate": 1e-5}, 1)
     assert lines(tmp_path / "history.jsonl") == [{"step": 1, "loss": 0.1, "rate": 1e-5}]  # without close
     tracker.scalars({"loss": math.nan, "norm": math.inf, "low": -math.inf}, 2)
-    tracker.audio("a", tone(), 16_000, 2)
+    tracker.audio("a", TONE, 16_000, 2)
     tracker.figure("f", Figure(), 2)
     tracker.close()
     assert lines(tmp_path / "history.jsonl")[1:] == [{"step": 2, "loss": None, "norm": None, "low": None}]
@@ -201,7 +199,7 @@ def test_wandb_has_scalars_audio_and_image(tmp_path, wandb, monkeypatch):
     tracker = start(tmp_path, "first try")
     tracker.scalars({"loss/total": 0.5, "loss/mel": 2.0}, 3)
     tracker.scalars({"loss/total": math.nan, "norm": math.inf}, 4)
-    tracker.audio("sample_0/decoded", 2.5 * tone(), 16_000, 4)
+    tracker.audio("sample_0/decoded", 2.5 * TONE, 16_000, 4)
     tracker.figure("sample_0", Figure(figsize=(10, 6)), 4)
     finish(wandb, tracker)
     (folder,) = offline_runs(tmp_path)
@@ -213,7 +211,7 @@ def test_wandb_has_scalars_audio_and_image(tmp_path, wandb, monkeypatch):
     samples, sample_rate = pcm(str(folder / "files" / audio["sample_0/decoded/path"]))
     assert (sample_rate, len(samples)) == (16_000, 8000)
     assert samples.max() == 32767  # clamped, not wrapped around
-    assert np.abs(samples / 32767 - (2.5 * tone()).clamp(-1, 1).numpy()).max() < 1e-3
+    assert np.abs(samples / 32767 - (2.5 * TONE).clamp(-1, 1).numpy()).max() < 1e-3
     assert (folder / "files" / image["sample_0/path"]).read_bytes().startswith(b"\x89PNG")
     assert (image["sample_0/width"], image["sample_0/height"]) == (1000, 600)
 

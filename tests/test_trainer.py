@@ -465,7 +465,7 @@ def test_start_from_refuses_another_architecture(clips, tmp_path):
 # ---- Stopping
 
 
-def test_out_of_time_validates_and_saves(clips, tmp_path):
+def test_a_run_out_of_time_is_validated_and_saved(clips, tmp_path):
     start(tiny_recipe(clips, train__max_minutes=1e-9), tmp_path / "a").fit()
     assert read_index(tmp_path / "a") == {"last": "step-00000001"}
     recipe = tiny_recipe(clips, train__max_minutes=1e-9, train__bypass_steps=0, data__valid=".")
@@ -605,7 +605,7 @@ def two_processes(clips, tmp_path_factory):
 
 
 @pytest.mark.parametrize("update", RESUMED)
-def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, update):
+def test_two_processes_train_as_one(clips, tmp_path, monkeypatch, two_processes, update):
     recipe = distributed_recipe(clips, update)
     trainer = start(recipe, tmp_path)
     updates = record_updates(monkeypatch, trainer)
@@ -625,7 +625,7 @@ def test_two_processes_are_one(clips, tmp_path, monkeypatch, two_processes, upda
 
 
 @pytest.mark.parametrize("name", gaussian_runs.DISTRIBUTED)
-def test_two_processes_are_one_on_vectors(tmp_path, two_processes, name):
+def test_two_processes_train_as_one_on_vectors(tmp_path, two_processes, name):
     """With EMA codebooks nothing has a gradient, and the processes only share statistics."""
     trainer = gaussian_runs.train(gaussian_runs.distributed_recipe(name), tmp_path)
     tensors = load_file(two_processes / name / "checkpoints/step-00000005/training.safetensors")
@@ -651,7 +651,7 @@ def test_auto_precision_follows_the_processor(monkeypatch, fast, precision):
     assert build_fabric("auto", "cpu")._precision.precision == precision
 
 
-def test_the_recipe_decides_everything(clips, tmp_path):
+def test_two_runs_of_a_recipe_are_equal_and_another_seed_differs(clips, tmp_path):
     """Two runs of a recipe are one run; another seed is another."""
     recipe = tiny_recipe(clips, train__steps=3)
     runs = [start(recipe, tmp_path / name) for name in ("a", "b")]

@@ -53,7 +53,7 @@ def validator(clips, **changes):
         (10, 1, [0]),
     ],
 )
-def test_files_are_spread_evenly(tmp_path, num_files, max_files, chosen):
+def test_files_to_validate_are_spread_evenly(tmp_path, num_files, max_files, chosen):
     rows = ["path\tsplit", *(f"{number}.wav\tvalid" for number in range(num_files)), "x.wav\ttrain"]
     (tmp_path / "MANIFEST.tsv").write_text("\n".join(rows) + "\n")
     recipe = tiny_recipe(tmp_path, data__valid="MANIFEST.tsv", validation__max_files=max_files)

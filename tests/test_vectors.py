@@ -37,7 +37,7 @@ def test_an_epoch_goes_once_through_the_fixed_set():
     assert not torch.equal(rows(epochs[0]), rows(epochs[1]))  # in an order of its own
 
 
-def test_fresh_vectors_never_come_again():
+def test_fresh_vectors_are_never_repeated():
     vectors = source(fresh=True)
     seen = rows(batches(vectors, 0, 12))
     assert len(as_set(seen)) == 150

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from models import tiny_config
 
-from codec.config import from_dict
+from codec.config import QuantizerConfig, from_dict, to_dict
 from codec.experiment import build_trainer
 from codec.recipe import Recipe
 from codec.train.engine import build_fabric
@@ -14,15 +15,10 @@ from codec.train.rundir import record_run
 
 RATE = 16_000
 
+QUANTIZER = QuantizerConfig(num_quantizers=3, codebook_size=16, codebook_dim=6, dead_threshold=0.3)
 RECIPE = {
     "name": "tiny",
-    "codec": {
-        "latent_dim": 12,
-        "bands": {"cutoff": 1600, "num_bands": 2, "num_low_bands": 2},
-        "encoder": {"hop_length": 20, "channels": 16, "num_blocks": 1, "kernel_size": 3},
-        "quantizer": {"num_quantizers": 3, "codebook_size": 16, "codebook_dim": 6, "dead_threshold": 0.3},
-        "decoder": {"channels": 16, "num_blocks": 1, "kernel_size": 3},
-    },
+    "codec": to_dict(tiny_config(quantizer=QUANTIZER)),
     "data": {"train": ".", "segment_seconds": 0.1, "num_workers": 0},
     "optimizer": {"lr": 3e-3, "warmup_steps": 2, "ema_decay": 0.9},
     "train": {
