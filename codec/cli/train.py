@@ -42,9 +42,9 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
     bypass, steps = recipe.train.bypass_steps, trainer.num_steps
     if bypass >= steps and not options.init_from:
         raise ConfigError(f"train.bypass_steps {bypass} must be below train.steps, {steps}: no codebook would be set")
+    if options.init_from:
+        trainer.start_from(options.init_from)
     with lock_run(run_dir) if fabric.is_global_zero else contextlib.nullcontext():
-        if options.init_from:
-            trainer.start_from(options.init_from)
         if resumes:
             trainer.resume()
         if fabric.is_global_zero:
