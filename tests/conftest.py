@@ -1,4 +1,4 @@
-"""One thread a process: these models are too small for more. And the recordings that many tests read."""
+"""One thread a process, which these models are too small to share; recordings that many tests read."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What tests say about an error's message: its facts, not its sentence."""
+"""Patterns for error messages: tests assert the facts of a message, not its sentence."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Tiny models, and what "equal codes" means where two float paths choose a codeword."""
+"""Tiny models, and equality of codes up to near-ties, where two float paths choose a codeword."""
 
 import torch
 from einops import rearrange
@@ -73,7 +73,7 @@ def tiny_codec(name="harmonic_noise", /, *, seed=0, **changes):
 
 
 def tiny_tables(codec, audio):
-    """Return entropy tables of the codes that files have of `audio` `[B, 1, T]`, in two contexts of every level."""
+    """Return entropy tables of the codes of `audio` `[B, 1, T]` in files, with two contexts a level."""
     codes = codec.encode(audio, beam=FILE_BEAM)
     levels, size = codes.shape[1], codec.quantizer.codebook_size
     previous = torch.arange(size + 1) % 2
@@ -124,7 +124,7 @@ def state_of(module):
 
 
 def assert_same_state(module, before):
-    """Every parameter and buffer is what it was, to the bit."""
+    """Every parameter and buffer is bit for bit what it was."""
     for key, tensor in module.state_dict().items():
         assert torch.equal(tensor, before[key]), key
 

@@ -102,7 +102,7 @@ def copy_of(trainer):
 
 
 def moved(trainer, before, part=0):
-    """Which parts of the names of parameters that have changed there are."""
+    """Names, at one place of their path, of the parameters that differ from `before`."""
     return {
         name.split(".")[part] for name, weight in parameters(trainer).items() if not torch.equal(weight, before[name])
     }

@@ -1,4 +1,4 @@
-"""A variable bitrate: quiet frames use fewer levels, and a codeword of zeros says so."""
+"""Variable bitrate: quiet frames use fewer levels; code 0, a codeword of zeros, marks an unused level."""
 
 import pytest
 import torch

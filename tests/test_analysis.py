@@ -1,4 +1,4 @@
-"""The features: levels that are levels, a low band without its envelope, and nothing that looks ahead."""
+"""The features: log powers of the bands, whitened coefficients of the low band, and causality."""
 
 import math
 
@@ -20,7 +20,7 @@ def analysis():
 
 
 def split(features):
-    """Coefficients `[B, 40, F]` and levels `[B, 85, F]`, natural logarithms."""
+    """Coefficients `[B, 40, F]` and log powers `[B, 85, F]`, natural logarithms."""
     return features[:, :40], features[:, 40:] * LOG_POWER_SCALE + LOG_POWER_MEAN
 
 
@@ -30,23 +30,23 @@ def tone(hertz, num_frames=200):
 
 @pytest.mark.parametrize("variance", [1e-6, 0.01, 1.0])
 def test_the_log_power_of_white_noise_is_that_of_its_variance_in_every_band(analysis, variance):
-    """Of the mean power of 1000 frames, that is; frames overlap, and the narrowest band deviates by 0.05.
+    """Mean over 1000 frames. They overlap, so that the narrowest band deviates by 0.05.
 
-    The lowest band lacks what lies next to a constant offset: 6% of it.
+    The lowest band lacks the 6% of its power next to a constant offset, which is removed.
     """
-    _, levels = split(analysis(math.sqrt(variance) * noise(1, 1, 320 * 1000, scale=1.0)))
-    found = levels[0, :, 1:].exp().mean(dim=1).log() - math.log(variance)
+    _, log_powers = split(analysis(math.sqrt(variance) * noise(1, 1, 320 * 1000, scale=1.0)))
+    found = log_powers[0, :, 1:].exp().mean(dim=1).log() - math.log(variance)
     assert found[1:].abs().max() < 0.05
     assert -0.12 < found[0] < 0
 
 
 @pytest.mark.parametrize("gain", [0.01, 0.3, 8.0])
 def test_a_gain_changes_every_log_power_and_no_coefficient(analysis, gain):
-    """Up to the floor of -110 dB below a signal of -20 dB, of which the quietest bands of some frames are -40."""
+    """The quietest bands of some frames are 20 dB below the signal of -20 dB; the floor is at -110 dB."""
     audio = noise(1, 1, 320 * 50, scale=0.1)
-    (coefficients, levels), (others, moved) = split(analysis(audio)), split(analysis(gain * audio))
+    (coefficients, log_powers), (others, moved) = split(analysis(audio)), split(analysis(gain * audio))
     # Not of the first frame: its first window lies before the signal.
-    torch.testing.assert_close(moved[..., 1:], levels[..., 1:] + 2 * math.log(gain), rtol=0, atol=5e-3)
+    torch.testing.assert_close(moved[..., 1:], log_powers[..., 1:] + 2 * math.log(gain), rtol=0, atol=5e-3)
     torch.testing.assert_close(others, coefficients, rtol=0, atol=1e-3)
 
 
@@ -56,13 +56,13 @@ def test_coefficients_of_noise_are_about_one(analysis):
         assert 0.8 < coefficients.square().mean() < 1.2
 
 
-@pytest.mark.parametrize(("level", "tolerance"), [(0.1, 2e-4), (1e-3, 0.1), (0.0, 1.0)])
-def test_a_constant_offset_changes_no_feature(analysis, level, tolerance):
-    """Only its rounding is, in float32 at -150 dB: 5e-5 of a feature of noise of -20 dB, 0.06 of -60 dB.
+@pytest.mark.parametrize(("rms", "tolerance"), [(0.1, 2e-4), (1e-3, 0.1), (0.0, 1.0)])
+def test_a_constant_offset_changes_no_feature(analysis, rms, tolerance):
+    """Only its rounding in float32 remains, at -150 dB: 5e-5 of a feature of noise at -20 dB, 0.06 at -60 dB.
 
-    In digital silence features may be of it, and are decoded at its level, -110 dB. The first two hops hold the step.
+    In digital silence the features may be those of the rounding, decoded at -110 dB. The first two hops hold the step.
     """
-    audio = noise(1, 1, 320 * 50, scale=level)
+    audio = noise(1, 1, 320 * 50, scale=rms)
     difference = (analysis(audio + 0.5) - analysis(audio))[..., 2:]
     assert difference.abs().max() < tolerance
 
@@ -70,27 +70,27 @@ def test_a_constant_offset_changes_no_feature(analysis, level, tolerance):
 @pytest.mark.parametrize("hertz", [110, 237, 512.3, 800])
 def test_the_log_power_of_a_steady_tone_is_steady(analysis, hertz):
     """Within 0.05 dB (0.16 dB at 60 Hz); without the transform in quadrature it would beat by 6 dB."""
-    _, levels = split(analysis(tone(hertz)))
-    total = levels[0, :5, 2:].exp().sum(dim=0).log() * DB
+    _, log_powers = split(analysis(tone(hertz)))
+    total = log_powers[0, :5, 2:].exp().sum(dim=0).log() * DB
     assert total.max() - total.min() < 0.05
 
 
 def test_a_tone_is_in_its_own_band(analysis):
     for hertz, band in ((50, 0), (500, 2), (950, 4)):
-        _, levels = split(analysis(tone(hertz, 20)))
-        assert (levels[0, :5, 3:].argmax(dim=0) == band).all()
+        _, log_powers = split(analysis(tone(hertz, 20)))
+        assert (log_powers[0, :5, 3:].argmax(dim=0) == band).all()
     weights = MODEL.high_interpolation(torch.tensor([1500.0, 3000, 7000])).T
     for hertz, expected in zip((1500, 3000, 7000), weights.argmax(dim=1), strict=True):
-        _, levels = split(analysis(tone(hertz, 20)))
-        assert (levels[0, 5:, 3:].view(4, 20, -1).argmax(dim=1) == expected).all()
+        _, log_powers = split(analysis(tone(hertz, 20)))
+        assert (log_powers[0, 5:, 3:].view(4, 20, -1).argmax(dim=1) == expected).all()
 
 
 def test_subframes_are_in_the_order_of_time(analysis):
-    """Noise that begins with hop 10: the windows of its frame, the first two of them centred before, grow louder."""
+    """Noise begins with hop 10. The power rises over the four windows of that frame; two are centred before it."""
     audio = noise(1, 1, 320 * 20, scale=0.1)
     audio[..., : 320 * 10] *= 1e-3
-    _, levels = split(analysis(audio))
-    by_subframe = levels[0, 5:].view(4, 20, -1).mean(dim=1)
+    _, log_powers = split(analysis(audio))
+    by_subframe = log_powers[0, 5:].view(4, 20, -1).mean(dim=1)
     assert (by_subframe[:, 10].diff() > 0).all()
     assert by_subframe[3, 10] - by_subframe[0, 10] > math.log(10)
 

@@ -1,4 +1,4 @@
-"""The import rules: which part may know which, and who alone knows a library."""
+"""Rules of the source tree: which module may import which, size of files and functions, who may print."""
 
 import ast
 import graphlib

@@ -73,7 +73,7 @@ def test_one_path_is_the_greedy_search(name, monkeypatch):
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("beam", [2, 3, 8])
 def test_codes_equal_a_reference_search(name, beam):
-    """By errors in float64; there are no near-ties among these."""
+    """The reference computes errors in float64; these vectors have no near-ties."""
     quantizer, latents = quantizer_of(name)
     latents = latents[:1, :, :12]
     table = quantizer.codebooks.table.detach().double()

@@ -28,7 +28,7 @@ new_codec = functools.cache(tiny_codec)
 
 
 class Run:
-    """A model, its average and its optimizer, that move with every step."""
+    """A model, its EMA and its optimizer, which change with every step."""
 
     def __init__(self, decoder="harmonic_noise", seed=0, **changes):
         self.model = copy.deepcopy(new_codec(decoder, seed=seed, **changes)).requires_grad_(True)
@@ -146,7 +146,7 @@ class Crash(BaseException):
 
 
 class FailingDisk:
-    """Counts what changes the disk, and lets one of these calls fail, before it or half-way through."""
+    """Counts calls that change the disk and makes one of them fail, at its start or half-way through."""
 
     def __init__(self, monkeypatch, error, fail_at=None):
         self.error, self.fail_at, self.calls = error, fail_at, []

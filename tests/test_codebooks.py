@@ -1,4 +1,4 @@
-"""Codebooks against float64 brute force, a hand-worked moving average, and themselves on two processes."""
+"""Codebooks: k-means, the moving average worked by hand, revival of dead codewords, and two processes."""
 
 from datetime import timedelta
 from functools import partial

@@ -69,7 +69,7 @@ def test_the_end_of_the_signal_is_coded(codec):
 
 
 def test_latency_of_the_documented_model():
-    """16 kHz, hop 320, low band a hop and the bands above a subframe of 80 late: exactly 45 ms."""
+    """16 kHz, hop 320: the low band is a hop late, the bands above it a subframe of 80 more. 45 ms in all."""
     codec = build_codec(CodecConfig())
     assert codec.latency == 720
     assert codec.latency / codec.sample_rate == 0.045
@@ -98,7 +98,7 @@ UPSAMPLE = UpsampleDecoderConfig(strides=(8,), channels=16)
 
 
 def between(low, high, audio):
-    """What of audio `[B, 1, T]` at 16 kHz lies between two frequencies (Hz)."""
+    """Return audio `[B, 1, T]` at 16 kHz with only the frequencies between two (Hz)."""
     spectrum = torch.fft.rfft(audio)
     frequency = torch.arange(spectrum.shape[-1]) * 16_000 / audio.shape[-1]
     spectrum[..., (frequency < low) | (frequency > high)] = 0
@@ -107,7 +107,7 @@ def between(low, high, audio):
 
 @pytest.mark.parametrize("num_samples", [200, 319, 800, 1280, 6001])
 def test_a_new_model_returns_its_low_band_in_place(num_samples):
-    """It starts as a lapped transform and its inverse: neither late nor early, and at its level.
+    """It starts as a lapped transform and its inverse: in time and with the right gain.
 
     With as many latents as features nothing is lost. Of audio well inside the low band all comes back but what the
     windows leak into the bands above, where the phase is not kept: -39 dB at most.
@@ -160,7 +160,6 @@ def test_encode_is_deterministic_and_levels_are_a_prefix(codec):
 
 
 def test_earlier_codes_do_not_depend_on_later_codebooks(codec):
-    """The first n codes do not depend on later codebooks."""
     audio = noise(1, 1, 333)
     codes = codec.encode(audio)
     codec.quantizer.codebooks.table[2:] += 1.0
@@ -366,7 +365,7 @@ def test_a_quantizer_without_projection_normalised_or_not(update):
 
 
 def test_without_the_quantizer_the_gain_is_kept():
-    """The level is a feature of its own: a quieter recording comes back as much quieter."""
+    """A quieter recording comes back as much quieter: power has features of its own."""
     codec = tiny_codec()
     audio = noise(2, 1, 4000)
     loud = codec(audio, quantize=False).audio.square().mean()
@@ -377,7 +376,7 @@ def test_without_the_quantizer_the_gain_is_kept():
 
 @pytest.mark.parametrize("first", [0, 1, 137, 199, 200, 1003])
 def test_frames_of_a_training_pass_are_numbered_from_first_frame(first):
-    """Noise is a function of a frame's number: an item that begins in the middle gets the noise of the middle."""
+    """The noise of a frame is a function of its number; an excerpt gets the noise of its place in the recording."""
     codec = tiny_codec()
     audio = noise(1, 1, 40 * HOP)
     first_frame = torch.tensor([first, 0])
@@ -392,7 +391,7 @@ def test_frames_of_a_training_pass_are_numbered_from_first_frame(first):
 
 
 def test_a_decoder_can_start_in_the_middle(codec):
-    """With the frame's number in its cache, it gives the whole as soon as all that it looks back on has come."""
+    """With the frame's number in its cache it equals the whole after the receptive field has passed."""
     codes = codec.encode(noise(2, 1, 250 * HOP))
     whole = codec.decode_frames(codes)
     for start in (1, 77, 203):

@@ -305,7 +305,7 @@ def test_the_network_stops_at_the_damage_and_all_that_is_lost_is_named(codec, tm
     (tmp_path / "a.wav").write_text("theirs")
     blocks, decode_frames = [], codec.decode_frames
     codec.decode_frames = lambda codes, cache: blocks.append(codes) or decode_frames(codes, cache)
-    with pytest.raises(BitstreamError, match=r"2 of 6 chunks .* 0\.10-0\.20 s and 0\.40-0\.50 s") as error:
+    with pytest.raises(BitstreamError, match=one_line("2 of 6 chunks", "0.10-0.20 s", "0.40-0.50 s")) as error:
         decompress_file(codec, tmp_path / "a.codec", tmp_path / "a.wav", overwrite=True)
     assert error.value.remedy == {"salvage": True}
     assert len(blocks) == 1

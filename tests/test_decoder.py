@@ -1,4 +1,4 @@
-"""The decoders: causal, the same in blocks as whole, late by what they say, and a codec from the start."""
+"""The decoders: causality, streams, delay, and the initial weights, which already make a codec."""
 
 import math
 
@@ -74,7 +74,7 @@ def test_a_stream_equals_the_whole(decoder_and_delay, blocks):
 
 
 def test_a_decoder_can_start_in_the_middle(decoder_and_delay):
-    """From the receptive field on: two blocks of kernel 3, and two frames of the synthesis; 36 frames upsampled."""
+    """Equal after the receptive field: 7 frames (two blocks of kernel 3, two frames of synthesis), or 36 upsampled."""
     decoder, _ = decoder_and_delay
     quantized = noise(2, 6, 260)
     whole = decoder(quantized)

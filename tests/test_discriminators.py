@@ -13,7 +13,7 @@ def parts():
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_an_item_is_judged_independently_of_its_batch(parts, which):
-    """Scores and features of an item do not depend on the batch: processes that share it see what one would."""
+    """So processes that share a batch compute the same scores and features as one process."""
     audio = noise(2, 1, 3000)
     together = parts[which](audio)
     for item in range(2):

@@ -1,4 +1,4 @@
-"""The encoders: which samples a frame sees, streams, and what they begin as."""
+"""The encoders: causality, streams, and their initial weights."""
 
 import pytest
 import torch

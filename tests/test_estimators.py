@@ -1,4 +1,4 @@
-"""What passes a quantizer: forward exactly the codeword, backward the identity or one rotation with one gain."""
+"""Gradient estimators: the value is exactly the codeword, the gradient the identity or a scaled rotation."""
 
 import pytest
 import torch
@@ -113,7 +113,7 @@ def test_a_quarter_turn_worked_by_hand():
 
 
 def test_gradients_keep_their_angles():
-    """That to the vector, and that between two gradients; lengths are multiplied by the ratio of the norms."""
+    """The angle to the vector and the angle between two gradients. Lengths scale with the ratio of the norms."""
     vectors, quantized = pairs(30, 5)
     first, second = pairs(30, 5, seed=7)
     turned = [gradient(rotation_trick, vectors, quantized, weight) for weight in (first, second)]
@@ -150,7 +150,7 @@ def test_a_vector_on_its_codeword_is_not_turned():
 
 @pytest.mark.parametrize("direction", [-1.0, -2.0, -1e-3])
 def test_opposite_vectors_pass_the_gradient_straight_through(direction):
-    """Any rotation by half a turn would do, so there is none to prefer."""
+    """Half a turn is possible in every plane, so none is preferred."""
     vectors, weight = noise(20, 4), noise(20, 4, seed=1)
     assert torch.equal(gradient(rotation_trick, vectors, direction * vectors, weight), weight)
     nearly = direction * (vectors + 1e-5 * noise(20, 4, seed=2))
@@ -219,7 +219,7 @@ def test_the_estimator_is_applied_once_for_any_number_of_levels(estimator, num_q
 
 
 def test_the_gradient_does_not_grow_with_the_levels(estimator):
-    """Ever more levels bring the codeword to its vector, and any estimator to the identity."""
+    """With more levels the codeword approaches its vector, and any estimator the identity."""
     weight = noise(3, 6, 20, seed=1)
     errors = []
     for num_quantizers in (1, 4, 12):

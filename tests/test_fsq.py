@@ -1,4 +1,4 @@
-"""Finite scalar quantization: the grid, its codes in exact integers, and what learns around it."""
+"""Finite scalar quantization: the grid, its exact integer codes, gradients and configuration."""
 
 import itertools
 import math
@@ -163,7 +163,7 @@ def test_saturated_values_are_in_the_outer_cells(steps, size):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_latents_that_are_not_finite_have_a_valid_code(steps, bad):
-    """A training step with a loss that is not finite is skipped; it must get so far, as with any other quantizer."""
+    """A training step with an infinite loss must run to its end, where it is skipped."""
     latents = noise(2, len(steps), 10)
     latents[0, 0, 3] = bad
     output = make_fsq(steps)(latents)
@@ -249,7 +249,7 @@ def test_a_grid_has_no_losses():
 
 
 def test_the_gradient_of_latents_is_that_of_the_hyperbolic_tangent(steps):
-    """Inside code space it is the identity: 1 - tanh(x)^2 is all that there is."""
+    """1 - tanh(x)^2, times the identity of the straight-through step."""
     quantizer = make_fsq(steps)
     latents = noise(3, len(steps), 50, scale=1.0).requires_grad_()
     weight = noise(3, len(steps), 50, seed=1)
@@ -357,7 +357,7 @@ def test_a_codec_with_a_grid_is_saved_and_makes_bitstreams(tmp_path, steps):
 
 
 def test_models_of_other_grids_are_other_models():
-    """Their tensors may be equal, but their codes mean other values."""
+    """Their tensors may be equal, but their codes stand for other values."""
     codecs = [build_codec(tiny_config(quantizer=FSQConfig(steps=steps), **IDENTITY)) for steps in ((8, 2), (2, 8))]
     codes = torch.arange(16)[None, None]
     assert not torch.equal(codecs[0].decode(codes), codecs[1].decode(codes))

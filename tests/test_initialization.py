@@ -1,4 +1,4 @@
-"""First codewords: what each method draws, that the generator alone decides it, and what a residual level then sees."""
+"""Initial codewords: what each method draws, reproducibly, and the residual that the next level starts from."""
 
 import pytest
 import torch
@@ -180,7 +180,7 @@ def test_spread_codewords_have_the_shape_of_the_vectors():
 
 
 def test_spread_codewords_are_found_while_gradients_are_off():
-    """As in a training run, which initialises without them."""
+    """A training run initialises without gradients."""
     with torch.no_grad():
         first, _ = draw("spread", noise(100, 3), 8)
     assert torch.equal(first, draw("spread", noise(100, 3), 8)[0])
@@ -262,7 +262,7 @@ def test_a_quantizer_starts_the_same_from_the_same_generator(method):
 
 
 def test_scaled_codewords_of_moving_averages_are_their_sums_over_their_counts(method):
-    """Else the first update would pull them back to their full size."""
+    """Otherwise the first update would pull them back to their full size."""
     quantizer = make_quantizer("ema", latent_dim=6)
     initialization = Initialization(method, scale=0.25)
     quantizer.initialize(noise(3, 6, 100), initialization=initialization, generator=seeded(0))

@@ -1,4 +1,4 @@
-"""Layers: causal, the same in blocks as whole, and equal to the plain operations they stand for."""
+"""Layers: causality, streams, and equality with plain operations of PyTorch."""
 
 import pytest
 import torch

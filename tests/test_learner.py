@@ -1,4 +1,4 @@
-"""A step asks the device for nothing, whatever the recipe: on a GPU the host would wait, and no graph could hold it."""
+"""A training step never reads from the device: the host would wait for a GPU, and no CUDA graph could hold the step."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from codec.train.learner import Plan
 
 
-class NoQuestions(TorchDispatchMode):
-    """Raises where an operation would wait for a GPU: a number asked for, a shape that data decides, a list."""
+class NoWaiting(TorchDispatchMode):
+    """Raises at operations that wait for a GPU: reading a number, a shape that depends on data, a copy of a list."""
 
     FORBIDDEN = (
         "aten._local_scalar_dense",
@@ -45,7 +45,7 @@ def test_a_step_never_waits_for_the_device(clips, tmp_path, update, plan):
     )
     trainer = make_trainer(recipe, tmp_path)
     inputs = trainer._inputs(next(trainer._batches()))
-    with NoQuestions():
+    with NoWaiting():
         trainer.learner.step(inputs, plan)
     assert trainer.learner.skipped_steps == 0
 
@@ -57,5 +57,5 @@ def test_waiting_for_the_device_is_noticed():
         lambda x: torch.tensor([1.0, 2.0]) + 1,
         lambda x: bool(x[0]),
     ):
-        with pytest.raises(AssertionError), NoQuestions():
+        with pytest.raises(AssertionError), NoWaiting():
             ask(torch.ones(2))

@@ -99,7 +99,7 @@ def test_waveform_loss_gradient_equals_closed_form():
 
 @pytest.mark.parametrize("snr_db", [0.0, 10.0])
 def test_waveform_loss_below_a_frequency_is_that_of_filtered_audio(snr_db):
-    """An error above the cutoff costs nothing, and a target that has nothing but noise there neither."""
+    """An error above the cutoff costs nothing."""
     target, disturbance = noise(2, 1, 8000), noise(2, 1, 8000, seed=1)
     audio = target + 10 ** (-snr_db / 20) * disturbance
     filtered = [torch.fft.rfft(each.double()) for each in (audio, target)]

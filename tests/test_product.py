@@ -1,4 +1,4 @@
-"""A product quantizer is separate quantizers of the parts of a vector, by values, losses, gradients and learning."""
+"""A product quantizer equals separate quantizers of the parts of a vector: values, losses, gradients, learning."""
 
 from functools import partial
 
@@ -337,7 +337,7 @@ def test_vectors_without_equal_parts_are_refused(latent_dim, quantizer, facts):
 
 
 def test_a_projected_vector_is_split_after_the_projection():
-    """Ten channels have no four parts, eight projected ones have."""
+    """Ten channels can't be split into four parts; the eight projected ones can."""
     values = {
         "latent_dim": 10,
         "quantizer": {"structure": "product", "num_quantizers": 4, "codebook_dim": 8, "codebook_size": 4},

@@ -66,7 +66,7 @@ def test_the_gradient_is_the_identity_for_any_number_of_levels(kind, num_quantiz
 
 
 def test_both_projections_get_the_gradient_of_the_reconstruction(kind):
-    """That of the input projection is what it would be with no quantizer between the two."""
+    """The input projection gets the gradient that it would get without a quantizer."""
     quantizer, latents = fitted(kind)
     weight = noise(3, 10, 40, seed=1)
     parameters = list(quantizer.project_in.parameters())
@@ -126,7 +126,7 @@ def test_losses_are_means_over_frames_levels_and_items(kind):
 
 
 def test_every_level_commits_the_encoder(kind):
-    """The term of level k alone, found from the losses with k and k - 1 levels, pulls by what level k leaves over."""
+    """The term of level k, from the losses with k and k - 1 levels, has the residual of level k as its gradient."""
     quantizer, latents = fitted(kind, latent_dim=6)
     _, residuals = reference_losses(quantizer, latents)
     so_far = torch.zeros_like(latents)

@@ -1,4 +1,4 @@
-"""What a run tells: means since the last report, that survive a resume."""
+"""Reports of a run: means since the last report, which survive a resume."""
 
 import functools
 import io

@@ -1,7 +1,7 @@
-"""What the model that ships must do with speech: floors of quality, and laws of level and offset.
+"""The shipped model on speech: floors of quality, and independence of gain and offset.
 
-The voices of data/clips are synthetic, unlike any that it was trained on; digital silence between their words is what
-makes the mel distance large.
+The voices of data/clips are synthetic, unlike those of its training. The digital silence between their words makes the
+mel distance large.
 """
 
 import pytest
@@ -36,7 +36,7 @@ def intelligibility(decoded, original):
     return float(stoi(original[0, 0].numpy(), decoded[0, 0].numpy(), RATE))
 
 
-def level_db(audio):
+def power_db(audio):
     return float(10 * audio.square().mean().log10())
 
 
@@ -61,7 +61,7 @@ def test_a_quieter_or_louder_recording_is_coded_as_well(model, gain_db):
     changed = original * 10 ** (gain_db / 20)
     as_it_is, scaled = coded(model, original, 10), coded(model, changed, 10)
     assert abs(intelligibility(scaled, changed) - intelligibility(as_it_is, original)) < 0.02
-    assert abs(level_db(scaled) - level_db(as_it_is) - gain_db) < 0.5
+    assert abs(power_db(scaled) - power_db(as_it_is) - gain_db) < 0.5
 
 
 def test_a_constant_offset_and_hum_do_no_harm(model):

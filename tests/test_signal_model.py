@@ -87,16 +87,16 @@ def test_a_hop_that_subframes_do_not_divide_is_refused():
 
 
 def test_a_louder_frame_has_larger_amplitudes_of_the_same_shape():
-    levels, weights = noise(3, 5, scale=4.0), MODEL.low_interpolation()
-    quiet, loud = low_amplitudes(levels, weights), low_amplitudes(levels + 2 * math.log(10), weights)
+    log_powers, weights = noise(3, 5, scale=4.0), MODEL.low_interpolation()
+    quiet, loud = low_amplitudes(log_powers, weights), low_amplitudes(log_powers + 2 * math.log(10), weights)
     torch.testing.assert_close(loud, 10 * quiet, rtol=1e-5, atol=0)
     flat = low_amplitudes(torch.full((1, 5), 2 * math.log(3)), weights)
     torch.testing.assert_close(flat, torch.full((1, 40), 3.0))
 
 
 def test_the_shape_of_the_envelope_is_whitened_in_part():
-    levels = torch.tensor([[0.0, 0, 0, 0, -8]])
-    amplitudes = low_amplitudes(levels, MODEL.low_interpolation())[0]
+    log_powers = torch.tensor([[0.0, 0, 0, 0, -8]])
+    amplitudes = low_amplitudes(log_powers, MODEL.low_interpolation())[0]
     ratio = math.log(amplitudes[0] / amplitudes[-1])
     assert ratio == pytest.approx(SHAPE_EXPONENT * 8 / 2, rel=1e-4)
 
@@ -112,12 +112,12 @@ def test_cepstra_are_orthonormal_complete_and_the_smoothest_come_first(model):
 
 
 def test_smooth_log_powers_need_few_cepstra():
-    """A slope over the bands that rises within the frame: two dozen of 85 numbers hold it within 0.5 dB."""
+    """A slope over the bands that rises within the frame: 24 of 85 numbers keep it within 0.5 dB."""
     band = torch.linspace(0, 1, 25)
     low, high = -6 * band[:5], -6 * band[5:] + torch.linspace(0, 3, SUBFRAMES)[:, None]
-    levels = torch.cat([low, high.flatten()])
+    log_powers = torch.cat([low, high.flatten()])
     basis = cepstral_basis(MODEL, 24)
-    error = levels - basis.T @ (basis @ levels)
+    error = log_powers - basis.T @ (basis @ log_powers)
     assert error[5:].square().mean().sqrt() < 0.5 * math.log(10) / 10
 
 

@@ -61,7 +61,7 @@ def separate(quantizer, part):
 
 
 def assert_confined(quantizer):
-    """Codewords are zero where their level does not look, to the bit."""
+    """Codewords are exactly zero outside the part of their level."""
     for level, part in enumerate(PARTS):
         assert (quantizer.codebooks.table[level][:, SEEN[1 - part]] == 0).all()
         assert (quantizer.codebooks.table[level][:, SEEN[part]] != 0).any()

@@ -1,4 +1,4 @@
-"""The synthesis gives what its controls say: the low band itself, above it the levels, and in time."""
+"""The synthesis: exact low band, powers of the bands above it, timing, and finite gradients."""
 
 import hashlib
 import math
@@ -41,12 +41,12 @@ def controls_of(analysis, audio, logit=NOISE):
 
 
 def high_powers(analysis, audio):
-    """Levels above the cutoff `[4, 20, F]`, natural logarithms."""
+    """Log powers above the cutoff `[4, 20, F]`, natural logarithms."""
     return (analysis(audio)[0, 45:] * LOG_POWER_SCALE + LOG_POWER_MEAN).view(4, 20, -1)
 
 
 def in_time(synthesis, controls):
-    """What is made of controls, without the delay; as many samples as are whole hops."""
+    """Synthesized audio without the delay, cut to whole hops."""
     audio = synthesis(controls)[..., synthesis.delay :]
     return audio[..., : audio.shape[-1] // 320 * 320]
 
@@ -64,10 +64,9 @@ def in_time(synthesis, controls):
     ],
 )
 def test_powers_above_the_cutoff_are_synthesized(analysis, synthesis, signals, name, logit, lowest, highest):
-    """Mean power of every band (dB). Measured: noise -0.2 to 0, speech, whose levels change, -1.6 to 2.0.
+    """Mean power of every band (dB). Measured: noise -0.2 to 0; speech, whose power changes, -1.6 to 2.0.
 
-    With harmonics -1.2 and -3.7 at the least: the power of that carrier is one between the bands' centres, not exactly
-    in the bands.
+    With harmonics at least -1.2 and -3.7: the power of that carrier is one at the centres of the bands, not over them.
     """
     audio = signals[name]
     made = in_time(synthesis, controls_of(analysis, audio, logit))
@@ -77,7 +76,7 @@ def test_powers_above_the_cutoff_are_synthesized(analysis, synthesis, signals, n
 
 
 def test_powers_of_single_subframes_are_synthesized(analysis, synthesis, signals):
-    """Of noise, whose levels scatter on their own: the error of one is 1.4 dB."""
+    """Of noise, whose power scatters: the error of one subframe is 1.4 dB."""
     audio = signals["noise"]
     made = in_time(synthesis, controls_of(analysis, audio))
     expected, found = high_powers(analysis, audio)[..., 3:-3], high_powers(analysis, made)[..., 3:]
@@ -86,7 +85,7 @@ def test_powers_of_single_subframes_are_synthesized(analysis, synthesis, signals
 
 @pytest.mark.parametrize("name", ["noise", "speech"])
 def test_the_low_band_is_synthesized_exactly(analysis, signals, name):
-    """As the lapped transform alone gives it: to 1e-4 of its largest sample (5e-7 measured), in its place."""
+    """As the lapped transform alone, to 1e-4 of its largest sample (5e-7 measured)."""
     audio, synthesis = signals[name], HarmonicNoiseSynthesis(MODEL)
     synthesis.high_basis.zero_()
     made = in_time(synthesis, controls_of(analysis, audio))[0, 0]
@@ -120,8 +119,8 @@ def test_the_delay_is_a_hop_and_a_subframe(synthesis):
 def test_the_power_of_carriers_is_one(analysis, synthesis, signals):
     """Noise exactly, in every band and subframe. Harmonics where there is a low band: 0.9 on average, 0.1 to 1.4."""
     controls = controls_of(analysis, signals["noise"])
-    coefficients, levels, _, _ = torch.split(controls.transpose(1, 2), synthesis.sizes, dim=-1)
-    low = synthesis._low_band(coefficients, synthesis._log_powers(levels), None)
+    coefficients, log_powers, _, _ = torch.split(controls.transpose(1, 2), synthesis.sizes, dim=-1)
+    low = synthesis._low_band(coefficients, synthesis._log_powers(log_powers), None)
     harmonics, carrier = synthesis._carriers(low, controls, None)
     power = carrier.square() @ synthesis.high_averages
     torch.testing.assert_close(power, torch.ones_like(power))
@@ -129,7 +128,7 @@ def test_the_power_of_carriers_is_one(analysis, synthesis, signals):
     assert 0.85 < power.mean() < 1.1
     assert power.quantile(0.01) > 0.1 and power.max() < 1.4
     quiet, _ = synthesis._carriers(1e-3 * low, controls, None)
-    torch.testing.assert_close(quiet, harmonics, rtol=1e-2, atol=1e-2)  # whatever the level of the low band
+    torch.testing.assert_close(quiet, harmonics, rtol=1e-2, atol=1e-2)  # whatever the gain of the low band
 
 
 def test_carriers_of_silence_are_finite(synthesis):
@@ -153,7 +152,7 @@ def test_noise_is_a_function_of_the_frame_number():
 
 
 def test_noise_never_changes():
-    """Files are decoded with it: other signs would be another model."""
+    """Files are decoded with it: other signs would change the audio of old files."""
     signs = Noise(70).signs
     assert signs.shape == (NOISE_FRAMES, 280) and set(signs.unique().tolist()) == {-1.0, 1.0}
     assert hashlib.sha256(signs.numpy().astype("<f4").tobytes()).hexdigest()[:16] == "ee3ef026c46895ba"
@@ -191,7 +190,7 @@ def test_log_powers_are_limited_to_the_ceiling(synthesis):
 
 
 def test_no_gradient_goes_through_carriers(monkeypatch):
-    """What is above the cutoff learns its envelope; it doesn't bend the low band to have better harmonics."""
+    """The bands above the cutoff learn their envelope and do not change the low band for better harmonics."""
     synthesis = HarmonicNoiseSynthesis(MODEL)
     monkeypatch.setattr(synthesis.low_delay, "forward", lambda low, cache: torch.zeros_like(low))
     controls = noise(1, synthesis.size, 8).requires_grad_()

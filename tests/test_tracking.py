@@ -133,7 +133,7 @@ def test_a_crash_while_history_is_cut_loses_nothing(tmp_path, monkeypatch):
 
 @pytest.fixture
 def wandb(monkeypatch, tmp_path_factory):
-    """The package, of a user who has no account, and set to offline; it starts anew in every test."""
+    """The package offline, for a user without an account, in a fresh state for every test."""
     package = pytest.importorskip("wandb")
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)

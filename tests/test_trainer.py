@@ -42,12 +42,12 @@ RESUMED = [*UPDATES, "adversarial"]
 
 @pytest.fixture(autouse=True)
 def only_mel(monkeypatch):
-    """STOI and PESQ are tested elsewhere, and take longer than all of this."""
+    """STOI and PESQ are tested elsewhere and would take most of the time."""
     monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel",))
 
 
 def before_step(monkeypatch, trainer, action):
-    """Have `action(trainer, batch)` see, and maybe replace, the batch of every step."""
+    """Call `action(trainer, batch)` before every step; a batch that it returns replaces the batch."""
     step = trainer._step
     monkeypatch.setattr(trainer, "_step", lambda batch, progress: step(action(trainer, batch) or batch, progress))
 
@@ -85,7 +85,7 @@ def record_updates(monkeypatch, trainer):
 
 
 def everything(trainer):
-    """All that the next step depends on, by name."""
+    """State that the next step depends on, by name."""
     learner = trainer.learner
     optimizers, models = {"optimizer": learner.optimizer}, {"codec": learner.codec, "ema": learner.ema}
     if learner.adversary is not None:
@@ -653,7 +653,6 @@ def test_auto_precision_follows_the_processor(monkeypatch, fast, precision):
 
 
 def test_two_runs_of_a_recipe_are_equal_and_another_seed_differs(clips, tmp_path):
-    """Two runs of a recipe are one run; another seed is another."""
     recipe = tiny_recipe(clips, train__steps=3)
     runs = [start(recipe, tmp_path / name) for name in ("a", "b")]
     other = start(tiny_recipe(clips, train__steps=3, seed=1), tmp_path / "c")

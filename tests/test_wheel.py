@@ -31,7 +31,7 @@ def run(*words, cwd, **variables):
 
 
 def pip(*words, cwd, python=sys.executable):
-    """Run pip for an environment, which it must leave without asking any index."""
+    """Run pip for an environment without any package index."""
     quiet = ("--quiet", "--no-deps", "--no-index", "--disable-pip-version-check")
     return run(sys.executable, "-m", "pip", "--python", python, *words, *quiet, cwd=cwd)
 
@@ -61,7 +61,7 @@ def commands(wheel, tmp_path_factory):
 
 
 def without_network():
-    """What to put in front of a program so that it has no network, where this system allows that."""
+    """Words that start a program without network, or none where the system does not allow it."""
     prefix = ("unshare", "--map-root-user", "--net")
     works = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True).returncode == 0
     return prefix if works else ()
