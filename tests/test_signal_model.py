@@ -106,7 +106,7 @@ def test_cepstra_are_orthonormal_complete_and_the_smoothest_come_first(model):
     full = cepstral_basis(model, model.num_log_powers)
     assert full.shape == (model.num_log_powers, model.num_log_powers)
     torch.testing.assert_close(full @ full.T, torch.eye(len(full)), rtol=0, atol=1e-5)
-    assert full[0].std() < 0.5 * full[0].mean()  # the level as a whole
+    assert full[0].std() < 0.5 * full[0].mean()  # the power as a whole
     few = cepstral_basis(model, 4)
     torch.testing.assert_close(few, full[:4])
 
