@@ -195,7 +195,7 @@ def test_figures_of_another_model_or_version_are_refused(run, data, tmp_path, te
 
 def test_the_header_comment_of_a_recipe():
     comment = header_comment(find_recipe("speech_16khz"))
-    assert comment.startswith("16 kHz speech, the model that ships")
+    assert comment.startswith("The shipped model, 16 kHz speech")
     assert "codec-train speech_16khz" in comment and "#" not in comment and "[codec]" not in comment
 
 
