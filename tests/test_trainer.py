@@ -408,8 +408,9 @@ def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
     scores = iter([3.0, 1.0, 2.0, 1.5])
     monkeypatch.setattr(trainer.judge, "validate", lambda *_: next(scores))
     trainer.fit()
-    assert read_index(tmp_path) == {"last": "step-00000004", "best": "step-00000002"}
-    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == ["step-00000002", "step-00000004"]
+    names = {"last": "step-00000004", "previous": "step-00000003", "best": "step-00000002"}
+    assert read_index(tmp_path) == names
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == sorted(names.values())
     assert trainer.progress.best_score == resume(recipe, tmp_path).progress.best_score == 1.0
 
 
