@@ -15,6 +15,7 @@ import soundfile as sf
 import torch
 from messages import one_line
 from models import tiny_codec
+from tiny_runs import TINY_RUN
 
 import codec.dsp.precision
 from codec import cli
@@ -562,16 +563,6 @@ class TestModel:
         assert_refused(call(cli.encode_main, *words), "codec-encode", "no CUDA device", "--device cpu")
 
 
-TINY_RUN = [
-    *("quickstart", "--out", "run", "--device", "cpu", "--train.precision", "32-true"),
-    *("--train.batch-size", "2", "--train.bypass-steps", "1", "--train.init-batches", "1"),
-    *("--data.num-workers", "0", "--data.segment-seconds", "0.2", "--data.valid", "None"),
-    *("--codec.latent-dim", "8", "--codec.encoder.channels", "8"),
-    *("--codec.encoder.num-blocks", "1", "--codec.decoder.channels", "8", "--codec.decoder.num-blocks", "1"),
-    *("--codec.quantizer.codebook-size", "16", "--codec.quantizer.codebook-dim", "4"),
-]
-
-
 class TestTrain:
     def test_train_resume_and_use(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         code, out, _ = call(cli.train_main, *TINY_RUN, "--train.steps", "4")
@@ -602,10 +593,22 @@ class TestTrain:
             *("seed", "integer"),
         )
 
+    def test_data_may_move_between_resumes(self, call: Call) -> None:
+        write_noise("here/data/a.wav")
+        words = [*TINY_RUN, "--data.root", "here", "--data.train", "data"]
+        assert call(cli.train_main, *words, "--train.steps", "2")[0] == 0
+        root = json.loads(Path("run/recipe.json").read_text())["data"]["root"]
+        assert Path(root) == Path("here").absolute()
+        Path("here").rename("there")
+        resume = ["quickstart", "--out", "run", "--device", "cpu", "--resume", "--train.steps", "3"]
+        assert_train_refused(call(cli.train_main, *resume), Path("here/data").absolute())
+        assert call(cli.train_main, *resume, "--data.root", "there", "--data.num-workers", "1")[0] == 0
+        assert Path(json.loads(Path("run/recipe.json").read_text())["data"]["root"]) == Path("there").absolute()
+
     def test_init_from_another_architecture(self, call: Call, model: Path) -> None:
         result = call(cli.train_main, *TINY_RUN, "--init-from", model)
         assert_train_refused(result, model / "model.safetensors", "architecture")
-        assert files("run") == {".lock"}  # which every start of a run takes
+        assert not files("run")
 
     def test_resume_starts_a_run_that_is_not_there(self, call: Call) -> None:
         words = [*TINY_RUN, "--train.steps", "2", "--resume"]
@@ -613,7 +616,7 @@ class TestTrain:
         assert (code, out.splitlines()[0]) == (0, "last checkpoint: run/checkpoints/step-00000002")
         code, _, err = call(cli.train_main, *words)
         assert code == 2
-        assert re.search("--resume.*train.steps.*train.epochs.*train.max_minutes", err)
+        assert re.search("--resume.*train.steps.*train.epochs.*train.max_minutes.*data.root.*data.num_workers", err)
 
     @pytest.mark.parametrize(
         ("words", "facts"),

@@ -1,11 +1,13 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from messages import one_line
 from tiny_runs import tiny_recipe
 
 from codec.errors import ConfigError
-from codec.train.rundir import check_new, holds_run, open_trackers, read_run, record_run
+from codec.train.rundir import check_new, holds_run, lock_run, open_trackers, read_run, record_run
 
 
 @pytest.fixture
@@ -79,3 +81,24 @@ def test_a_run_is_tracked_in_tensorboard_and_in_its_history(tmp_path, recipe):
         tracker.close()
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
     assert json.loads((tmp_path / "history.jsonl").read_text()) == {"step": 1, "loss/total": 1.0}
+
+
+def test_a_run_directory_takes_one_process(tmp_path):
+    with lock_run(tmp_path / "run"):
+        with pytest.raises(ConfigError, match=one_line("another codec-train", tmp_path / "run")):
+            lock_run(tmp_path / "run")
+        lock_run(tmp_path / "other").__exit__(None, None, None)
+    with lock_run(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_dies_with_its_process(tmp_path):
+    code = """
+import os, pathlib, sys
+from codec.train.rundir import lock_run
+lock = lock_run(pathlib.Path(sys.argv[1]))
+os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
+    with lock_run(tmp_path):
+        pass

@@ -408,9 +408,9 @@ def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
     scores = iter([3.0, 1.0, 2.0, 1.5])
     monkeypatch.setattr(trainer.judge, "validate", lambda *_: next(scores))
     trainer.fit()
-    index = {"best": "step-00000002", "previous": "step-00000003", "last": "step-00000004"}
-    assert read_index(tmp_path) == index
-    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == list(index.values())
+    names = {"last": "step-00000004", "previous": "step-00000003", "best": "step-00000002"}
+    assert read_index(tmp_path) == names
+    assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == sorted(names.values())
     assert trainer.progress.best_score == resume(recipe, tmp_path).progress.best_score == 1.0
 
 

@@ -110,3 +110,14 @@ def history(run_dir):
         {name: value for name, value in json.loads(line).items() if name != "train/audio_seconds_per_second"}
         for line in lines
     ]
+
+
+# The words of codec-train for a run of seconds.
+TINY_RUN = [
+    *("quickstart", "--out", "run", "--device", "cpu", "--train.precision", "32-true"),
+    *("--train.batch-size", "2", "--train.bypass-steps", "1", "--train.init-batches", "1"),
+    *("--data.num-workers", "0", "--data.segment-seconds", "0.2", "--data.valid", "None"),
+    *("--codec.latent-dim", "8", "--codec.encoder.channels", "8"),
+    *("--codec.encoder.num-blocks", "1", "--codec.decoder.channels", "8", "--codec.decoder.num-blocks", "1"),
+    *("--codec.quantizer.codebook-size", "16", "--codec.quantizer.codebook-dim", "4"),
+]
