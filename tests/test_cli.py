@@ -608,7 +608,7 @@ class TestTrain:
     def test_init_from_another_architecture(self, call: Call, model: Path) -> None:
         result = call(cli.train_main, *TINY_RUN, "--init-from", model)
         assert_train_refused(result, model / "model.safetensors", "architecture")
-        assert not files("run")
+        assert not Path("run").exists()
 
     def test_resume_starts_a_run_that_is_not_there(self, call: Call) -> None:
         words = [*TINY_RUN, "--train.steps", "2", "--resume"]
