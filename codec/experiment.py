@@ -46,8 +46,8 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
     for part in recipe.train.freeze:  # encoder or quantizer: autograd then records nothing in them
         codec.get_submodule(part).requires_grad_(False)
     objective = build_objective(_learned_terms(recipe), codec, fabric.device)
-    adversary = open_adversary(recipe, fabric)
-    source = open_source(recipe, fabric.device)
+    adversary = build_adversary(recipe, fabric)
+    source = build_source(recipe, fabric.device)
     reporter = build_reporter(recipe, source, fabric.device)
     learner = Learner(
         codec,
@@ -67,12 +67,12 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         learner=learner,
         run_step=GraphedSteps(learner.step) if on_one_gpu else learner.step,
         reporter=reporter,
-        judge=open_judge(recipe, source),
+        judge=build_judge(recipe, source),
         began=began,
     )
 
 
-def open_judge(recipe: Recipe, source: Source) -> Judge | None:
+def build_judge(recipe: Recipe, source: Source) -> Judge | None:
     """Build the judge of a recipe; None if the recipe has no held-out data."""
     if isinstance(source, GaussianVectors):
         return DistortionJudge(source)
@@ -98,7 +98,7 @@ def _learned_terms(recipe: Recipe) -> LossConfig | PublishedLossConfig:
     )
 
 
-def open_source(recipe: Recipe, device: torch.device) -> Source:
+def build_source(recipe: Recipe, device: torch.device) -> Source:
     """Open the data of a recipe.
 
     Args:
@@ -123,7 +123,7 @@ def open_source(recipe: Recipe, device: torch.device) -> Source:
     return AudioSource(segments, num_workers=data.num_workers, seed=seed)
 
 
-def open_adversary(recipe: Recipe, fabric: Fabric) -> Adversary | None:
+def build_adversary(recipe: Recipe, fabric: Fabric) -> Adversary | None:
     """Build the discriminators of a recipe; None if its loss has no adversarial and no feature-matching term.
 
     Raises:

@@ -5,7 +5,7 @@ from tiny_runs import adversarial_changes, history, start, tiny_recipe
 
 from codec.config import from_dict
 from codec.errors import ConfigError
-from codec.experiment import open_adversary
+from codec.experiment import build_adversary
 from codec.recipe import Recipe
 from codec.train.engine import build_fabric
 from codec.train.losses.adversarial import (
@@ -51,10 +51,10 @@ def test_the_gain_of_an_item_does_not_matter():
 
 def test_without_adversarial_terms_there_are_no_discriminators(clips):
     fabric = build_fabric("32-true", "cpu")
-    assert open_adversary(tiny_recipe(clips), fabric) is None
+    assert build_adversary(tiny_recipe(clips), fabric) is None
     for term in ("adversarial", "feature_matching"):
         assert (
-            open_adversary(
+            build_adversary(
                 tiny_recipe(clips, **{f"loss__{term}": 1.0}, discriminators=adversarial_changes()["discriminators"]),
                 fabric,
             )
@@ -63,7 +63,7 @@ def test_without_adversarial_terms_there_are_no_discriminators(clips):
 
 
 def test_the_terms_have_a_gradient_for_audio_but_not_for_discriminators(clips):
-    adversary = open_adversary(adversarial_recipe(clips), build_fabric("32-true", "cpu"))
+    adversary = build_adversary(adversarial_recipe(clips), build_fabric("32-true", "cpu"))
     target = torch.randn(2, 1, 1600)
     audio = (target + 0.3 * torch.randn(2, 1, 1600)).requires_grad_()
     for term in adversary.terms(audio, target).values():
@@ -75,7 +75,7 @@ def test_the_terms_have_a_gradient_for_audio_but_not_for_discriminators(clips):
 
 def test_discriminators_learn_to_tell_noisy_audio_from_originals(clips):
     torch.manual_seed(0)
-    adversary = open_adversary(adversarial_recipe(clips, discriminators__lr=2e-3), build_fabric("32-true", "cpu"))
+    adversary = build_adversary(adversarial_recipe(clips, discriminators__lr=2e-3), build_fabric("32-true", "cpu"))
     generator = torch.Generator().manual_seed(0)
     time = torch.arange(1600) / 16_000
     losses = []
@@ -201,7 +201,7 @@ def test_only_terms_with_a_weight_are_computed(clips):
     target = torch.randn(2, 1, 1600)
     for name in ("adversarial", "feature_matching"):
         recipe = tiny_recipe(clips, **{f"loss__{name}": 0.5}, discriminators=adversarial_changes()["discriminators"])
-        (term,) = open_adversary(recipe, fabric).terms(target, target).items()
+        (term,) = build_adversary(recipe, fabric).terms(target, target).items()
         assert term[0] == name and term[1].weight == 0.5
 
 
@@ -217,7 +217,7 @@ def test_discriminators_are_refused_for_data_of_vectors():
         source="test",
     )
     with pytest.raises(ConfigError, match=one_line("loss.adversarial", "loss.feature_matching", 0)):
-        open_adversary(recipe, build_fabric("32-true", "cpu"))
+        build_adversary(recipe, build_fabric("32-true", "cpu"))
 
 
 def test_discriminators_take_part_in_every_nth_step(clips, tmp_path):

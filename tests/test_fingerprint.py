@@ -18,7 +18,7 @@ from codec.inference.fingerprint import (
     MAX_AUDIO_DEVIATION,
     MAX_DEVIATION,
     check_fingerprint,
-    make_signal,
+    fingerprint_signal,
     measure_deviation,
     save_fingerprint,
     take_fingerprint,
@@ -169,7 +169,7 @@ def test_products_in_tf32(folder, monkeypatch):
 
 
 def test_a_delay_of_one_sample_is_noticed(folder, monkeypatch):
-    monkeypatch.setattr(fingerprint, "make_signal", lambda rate: make_signal(rate).roll(1))
+    monkeypatch.setattr(fingerprint, "fingerprint_signal", lambda rate: fingerprint_signal(rate).roll(1))
     assert "latents differ by" in refusal(trained_codec(), folder)
 
 
@@ -219,7 +219,7 @@ def test_a_damaged_fingerprint_is_refused(folder, change, reason):
 
 def test_the_signal_never_changes():
     """All stored fingerprints depend on this signal and these signs."""
-    pcm = (make_signal(16_000) * 2**15).to(torch.int16)
+    pcm = (fingerprint_signal(16_000) * 2**15).to(torch.int16)
     assert len(pcm) == 8000
     assert (
         hashlib.sha256(pcm.numpy().astype("<i2").tobytes()).hexdigest()
@@ -232,7 +232,7 @@ def test_the_signal_never_changes():
 
 def test_the_signal_is_loud_and_does_not_clip():
     for rate in (8000, 16_000, 44_100):
-        signal = make_signal(rate)
+        signal = fingerprint_signal(rate)
         assert signal.dtype == torch.float32
         assert 0.05 < signal.square().mean().sqrt() < 0.3
         assert signal.abs().max() < 1

@@ -9,7 +9,7 @@ from gaussian_runs import short_recipe
 from models import make_quantizer, noise
 from tqdm import tqdm
 
-from codec.experiment import build_reporter, open_source
+from codec.experiment import build_reporter, build_source
 from codec.train.losses.objective import Term
 
 
@@ -30,7 +30,7 @@ def reporter():
 @functools.cache
 def recipe_and_source():
     recipe = short_recipe("gaussian_vq")
-    return recipe, open_source(recipe, torch.device("cpu"))
+    return recipe, build_source(recipe, torch.device("cpu"))
 
 
 def add(subject, value, finite=True):

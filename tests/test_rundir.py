@@ -7,7 +7,7 @@ from messages import one_line
 from tiny_runs import tiny_recipe
 
 from codec.errors import ConfigError
-from codec.train.rundir import check_new, holds_run, lock_run, open_trackers, read_run, record_run
+from codec.train.rundir import build_trackers, check_new, holds_run, lock_run, read_run, record_run
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_recorded_recipe_of_another_version_is_an_error_that_names_the_file(tm
 
 
 def test_a_run_is_tracked_in_tensorboard_and_in_its_history(tmp_path, recipe):
-    trackers = open_trackers(tmp_path, recipe, 0)
+    trackers = build_trackers(tmp_path, recipe, 0)
     for tracker in trackers:
         tracker.scalars({"loss/total": 1.0}, 1)
         tracker.close()

@@ -526,8 +526,8 @@ def test_trackers_are_closed_when_saving_fails(clips, tmp_path, monkeypatch):
         raise ModelError("disk is full")
 
     monkeypatch.setattr(trainer_module, "save_checkpoint", full_disk)
-    opened, open_trackers = [], trainer_module.open_trackers
-    monkeypatch.setattr(trainer_module, "open_trackers", lambda *args: opened.extend(open_trackers(*args)) or opened)
+    opened, build_trackers = [], trainer_module.build_trackers
+    monkeypatch.setattr(trainer_module, "build_trackers", lambda *args: opened.extend(build_trackers(*args)) or opened)
     with pytest.raises(ModelError, match="disk is full"):
         start(tiny_recipe(clips, train__steps=1), tmp_path).fit()
     assert opened[0].file.closed

@@ -90,7 +90,7 @@ def take_fingerprint(codec: Codec, codes: Tensor | None = None) -> Fingerprint:
         codec: In eval mode and float32.
         codes: int64 `[1, K, F]`, to be decoded; those of the test signal by default.
     """
-    audio = make_signal(codec.sample_rate)[None, None].to(codec.device)
+    audio = fingerprint_signal(codec.sample_rate)[None, None].to(codec.device)
     with torch.no_grad(), full_precision(audio.device):
         latents = codec.encoder(codec.pad(audio))
         found = codec.quantizer.encode(latents)
@@ -186,7 +186,7 @@ def _first_fault(deviation: Deviation, num_frames: int) -> str | None:
     return None
 
 
-def make_signal(sample_rate: int) -> Tensor:
+def fingerprint_signal(sample_rate: int) -> Tensor:
     """Make the test signal, float32 `[T]`: half a second of two syllables, voiced sound of rising pitch between noise.
 
     It is rounded to 16 bits, so that it is the same on every machine although the last digits of a sine are not.

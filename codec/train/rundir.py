@@ -92,7 +92,7 @@ def read_run(run_dir: Path) -> Recipe:
     return from_dict(Recipe, values, source=str(path))
 
 
-def open_trackers(run_dir: Path, recipe: Recipe, step: int) -> list[Tracker]:
+def build_trackers(run_dir: Path, recipe: Recipe, step: int) -> list[Tracker]:
     """Open the trackers of a run that starts or resumes at `step`.
 
     Raises:

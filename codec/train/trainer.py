@@ -27,7 +27,7 @@ from codec.train.optimizer import ema_rate, learning_rate
 from codec.train.progress import Progress
 from codec.train.randomness import draw_num_active, generator_of
 from codec.train.reporter import Reporter
-from codec.train.rundir import open_trackers
+from codec.train.rundir import build_trackers
 from codec.train.start import initialize_codebooks, load_initial_weights
 from codec.train.stopwatch import Stopwatch
 from codec.train.tracking import Tracker
@@ -112,7 +112,7 @@ class Trainer:
         if self.recipe.train.freeze and not self.progress.initialized:
             raise ConfigError("train.freeze keeps what a model has learned, and this one is untrained", init_from=...)
         is_first = self.fabric.is_global_zero
-        trackers = open_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
+        trackers = build_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
         bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", desc="training", disable=not is_first)
         try:
             with self._precision(), torch.inference_mode(self.learner.optimizer is None):
