@@ -5,6 +5,7 @@ line overrides both.
 """
 
 import dataclasses
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -209,14 +210,16 @@ def find_recipe(name: str) -> Path:
     """Path of a recipe given by file or by the name of a shipped one.
 
     Raises:
-        ConfigError: No such recipe; the message lists the shipped ones.
+        ConfigError: No such recipe; the message names the nearest shipped one, or lists all.
     """
     folder = shipped("recipes")
     for path in (Path(name), folder / f"{name}.toml"):
         if path.is_file():
             return path
     known = sorted(recipe.relative_to(folder).with_suffix("").as_posix() for recipe in folder.rglob("*.toml"))
-    raise ConfigError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
+    nearest = difflib.get_close_matches(name, known, 1)
+    remedy = f"did you mean {nearest[0]!r}?" if nearest else f"give a .toml file or one of {', '.join(known)}"
+    raise ConfigError(f"no recipe {name!r}: {remedy}")
 
 
 def load_recipe(name: str) -> Recipe:

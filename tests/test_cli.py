@@ -626,6 +626,7 @@ class TestTrain:
             (["bad.toml"], ("bad.toml", "'train.batchsize'", "'train.batch_size'")),
             (["range.toml"], ("range.toml", "train.steps", "greater than 0", -1)),
             (["nope"], ("'nope'", ".toml", "quickstart")),
+            (["quickstrat"], ("'quickstrat'", "'quickstart'")),
             (["quickstart", "--resume", "--init-from", "x"], ("own weights",)),
             (
                 ["quickstart", "--train.steps", "10", "--train.bypass-steps", "10"],
