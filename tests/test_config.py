@@ -374,7 +374,7 @@ def test_recipes_are_found_by_path_and_by_name(recipe_file, monkeypatch):
     assert find_recipe("mine.toml") == Path("mine.toml")
 
 
-@pytest.mark.parametrize("name", ["quikstart", "", ".", "recipes"])
+@pytest.mark.parametrize("name", ["nothing like it", "", ".", "recipes"])
 def test_a_missing_recipe_lists_the_shipped_ones(name, monkeypatch):
     monkeypatch.chdir(shipped("recipes").parent)
     with pytest.raises(ConfigError, match=one_line(f"{name!r}", ".toml", "quickstart", "speech_16khz")):
