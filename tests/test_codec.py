@@ -208,6 +208,17 @@ def test_the_training_pass_equals_encode_and_decode(codec, training):
     assert_same_state(codec, before)
 
 
+def test_the_autocast_of_the_caller_changes_neither_codes_nor_audio(codec):
+    audio = noise(2, 1, 333)
+    codes = codec.encode(audio)
+    expected = codec.decode(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codec.encode(audio), codes)
+        decoded = codec.decode(codes)
+    assert decoded.dtype == torch.float32
+    assert torch.equal(decoded, expected)
+
+
 def test_gradients_reach_every_part(codec):
     codec.requires_grad_(True)
     output = codec(noise(2, 1, 333))

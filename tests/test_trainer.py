@@ -403,12 +403,12 @@ def test_resuming_a_finished_run_changes_nothing(clips, tmp_path):
 
 
 def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
-    recipe = tiny_recipe(clips, data__valid=".", train__steps=4, train__bypass_steps=0, train__validate_every=1)
+    recipe = tiny_recipe(clips, data__valid=".", train__steps=5, train__bypass_steps=0, train__validate_every=1)
     trainer = start(recipe, tmp_path)
-    scores = iter([3.0, 1.0, 2.0, 1.5])
+    scores = iter([3.0, 1.0, 2.0, 1.0, None])  # equal is not better, and None is no score
     monkeypatch.setattr(trainer.judge, "validate", lambda *_: next(scores))
     trainer.fit()
-    names = {"last": "step-00000004", "previous": "step-00000003", "best": "step-00000002"}
+    names = {"last": "step-00000005", "previous": "step-00000004", "best": "step-00000002"}
     assert read_index(tmp_path) == names
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == sorted(names.values())
     assert trainer.progress.best_score == resume(recipe, tmp_path).progress.best_score == 1.0
