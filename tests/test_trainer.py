@@ -2,6 +2,7 @@ import dataclasses
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -590,17 +591,22 @@ def test_a_damaged_file_stops_the_run_with_its_name(tmp_path, num_workers):
 
 # ---- Processes
 
+SCRIPT = Path(__file__).parent / "train_under_torchrun.py"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def run_under_torchrun(*words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT, *words]
+    return subprocess.run(
+        list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+
 
 @pytest.fixture(scope="module")
 def two_processes(clips, tmp_path_factory):
     """Folder of the runs of two processes, by the way their codebooks learn."""
     runs = tmp_path_factory.mktemp("two")
-    script = Path(__file__).parent / "train_under_torchrun.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run(
-        [*command, str(clips), str(runs)], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    result = run_under_torchrun(clips, runs)
     assert result.returncode == 0, result.stderr[-2000:]
     return runs
 
@@ -637,6 +643,44 @@ def test_two_processes_train_as_one_on_vectors(tmp_path, two_processes, name):
     assert totals[0] == pytest.approx(totals[1], rel=1e-5)
     results = [gaussian_runs.results_of(run)["held_out_distortion"] for run in (tmp_path, two_processes / name)]
     assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_torchrun_ends_when_a_process_fails_and_the_run_can_be_resumed(clips, tmp_path):
+    result = run_under_torchrun(clips, tmp_path, 1)
+    assert result.returncode != 0
+    assert "a process fails on purpose" in result.stderr
+    assert_resumes(clips, tmp_path, {4, 5})  # torchrun may end the first process before it has saved step 5
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_process_whose_peer_is_dead_ends_and_the_first_one_saves_alone(clips, tmp_path, failing):
+    """Without torchrun, nothing ends the process that is left but its own error."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = list(map(str, [sys.executable, SCRIPT, clips, tmp_path, failing]))
+    processes = [
+        subprocess.Popen(command, env=ENVIRONMENT | shared | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=100)[1].decode() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 1], errors
+    assert "a process fails on purpose" in errors[failing] and "on purpose" not in errors[1 - failing]
+    assert_resumes(clips, tmp_path, {5})
+
+
+def assert_resumes(clips, run_dir, steps):
+    """The last checkpoint is of one of these steps, loads as a model, and training goes on from it."""
+    recipe = tiny_recipe(clips, train__steps=7)
+    load_codec(run_dir)
+    trainer = resume(recipe, run_dir)
+    assert trainer.progress.step in steps
+    trainer.fit()
+    assert read_index(run_dir)["last"] == "step-00000007"
 
 
 def test_every_process_needs_an_equal_share(clips, tmp_path):
