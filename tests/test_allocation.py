@@ -64,6 +64,15 @@ def test_the_gain_of_a_recording_does_not_change_the_levels(gain_db):
     assert len(levels.unique()) > 1
 
 
+def test_the_autocast_of_training_does_not_change_the_levels():
+    allocation = LevelAllocation(MODEL, slope=0.25)
+    audio = noise(1, 1, 300 * HOP, scale=0.1) * torch.linspace(0.01, 1, 300 * HOP).flip(0)
+    levels = allocation(audio, torch.tensor([LEVELS]))
+    assert len(levels.unique()) > 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(allocation(audio, torch.tensor([LEVELS])), levels)
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_codes_of_unused_levels_are_zero_and_add_nothing(beam):
     codec, audio = vbr_codec(), loud_then_quiet(40)
