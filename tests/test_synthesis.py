@@ -157,14 +157,6 @@ def test_a_frame_number_beyond_the_exact_integers_of_float32_is_exact():
     assert source.cache_at(torch.tensor([NOISE_FRAMES * 2**40 + 3]))[source].tolist() == [[[3.0]]]
 
 
-def test_the_offset_of_a_rectified_band_is_not_in_the_harmonics(synthesis):
-    controls = torch.zeros(1, synthesis.size, 20)
-    low = 1 + noise(1, 1, 20 * 320, scale=1e-3)  # positive, as if it were rectified
-    harmonics, _ = synthesis._carriers(low, controls, None)
-    shifted, _ = synthesis._carriers(low + 1, controls, None)
-    torch.testing.assert_close(shifted[:, 1:], harmonics[:, 1:], rtol=0, atol=1e-2)
-
-
 def test_noise_never_changes():
     """Files are decoded with it: other signs would change the audio of old files."""
     signs = Noise(70).signs

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import math
 import os
 import signal
@@ -392,6 +393,31 @@ def test_an_interrupted_run_loads_as_a_model(clips, tmp_path, monkeypatch):
     codec = load_codec(tmp_path)
     for name, parameter in codec.named_parameters():
         assert torch.equal(parameter, trainer.learner.ema.state_dict()[name]), name
+
+
+@pytest.mark.parametrize(("part", "saved"), [("objective", 4), ("codec.quantizer.codebooks.follow", 3)])
+def test_an_error_within_a_step_saves_whole_steps_only(clips, tmp_path, monkeypatch, uninterrupted, part, saved):
+    """Step 4 is still whole when the loss fails. When the codebooks fail, the weights are those of step 5 already."""
+    recipe = resumable(clips, "ema")  # it saves step 3
+    trainer = start(recipe, tmp_path)
+    *path, name = part.split(".")
+    owner = functools.reduce(getattr, path, trainer.learner)
+    works = getattr(owner, name)
+
+    def fails(*arguments):
+        if trainer.progress.step == 4:
+            raise RuntimeError("out of memory")
+        return works(*arguments)
+
+    monkeypatch.setattr(owner, name, fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.fit()
+    resumed = resume(recipe, tmp_path)
+    assert resumed.progress.step == saved
+    resumed.fit()
+    state, lines = uninterrupted["ema"]
+    assert_equal(everything(resumed), state)
+    assert history(tmp_path) == lines
 
 
 def test_resuming_a_finished_run_changes_nothing(clips, tmp_path):
