@@ -254,6 +254,19 @@ def test_a_level_without_vectors_is_not_changed(kind):
     assert not torch.equal(codebooks.counts[0], before["counts"][0])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_skipped_step_revives_nothing(kind):
+    """Its counts and sums are set to zero; its vectors are there, but not finite."""
+    codebooks = with_far_codewords(kind, 12)
+    codebooks.counts[0, 4:] = 0.0
+    before = state_of(codebooks)
+    statistics = statistics_of(codebooks, noise(50, 3))
+    skipped = Statistics(0 * statistics.counts, 0 * statistics.sums, torch.full((1, 50, 3), torch.nan), None)
+    assert not codebooks.update(skipped, partial(seeded, 0)).any()
+    for key, tensor in codebooks.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+
+
 # ---- Two processes
 
 

@@ -125,6 +125,19 @@ def test_losses_are_means_over_frames_levels_and_items(kind):
             torch.testing.assert_close(output.codebook_loss.double(), expected)
 
 
+@pytest.mark.parametrize("lengths", [None, [40, 7, 23]])
+def test_losses_with_levels_of_each_frame_are_means_over_the_levels_of_the_frame(kind, lengths):
+    quantizer, latents = fitted(kind)
+    _, residuals = reference_losses(quantizer, latents)
+    num_active = 1 + torch.arange(3 * 40).view(3, 40) % 4
+    mask = None if lengths is None else torch.arange(40) < torch.tensor(lengths)[:, None]
+    output = quantizer(latents, num_active=num_active, mask=mask)
+    active = torch.arange(4)[:, None] < num_active[:, None]
+    of_frames = (residuals.square().mean(dim=-1) * active).sum(dim=1) / num_active
+    of_items = [frames[:length].mean() for frames, length in zip(of_frames, lengths or [40] * 3, strict=True)]
+    torch.testing.assert_close(output.commitment_loss.double(), sum(of_items) / 3)
+
+
 def test_every_level_commits_the_encoder(kind):
     """The term of level k, from the losses with k and k - 1 levels, has the residual of level k as its gradient."""
     quantizer, latents = fitted(kind, latent_dim=6)

@@ -441,6 +441,14 @@ def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
     assert trainer.progress.best_score == resume(recipe, tmp_path).progress.best_score == 1.0
 
 
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed_by_the_next(clips, tmp_path):
+    partial = tmp_path / "checkpoints" / ".step-00000001.partial"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors").write_bytes(b"half")
+    start(tiny_recipe(clips, train__steps=2), tmp_path).fit()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["index.json", "step-00000002"]
+
+
 def test_start_from_takes_weights_and_codebooks_and_skips_the_bypass(clips, tmp_path, monkeypatch):
     source = start(tiny_recipe(clips, seed=1, train__steps=4), tmp_path / "source")
     source.fit()
