@@ -9,7 +9,7 @@ from codec.config import CodecConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
 from codec.inference.streaming import StreamEncoder
 from codec.model.allocation import MARGIN, MIN_LEVELS, LevelAllocation
-from codec.model.quantizer.codebooks import EMACodebooks
+from codec.model.quantizer.codebooks import EMACodebooks, Statistics
 from codec.model.quantizer.initialization import Initialization
 from codec.model.signal_model import SignalModel
 
@@ -132,6 +132,9 @@ def test_the_codeword_of_zeros_stays_zero_and_is_never_dead():
     assert codebooks.dead_codewords()[:, 0].tolist() == [True, False, False]
     assert codebooks.table[0, 0].any()
     assert not codebooks.table[1:, 0].any() and codebooks.table[1:, 1:].any(dim=-1).all()
+    sums = torch.ones(3, 8, 4)
+    codebooks.follow(Statistics(torch.ones(3, 8), sums, vectors.expand(3, -1, -1), None))
+    assert not codebooks.table[1:, 0].any() and not codebooks.sums[1:, 0].any()
     codebooks.table[:, 0] = 1.0
     codebooks.restart_statistics()
     assert not codebooks.table[1:, 0].any() and not codebooks.sums[1:, 0].any()

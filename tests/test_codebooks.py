@@ -182,6 +182,16 @@ def test_a_revived_codeword_gets_the_mean_count_of_its_own_level(kind):
     assert codebooks.counts[:, 0].tolist() == [2.0, 50.0]
 
 
+def test_revived_codewords_are_drawn_from_all_vectors_of_the_step():
+    vectors, drawn = noise(50, 3, seed=1), []
+    for seed in range(20):
+        codebooks = with_far_codewords("ema", 12)
+        codebooks.counts[0, 4:] = 0.0
+        codebooks.update(statistics_of(codebooks, vectors), partial(seeded, seed))
+        drawn += [vectors.tolist().index(codeword) for codeword in codebooks.table[0, 4:].tolist()]
+    assert set(drawn) == set(range(50))  # 240 draws
+
+
 def test_no_more_codewords_are_revived_than_there_are_vectors():
     codebooks = with_far_codewords("ema", 12)
     codebooks.counts[0, 4:] = 0.0

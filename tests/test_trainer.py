@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import functools
 import math
@@ -420,13 +421,40 @@ def test_an_error_within_a_step_saves_whole_steps_only(clips, tmp_path, monkeypa
     assert history(tmp_path) == lines
 
 
-def test_resuming_a_finished_run_changes_nothing(clips, tmp_path):
+def test_resuming_a_finished_run_changes_nothing(clips, tmp_path, monkeypatch):
     recipe = tiny_recipe(clips, train__steps=3)
     first = start(recipe, tmp_path)
     first.fit()
     second = resume(recipe, tmp_path)
+    monkeypatch.setattr(trainer_module, "save_checkpoint", None)  # no step is new
     second.fit()
     assert_equal(everything(first), everything(second))
+
+
+def test_the_speed_of_a_resumed_run_counts_its_own_steps(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(clips, train__steps=6)
+    stop_before(monkeypatch, start(recipe, tmp_path), 4)
+    trainer, speeds = resume(recipe, tmp_path), []
+    assert trainer.stopwatch.seconds == trainer.progress.seconds > 0  # the clock goes on from where it stood
+
+    class Clock:
+        """Every step takes two seconds."""
+
+        seconds = property(lambda _: 2.0 * trainer.progress.step)
+        start = paused = staticmethod(contextlib.nullcontext)
+
+    trainer.stopwatch = Clock()
+    report = trainer.reporter.report
+    monkeypatch.setattr(
+        trainer.reporter,
+        "report",
+        lambda *args, steps_per_second, **rest: (
+            speeds.append(steps_per_second),
+            report(*args, steps_per_second=steps_per_second, **rest),
+        ),
+    )
+    trainer.fit()
+    assert speeds == [0.5, 0.5]
 
 
 def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
@@ -609,6 +637,7 @@ def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp
         trainer.fit()
     resumed = resume(recipe, tmp_path)
     assert (resumed.progress.step, resumed.progress.skipped_steps) == (8, 4)
+    assert (int(resumed.learner.skipped_steps), int(resumed.learner.bad_steps_in_a_row)) == (4, 3)
     for name, tensor in resumed.learner.codec.state_dict().items():
         assert torch.equal(tensor, states[5][f"codec.{name}"]), name
         assert tensor.isfinite().all()
