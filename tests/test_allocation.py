@@ -9,7 +9,7 @@ from codec.config import CodecConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
 from codec.inference.streaming import StreamEncoder
 from codec.model.allocation import MARGIN, MIN_LEVELS, LevelAllocation
-from codec.model.quantizer.codebooks import EMACodebooks
+from codec.model.quantizer.codebooks import EMACodebooks, Statistics
 from codec.model.quantizer.initialization import Initialization
 from codec.model.signal_model import SignalModel
 
@@ -62,6 +62,15 @@ def test_the_gain_of_a_recording_does_not_change_the_levels(gain_db):
     louder = allocation(audio * 10 ** (gain_db / 20), torch.tensor([LEVELS]))
     assert (levels == louder).float().mean() > 0.99  # rounding may fall to either side
     assert len(levels.unique()) > 1
+
+
+def test_the_autocast_of_training_does_not_change_the_levels():
+    allocation = LevelAllocation(MODEL, slope=0.25)
+    audio = noise(1, 1, 300 * HOP, scale=0.1) * torch.linspace(0.01, 1, 300 * HOP).flip(0)
+    levels = allocation(audio, torch.tensor([LEVELS]))
+    assert len(levels.unique()) > 1
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(allocation(audio, torch.tensor([LEVELS])), levels)
 
 
 @pytest.mark.parametrize("beam", [1, 4])
@@ -123,6 +132,9 @@ def test_the_codeword_of_zeros_stays_zero_and_is_never_dead():
     assert codebooks.dead_codewords()[:, 0].tolist() == [True, False, False]
     assert codebooks.table[0, 0].any()
     assert not codebooks.table[1:, 0].any() and codebooks.table[1:, 1:].any(dim=-1).all()
+    sums = torch.ones(3, 8, 4)
+    codebooks.follow(Statistics(torch.ones(3, 8), sums, vectors.expand(3, -1, -1), None))
+    assert not codebooks.table[1:, 0].any() and not codebooks.sums[1:, 0].any()
     codebooks.table[:, 0] = 1.0
     codebooks.restart_statistics()
     assert not codebooks.table[1:, 0].any() and not codebooks.sums[1:, 0].any()

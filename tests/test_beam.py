@@ -15,7 +15,7 @@ from codec.inference.batching import Recording, compress_batch
 from codec.inference.compression import compress, compress_file, compress_source, read_bitstream
 from codec.inference.streaming import StreamEncoder
 from codec.model.quantizer import residual as vector_quantizers
-from codec.model.quantizer.beam import MAX_BEAM, extend, slice_length
+from codec.model.quantizer.beam import MAX_BEAM, Extension, extend, keep_unless, slice_length
 from codec.model.quantizer.initialization import Initialization
 from codec.onnx.check import NEAR_TIE, tie_margin
 from codec.onnx.engine import OnnxCodec, load_onnx
@@ -134,6 +134,23 @@ def test_the_slice_length_does_not_change_codes(name, monkeypatch):
         found = quantizer.encode(latents, beam=4)
         assert (found == whole).all(dim=1).double().mean() > 0.97
         assert torch.isclose(*(errors(quantizer, latents, codes).mean() for codes in (found, whole)), rtol=1e-3)
+
+
+def test_every_slice_has_the_levels_of_its_own_vectors(monkeypatch):
+    quantizer, latents = quantizer_of()
+    quantizer.codebooks.table[1:, 0] = 0.0
+    num_active = 1 + torch.arange(3 * 40).view(3, 40) % 4
+    expected = quantizer.encode(latents, beam=4, num_active=num_active)
+    monkeypatch.setattr(vector_quantizers, "slice_length", lambda *_: 7)
+    assert torch.equal(quantizer.encode(latents, beam=4, num_active=num_active), expected)
+
+
+def test_a_vector_that_does_not_use_a_level_keeps_its_paths_in_their_order():
+    """The best path of the level before need not have the best extension."""
+    found = Extension(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[5, 6], [7, 8]]))
+    kept = keep_unless(torch.tensor([True, False]), found)
+    assert kept.paths.tolist() == [[1, 0], [0, 1]]
+    assert kept.indices.tolist() == [[5, 6], [0, 0]]
 
 
 def test_a_slice_of_scores_fits_the_memory_limit():

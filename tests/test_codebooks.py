@@ -173,6 +173,25 @@ def test_a_revived_codeword_is_a_valid_vector_with_an_average_count(kind):
         assert torch.equal(codebooks.table[0, :4], table[0, :4])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_revived_codeword_gets_the_mean_count_of_its_own_level(kind):
+    codebooks = make_codebooks(kind, num_quantizers=2, codebook_size=4, decay=1.0)
+    codebooks.counts.copy_(torch.tensor([[0.0, 2.0, 3.0, 3.0], [0.0, 50.0, 70.0, 80.0]]))
+    revived = codebooks.update(statistics_of(codebooks, noise(50, 3)), partial(seeded, 0))
+    assert revived.tolist() == 2 * [[True, False, False, False]]
+    assert codebooks.counts[:, 0].tolist() == [2.0, 50.0]
+
+
+def test_revived_codewords_are_drawn_from_all_vectors_of_the_step():
+    vectors, drawn = noise(50, 3, seed=1), []
+    for seed in range(20):
+        codebooks = with_far_codewords("ema", 12)
+        codebooks.counts[0, 4:] = 0.0
+        codebooks.update(statistics_of(codebooks, vectors), partial(seeded, seed))
+        drawn += [vectors.tolist().index(codeword) for codeword in codebooks.table[0, 4:].tolist()]
+    assert set(drawn) == set(range(50))  # 240 draws
+
+
 def test_no_more_codewords_are_revived_than_there_are_vectors():
     codebooks = with_far_codewords("ema", 12)
     codebooks.counts[0, 4:] = 0.0
@@ -245,6 +264,19 @@ def test_a_level_without_vectors_is_not_changed(kind):
     assert not torch.equal(codebooks.counts[0], before["counts"][0])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_skipped_step_revives_nothing(kind):
+    """Its counts and sums are set to zero; its vectors are there, but not finite."""
+    codebooks = with_far_codewords(kind, 12)
+    codebooks.counts[0, 4:] = 0.0
+    before = state_of(codebooks)
+    statistics = statistics_of(codebooks, noise(50, 3))
+    skipped = Statistics(0 * statistics.counts, 0 * statistics.sums, torch.full((1, 50, 3), torch.nan), None)
+    assert not codebooks.update(skipped, partial(seeded, 0)).any()
+    for key, tensor in codebooks.state_dict().items():
+        assert torch.equal(tensor, before[key]), key
+
+
 # ---- Two processes
 
 
@@ -269,12 +301,25 @@ def train_a_quantizer(kind, rank=0, world_size=1):
     return results | {f"{kind}.losses": torch.stack(losses), f"{kind}.revived": num_revived}
 
 
+class DrawnUnevenly:
+    """An initialization whose result depends on the rank, as if sums had rounded differently there."""
+
+    uses = 1.0
+
+    def draw(self, vectors, num_codewords, **_):
+        difference = torch.arange(num_codewords) * float(dist.get_rank())
+        return noise(num_codewords, vectors.shape[1]) + difference[:, None], 1 + difference
+
+
 def train_in_process(rank, folder):
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=timedelta(seconds=30)
     )
     results = train_a_quantizer("ema", rank, 2) | train_a_quantizer("gradient", rank, 2)
+    uneven = make_codebooks()
+    uneven.initialize(0, noise(20, 3), initialization=DrawnUnevenly(), generator=seeded(0))
+    results |= {f"uneven.{key}": tensor for key, tensor in state_of(uneven).items()}
     save_file(results, f"{folder}/{rank}.safetensors")
     dist.destroy_process_group()
 
@@ -282,6 +327,10 @@ def train_in_process(rank, folder):
 def test_two_processes_with_half_the_batch_are_one_with_all_of_it(tmp_path):
     mp.spawn(train_in_process, (str(tmp_path),), nprocs=2)
     ranks = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
+    for key in ranks[0]:
+        if key.startswith("uneven."):  # all processes take the codewords of the first
+            assert torch.equal(ranks[0][key], ranks[1][key]), key
+    assert torch.equal(ranks[1]["uneven.table"], noise(8, 3)[None])
     expected = train_a_quantizer("ema") | train_a_quantizer("gradient")
     for key, tensor in expected.items():
         if key.endswith("losses"):

@@ -18,6 +18,7 @@ from models import (
     state_of,
     tiny_codec,
     tiny_config,
+    tiny_tables,
 )
 
 from codec.config import (
@@ -208,6 +209,17 @@ def test_the_training_pass_equals_encode_and_decode(codec, training):
     assert_same_state(codec, before)
 
 
+def test_the_autocast_of_the_caller_changes_neither_codes_nor_audio(codec):
+    audio = noise(2, 1, 333)
+    codes = codec.encode(audio)
+    expected = codec.decode(codes)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(codec.encode(audio), codes)
+        decoded = codec.decode(codes)
+    assert decoded.dtype == torch.float32
+    assert torch.equal(decoded, expected)
+
+
 def test_gradients_reach_every_part(codec):
     codec.requires_grad_(True)
     output = codec(noise(2, 1, 333))
@@ -310,6 +322,16 @@ def test_half_precision_is_refused_and_changes_nothing(convert):
     with pytest.raises(ModelError, match=r"float16.*speed_up.*bf16"):
         convert(codec)
     assert codec.is_float32
+
+
+def test_a_bitrate_is_met_by_the_most_levels_that_take_no_more():
+    """800 frames a second of 3, 6, 9 and 12 bits."""
+    codec = tiny_codec()
+    codec.entropy = tiny_tables(codec, noise(1, 1, 2000))
+    found = [codec.num_quantizers_for(bitrate) for bitrate in (2400, 4799, 4800, 9600, 1e6)]
+    assert found == [1, 1, 2, 4, 4]
+    with pytest.raises(ConfigError, match=one_line(2399, 2400)):
+        codec.num_quantizers_for(2399)
 
 
 @pytest.mark.parametrize("num_quantizers", [0, -1, 5])

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -177,6 +178,16 @@ def test_a_model_that_gives_nan_is_noticed(folder):
     codec = trained_codec()
     codec.decoder.state_dict()["skip.weight"].fill_(torch.nan)
     assert "decoded samples differ by nan" in refusal(codec, folder)
+
+
+@pytest.mark.parametrize(("frame", "expected"), [(0, 0.1 / 4), (1, 0.1 / 0.5)])
+def test_a_deviation_is_relative_to_its_frame_or_to_a_quarter_of_the_mean_size(frame, expected):
+    """Sizes are 4, 0, 0 and 0, their root mean square is 2."""
+    stored = np.zeros((4, fingerprint.NUM_SUMS))
+    stored[0] = 4.0
+    found = stored.copy()
+    found[frame] += 0.1
+    assert fingerprint._relative(found, stored) == pytest.approx(expected)
 
 
 # ---- The message

@@ -71,6 +71,33 @@ def test_impossible_headers_are_refused(change):
     assert "\n" not in str(info.value)
 
 
+NARROW = {"num_channels": 1, "num_quantizers": 1, "codebook_size": 2, "hop_length": 2**24, "frames_per_chunk": 2**23}
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("model_sample_rate", 1, 2**24),
+        ("sample_rate", 1, 2**24),
+        ("num_channels", 1, 2**16 - 1),
+        ("num_quantizers", 1, 2**16 - 1),
+        ("codebook_size", 1, 2**31),
+        ("hop_length", 1, 2**24),
+        ("delay", 0, 2**32 - 1),
+        ("num_samples", 0, 2**62),
+    ],
+)
+def test_the_limits_of_the_format(name, low, high):
+    header = replace(make_header(), **NARROW, num_samples=1)
+    if name != "num_samples":
+        header = replace(header, frames_per_chunk=1)  # wide codes fit into a chunk
+    for value in (low, high):
+        assert getattr(replace(header, **{name: value}), name) == value
+    for value in (low - 1, high + 1):
+        with pytest.raises(BitstreamError, match=name):
+            replace(header, **{name: value})
+
+
 def test_payload_kinds_of_the_future_are_refused():
     with pytest.raises(BitstreamError, match="later version"):
         replace(make_header(), payload_kind=2)

@@ -50,6 +50,29 @@ def test_a_step_never_waits_for_the_device(clips, tmp_path, update, plan):
     assert trainer.learner.skipped_steps == 0
 
 
+def first_step(clips, run_dir, **changes):
+    """The norms that the first step returns, and the gradients that the optimizers took, by kind of module."""
+    recipe = tiny_recipe(clips, **adversarial_changes(**changes.pop("discriminators", {})), **changes)
+    learner = (trainer := make_trainer(recipe, run_dir)).learner
+    norms = learner.step(trainer._inputs(next(trainer._batches())), Plan(True, True)).grad_norms
+    modules = {"train/grad_norm": learner.weights, "train/discriminators_grad_norm": learner.adversary.weights}
+    return norms, {name: [weight.grad.clone() for weight in weights] for name, weights in modules.items()}
+
+
+@pytest.mark.parametrize("name", ["train/grad_norm", "train/discriminators_grad_norm"])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_gradients_are_clipped_above_their_limit_and_only_there(clips, tmp_path, name, factor):
+    def limited_to(most):
+        limits = {"optimizer__max_grad_norm": most, "discriminators": {"max_grad_norm": most}}
+        return first_step(clips, tmp_path, **limits)
+
+    norms, gradients = limited_to(1e9)
+    clipped_norms, clipped = limited_to(factor * float(norms[name]))
+    assert clipped_norms[name] == norms[name]  # logged as it was
+    for gradient, expected in zip(clipped[name], gradients[name], strict=True):
+        torch.testing.assert_close(gradient, min(factor, 1.0) * expected, rtol=1e-4, atol=0)
+
+
 def test_waiting_for_the_device_is_noticed():
     for ask in (
         lambda x: float(x[0]),

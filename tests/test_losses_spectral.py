@@ -115,6 +115,15 @@ def test_waveform_loss_below_a_frequency_is_that_of_filtered_audio(snr_db):
     assert whole.item() == pytest.approx(waveform_loss(audio, target).item(), abs=2e-3)
 
 
+def test_waveform_loss_of_a_quiet_tone_does_not_depend_on_a_limit_above_it():
+    """Powers below a frequency are those of samples: the floor of silence means the same for both."""
+    target = (2 * SILENCE_POWER) ** 0.5 * torch.sin(2 * torch.pi * 500 * torch.arange(RATE) / RATE)[None, None]
+    for audio in (0.5 * target, 0 * target):
+        limited, whole = waveform_loss(audio, target, highest=0.5), waveform_loss(audio, target)
+        torch.testing.assert_close(limited, whole, rtol=1e-4, atol=1e-5)
+    assert float(whole) == pytest.approx(math.log10(0.5 + 1e-3), abs=1e-4)
+
+
 def test_waveform_loss_below_a_frequency_has_the_gradient_of_its_formula():
     target, audio = noise(2, 1, 50).double(), noise(2, 1, 50, seed=1).double().requires_grad_()
 
@@ -298,6 +307,14 @@ def test_power_error_of_equal_silent_and_halved_audio():
     assert power_error(torch.zeros_like(target), torch.zeros_like(target), RATE) == 0
     assert power_error(torch.zeros_like(target), target, RATE) > 20
     assert not power_error(target.clone().requires_grad_(), target, RATE).requires_grad
+
+
+def test_every_frequency_below_the_last_edge_is_in_one_band():
+    """Bands are [0, 250), [250, 500) Hz and so on; 8 kHz, the last bin, is in none."""
+    bands = BandComparison(RATE).bands
+    assert torch.equal(bands.sum(dim=0)[:-1], torch.ones(bands.shape[1] - 1))
+    edges = [float(torch.nonzero(band)[0]) * RATE / 1024 for band in bands]
+    assert edges == [0, 250, 500, 1000, 1500, 2000, 3000, 4000, 6000]
 
 
 @pytest.mark.parametrize("sample_rate", [8000, 16_000, 24_000, 48_000])

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from models import noise
@@ -56,6 +57,42 @@ def test_the_gain_of_the_original_does_not_matter(error):
     audio = target + noise(1, 1, RATE, scale=0.01)
     assert float(error(0.1 * audio, 0.1 * target)) == pytest.approx(float(error(audio, target)), rel=1e-3)
     assert float(error(0.5 * target, target)) > 0.1  # but that of the decoded audio does
+
+
+def powers_by_numpy(samples):
+    """Powers of the Bark bands `[F, bands]` in frames of 32 ms, float64."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(512) / 512)
+    padded = np.pad(samples, 256)
+    frames = [padded[start : start + 512] * window for start in range(0, len(samples) + 1, 256)]
+    spectrum = np.abs(np.fft.rfft(frames)) ** 2 / (window**2).sum() * 2 / 512
+    return spectrum @ bark_bands(RATE, 512)[0].numpy().T
+
+
+def error_by_numpy(audio, target):
+    """The disturbance of P.862 for gains already equal, with its constants as they stand there."""
+    gain = np.sqrt(10**7.3 / np.mean(target**2))
+    decoded, original = powers_by_numpy(gain * audio), powers_by_numpy(gain * target)
+    _, centres, widths = bark_bands(RATE, 512)
+    threshold, widths = 10 ** (threshold_in_quiet(centres).double().numpy() / 10), widths[:, 0].numpy()
+    loudness, expected = (
+        0.1866 * (threshold / 0.5) ** 0.23 * np.maximum((0.5 + 0.5 * power / threshold) ** 0.23 - 1, 0)
+        for power in (decoded, original)
+    )
+    audible = np.abs(loudness - expected) - 0.25 * np.minimum(loudness, expected)
+    audible = np.maximum(audible, 0) * widths
+    asymmetry = ((decoded + 50) / (original + 50)) ** 1.2
+    asymmetry = np.where(asymmetry < 3, 0, np.minimum(asymmetry, 12))
+    symmetric = np.sqrt((audible**2).sum(axis=1) * widths.sum())
+    return np.mean(0.1 * symmetric + 0.0309 * (audible * asymmetry).sum(axis=1)), asymmetry
+
+
+@pytest.mark.parametrize("rms", [0.003, 0.03])
+def test_it_equals_numpy(error, rms):
+    target = speech_like()
+    audio = 0.7 * target + noise(1, 1, RATE, scale=rms)
+    expected, asymmetry = error_by_numpy(audio[0, 0].double().numpy(), target[0, 0].double().numpy())
+    assert ((asymmetry > 0) & (asymmetry < 12)).any() and (asymmetry == 0).any() and (asymmetry == 12).any()
+    assert float(error(audio, target)) == pytest.approx(expected, rel=1e-4)
 
 
 def test_it_is_a_mean_over_items(error):

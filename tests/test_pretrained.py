@@ -84,6 +84,14 @@ def test_entropy_tables_are_saved_and_loaded(tmp_path):
     assert load_codec(tmp_path).entropy is None
 
 
+def test_a_model_saved_over_another_loses_the_fingerprint_of_that_one(tmp_path):
+    save_codec(tiny_codec(), tmp_path)
+    save_fingerprint(take_fingerprint(tiny_codec()), tmp_path)
+    save_codec(tiny_codec(seed=1), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    load_codec(tmp_path)
+
+
 # ---- Where a model is found
 
 

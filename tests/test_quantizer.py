@@ -125,6 +125,19 @@ def test_losses_are_means_over_frames_levels_and_items(kind):
             torch.testing.assert_close(output.codebook_loss.double(), expected)
 
 
+@pytest.mark.parametrize("lengths", [None, [40, 7, 23]])
+def test_losses_with_levels_of_each_frame_are_means_over_the_levels_of_the_frame(kind, lengths):
+    quantizer, latents = fitted(kind)
+    _, residuals = reference_losses(quantizer, latents)
+    num_active = 1 + torch.arange(3 * 40).view(3, 40) % 4
+    mask = None if lengths is None else torch.arange(40) < torch.tensor(lengths)[:, None]
+    output = quantizer(latents, num_active=num_active, mask=mask)
+    active = torch.arange(4)[:, None] < num_active[:, None]
+    of_frames = (residuals.square().mean(dim=-1) * active).sum(dim=1) / num_active
+    of_items = [frames[:length].mean() for frames, length in zip(of_frames, lengths or [40] * 3, strict=True)]
+    torch.testing.assert_close(output.commitment_loss.double(), sum(of_items) / 3)
+
+
 def test_every_level_commits_the_encoder(kind):
     """The term of level k, from the losses with k and k - 1 levels, has the residual of level k as its gradient."""
     quantizer, latents = fitted(kind, latent_dim=6)
@@ -166,6 +179,20 @@ def test_codes_and_losses_are_float32_under_autocast(kind):
     assert torch.equal(output.codes, expected.codes)
     assert torch.equal(output.commitment_loss, expected.commitment_loss)
     assert torch.equal(output.codebook_loss, expected.codebook_loss)
+    assert torch.equal(output.statistics.sums, expected.statistics.sums)
+
+
+@pytest.mark.parametrize("latent_dim", [6, 10])
+def test_latents_in_bfloat16_are_quantized_in_float32(kind, latent_dim):
+    """An encoder under autocast gives such latents. Without a projection, latent_dim 6, they are the vectors."""
+    quantizer, latents = fitted(kind, latent_dim=latent_dim)
+    given = latents.detach().bfloat16()
+    expected = quantizer(given.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        output = quantizer(given)
+        assert torch.equal(quantizer.encode(given), expected.codes)
+    assert torch.equal(output.codes, expected.codes)
+    assert torch.equal(output.commitment_loss, expected.commitment_loss)
     assert torch.equal(output.statistics.sums, expected.statistics.sums)
 
 
@@ -272,6 +299,21 @@ def test_a_level_inactive_in_every_item_keeps_its_codebook(kind):
     if kind == "gradient":
         (to_table,) = gradients(output.codebook_loss, quantizer.codebooks.table)
         assert (to_table[2:] == 0).all()
+
+
+def test_dropout_of_a_padded_batch_counts_real_frames_of_active_levels(kind):
+    """The usual training batch: every item is as it would be alone, without its padding."""
+    quantizer, latents = fitted(kind)
+    lengths, num_active = torch.tensor([40, 7, 23]), torch.tensor([1, 4, 2])
+    output = quantizer(latents, num_active=num_active, mask=torch.arange(40) < lengths[:, None])
+    items = [quantizer(latents[i : i + 1, :, : lengths[i]], num_active=num_active[i : i + 1]) for i in range(3)]
+    for name in ("commitment_loss", "codebook_loss"):
+        expected = torch.stack([getattr(item, name) for item in items]).mean()
+        torch.testing.assert_close(getattr(output, name), expected)
+    counts, sums = (sum(getattr(item.statistics, name) for item in items) for name in ("counts", "sums"))
+    assert torch.equal(output.statistics.counts, counts)
+    torch.testing.assert_close(output.statistics.sums, sums, rtol=1e-4, atol=1e-5)
+    assert output.statistics.valid.sum(dim=1).tolist() == [70, 30, 7, 7]
 
 
 # ---- Health

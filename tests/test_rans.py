@@ -102,6 +102,16 @@ def test_uniform_tables_are_a_number_in_base_n():
     assert uniform_coder(2, 256).encode(codes) == bytes([4, 3, 2, 1, 0])
 
 
+@pytest.mark.parametrize("num_zeros", [47, 48, 49, 50, 80, 81, 200])
+def test_a_state_of_exactly_64_bits_loses_no_word(num_zeros):
+    """With two equally frequent codes a 0 doubles the number. It reaches the limit of the state, 2^63, exactly."""
+    coder = uniform_coder(1, 2)
+    codes = np.array([[[0] * num_zeros + [1]]])
+    payload = coder.encode(codes)
+    assert int.from_bytes(payload) == 2 ** (15 + num_zeros)
+    np.testing.assert_array_equal(coder.decode(payload, codes.shape), codes)
+
+
 def test_bytes_never_change():
     """Old files depend on them. The tables are made by a formula, the payload has more than one word."""
     order = np.arange(8)

@@ -123,6 +123,15 @@ def test_files_of_any_rate_and_channels_become_mono_at_the_model_rate(tmp_path, 
         assert audio[0, 200:-200].abs().max() == pytest.approx(peak, rel=0.02)
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100])
+@pytest.mark.parametrize("segment_samples", [1600, 1601, 1603])
+def test_a_segment_of_a_long_file_is_whole_at_any_rate(tmp_path, rate, segment_samples):
+    """Its samples at the rate of the file are rounded up."""
+    sf.write(tmp_path / "long.wav", np.full(rate, 0.5), rate, "FLOAT")
+    audio, length, _ = segments(tmp_path, segment_samples=segment_samples)[0]
+    assert length == audio.shape[-1] == segment_samples
+
+
 @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
 def test_a_short_file_is_followed_by_zeros(tmp_path, rate):
     sf.write(tmp_path / "short.wav", 0.1 + 0 * buzz(0.05, 200, rate), rate, "FLOAT")

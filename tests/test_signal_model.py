@@ -111,6 +111,13 @@ def test_cepstra_are_orthonormal_complete_and_the_smoothest_come_first(model):
     torch.testing.assert_close(few, full[:4])
 
 
+def test_a_half_wave_over_time_counts_as_much_as_six_over_the_bands():
+    """The first seven patterns have 0 to 6 half-waves over the bands, the eighth has one over the subframes."""
+    over_time = cepstral_basis(MODEL, 9)[:, 5:].view(9, SUBFRAMES, 20)
+    changes = (over_time - over_time.mean(dim=1, keepdim=True)).abs().amax(dim=(1, 2))
+    assert (changes[:7] < 1e-6).all() and changes[7] > 0.1
+
+
 def test_smooth_log_powers_need_few_cepstra():
     """A slope over the bands that rises within the frame: 24 of 85 numbers keep it within 0.5 dB."""
     band = torch.linspace(0, 1, 25)

@@ -239,6 +239,19 @@ def test_a_truncated_stream_is_refused_at_its_end():
     assert decoder.flush().shape == (1, 1, 0)
 
 
+def test_a_stream_that_lacks_a_single_sample_is_refused_at_its_end():
+    codec = tiny_codec()
+    available = 3 * HOP - codec.delay
+    for num_samples in (available, available + 1):
+        decoder = StreamDecoder(codec, num_samples)
+        assert decoder.push(torch.zeros(1, 4, 3, dtype=torch.int64)).shape[-1] == available
+        if num_samples == available:
+            decoder.flush()
+        else:
+            with pytest.raises(BitstreamError, match=one_line(available, available + 1)):
+                decoder.flush()
+
+
 # ---- State
 
 

@@ -151,6 +151,12 @@ def test_noise_is_a_function_of_the_frame_number():
     assert cache[source].tolist() == [[[43.0]], [[38.0]]]
 
 
+def test_a_frame_number_beyond_the_exact_integers_of_float32_is_exact():
+    """Training numbers frames by the items drawn so far, which are more than 2^24 in a long run."""
+    source = Noise(7)
+    assert source.cache_at(torch.tensor([NOISE_FRAMES * 2**40 + 3]))[source].tolist() == [[[3.0]]]
+
+
 def test_noise_never_changes():
     """Files are decoded with it: other signs would change the audio of old files."""
     signs = Noise(70).signs

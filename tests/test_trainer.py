@@ -1,7 +1,10 @@
+import contextlib
 import dataclasses
+import functools
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -393,25 +396,85 @@ def test_an_interrupted_run_loads_as_a_model(clips, tmp_path, monkeypatch):
         assert torch.equal(parameter, trainer.learner.ema.state_dict()[name]), name
 
 
-def test_resuming_a_finished_run_changes_nothing(clips, tmp_path):
+@pytest.mark.parametrize(("part", "saved"), [("objective", 4), ("codec.quantizer.codebooks.follow", 3)])
+def test_an_error_within_a_step_saves_whole_steps_only(clips, tmp_path, monkeypatch, uninterrupted, part, saved):
+    """Step 4 is still whole when the loss fails. When the codebooks fail, the weights are those of step 5 already."""
+    recipe = resumable(clips, "ema")  # it saves step 3
+    trainer = start(recipe, tmp_path)
+    *path, name = part.split(".")
+    owner = functools.reduce(getattr, path, trainer.learner)
+    works = getattr(owner, name)
+
+    def fails(*arguments):
+        if trainer.progress.step == 4:
+            raise RuntimeError("out of memory")
+        return works(*arguments)
+
+    monkeypatch.setattr(owner, name, fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.fit()
+    resumed = resume(recipe, tmp_path)
+    assert resumed.progress.step == saved
+    resumed.fit()
+    state, lines = uninterrupted["ema"]
+    assert_equal(everything(resumed), state)
+    assert history(tmp_path) == lines
+
+
+def test_resuming_a_finished_run_changes_nothing(clips, tmp_path, monkeypatch):
     recipe = tiny_recipe(clips, train__steps=3)
     first = start(recipe, tmp_path)
     first.fit()
     second = resume(recipe, tmp_path)
+    monkeypatch.setattr(trainer_module, "save_checkpoint", None)  # no step is new
     second.fit()
     assert_equal(everything(first), everything(second))
 
 
+def test_the_speed_of_a_resumed_run_counts_its_own_steps(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(clips, train__steps=6)
+    stop_before(monkeypatch, start(recipe, tmp_path), 4)
+    trainer, speeds = resume(recipe, tmp_path), []
+    assert trainer.stopwatch.seconds == trainer.progress.seconds > 0  # the clock goes on from where it stood
+
+    class Clock:
+        """Every step takes two seconds."""
+
+        seconds = property(lambda _: 2.0 * trainer.progress.step)
+        start = paused = staticmethod(contextlib.nullcontext)
+
+    trainer.stopwatch = Clock()
+    report = trainer.reporter.report
+    monkeypatch.setattr(
+        trainer.reporter,
+        "report",
+        lambda *args, steps_per_second, **rest: (
+            speeds.append(steps_per_second),
+            report(*args, steps_per_second=steps_per_second, **rest),
+        ),
+    )
+    trainer.fit()
+    assert speeds == [0.5, 0.5]
+
+
 def test_best_checkpoint_is_kept_beside_the_last(clips, tmp_path, monkeypatch):
-    recipe = tiny_recipe(clips, data__valid=".", train__steps=4, train__bypass_steps=0, train__validate_every=1)
+    recipe = tiny_recipe(clips, data__valid=".", train__steps=5, train__bypass_steps=0, train__validate_every=1)
     trainer = start(recipe, tmp_path)
-    scores = iter([3.0, 1.0, 2.0, 1.5])
+    scores = iter([3.0, 1.0, 2.0, 1.0, None])  # equal is not better, and None is no score
     monkeypatch.setattr(trainer.judge, "validate", lambda *_: next(scores))
     trainer.fit()
-    names = {"last": "step-00000004", "previous": "step-00000003", "best": "step-00000002"}
+    names = {"last": "step-00000005", "previous": "step-00000004", "best": "step-00000002"}
     assert read_index(tmp_path) == names
     assert sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*")) == sorted(names.values())
     assert trainer.progress.best_score == resume(recipe, tmp_path).progress.best_score == 1.0
+
+
+def test_what_a_killed_process_left_of_a_checkpoint_is_removed_by_the_next(clips, tmp_path):
+    partial = tmp_path / "checkpoints" / ".step-00000001.partial"
+    partial.mkdir(parents=True)
+    (partial / "model.safetensors").write_bytes(b"half")
+    start(tiny_recipe(clips, train__steps=2), tmp_path).fit()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["index.json", "step-00000002"]
 
 
 def test_start_from_takes_weights_and_codebooks_and_skips_the_bypass(clips, tmp_path, monkeypatch):
@@ -574,6 +637,7 @@ def test_many_bad_steps_in_a_row_stop_the_run_and_keep_the_good_state(clips, tmp
         trainer.fit()
     resumed = resume(recipe, tmp_path)
     assert (resumed.progress.step, resumed.progress.skipped_steps) == (8, 4)
+    assert (int(resumed.learner.skipped_steps), int(resumed.learner.bad_steps_in_a_row)) == (4, 3)
     for name, tensor in resumed.learner.codec.state_dict().items():
         assert torch.equal(tensor, states[5][f"codec.{name}"]), name
         assert tensor.isfinite().all()
@@ -590,17 +654,22 @@ def test_a_damaged_file_stops_the_run_with_its_name(tmp_path, num_workers):
 
 # ---- Processes
 
+SCRIPT = Path(__file__).parent / "train_under_torchrun.py"
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def run_under_torchrun(*words):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT, *words]
+    return subprocess.run(
+        list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+
 
 @pytest.fixture(scope="module")
 def two_processes(clips, tmp_path_factory):
     """Folder of the runs of two processes, by the way their codebooks learn."""
     runs = tmp_path_factory.mktemp("two")
-    script = Path(__file__).parent / "train_under_torchrun.py"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    result = subprocess.run(
-        [*command, str(clips), str(runs)], env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    result = run_under_torchrun(clips, runs)
     assert result.returncode == 0, result.stderr[-2000:]
     return runs
 
@@ -637,6 +706,44 @@ def test_two_processes_train_as_one_on_vectors(tmp_path, two_processes, name):
     assert totals[0] == pytest.approx(totals[1], rel=1e-5)
     results = [gaussian_runs.results_of(run)["held_out_distortion"] for run in (tmp_path, two_processes / name)]
     assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+def test_torchrun_ends_when_a_process_fails_and_the_run_can_be_resumed(clips, tmp_path):
+    result = run_under_torchrun(clips, tmp_path, 1)
+    assert result.returncode != 0
+    assert "a process fails on purpose" in result.stderr
+    assert_resumes(clips, tmp_path, {4, 5})  # torchrun may end the first process before it has saved step 5
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_process_whose_peer_is_dead_ends_and_the_first_one_saves_alone(clips, tmp_path, failing):
+    """Without torchrun, nothing ends the process that is left but its own error."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = list(map(str, [sys.executable, SCRIPT, clips, tmp_path, failing]))
+    processes = [
+        subprocess.Popen(command, env=ENVIRONMENT | shared | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
+        for rank in range(2)
+    ]
+    try:
+        errors = [process.communicate(timeout=100)[1].decode() for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [1, 1], errors
+    assert "a process fails on purpose" in errors[failing] and "on purpose" not in errors[1 - failing]
+    assert_resumes(clips, tmp_path, {5})
+
+
+def assert_resumes(clips, run_dir, steps):
+    """The last checkpoint is of one of these steps, loads as a model, and training goes on from it."""
+    recipe = tiny_recipe(clips, train__steps=7)
+    load_codec(run_dir)
+    trainer = resume(recipe, run_dir)
+    assert trainer.progress.step in steps
+    trainer.fit()
+    assert read_index(run_dir)["last"] == "step-00000007"
 
 
 def test_every_process_needs_an_equal_share(clips, tmp_path):

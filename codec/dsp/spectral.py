@@ -108,7 +108,7 @@ class _FramesFFT(torch.autograd.Function):
         half[..., -1] *= 2
         frames = torch.fft.irfft(half, norm="forward").mul_(window)
         samples = _add_up(frames, ctx.hop_length)[..., len(window) // 2 :][..., : ctx.num_samples]
-        return functional.pad(samples, (0, ctx.num_samples - samples.shape[-1])), None, None
+        return samples, None, None
 
 
 def _add_up(frames: Tensor, hop_length: int) -> Tensor:

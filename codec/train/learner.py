@@ -76,6 +76,10 @@ class Learner:
         config: Settings of the codec's optimizer.
         learns_codebooks: Whether `step` and `revive` change the codebooks. Frozen parameters need no flag: they have no
             gradient.
+
+    Attributes:
+        is_updating: True from the first change of a step until the caller, after `revive`, sets it to False. After an
+            error in between, the state is that of half a step and must not be saved.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Learner:
             self.model, self.wrapped_optimizer = fabric.setup(codec, self.optimizer)
         self.skipped_steps = torch.zeros((), dtype=torch.int64, device=fabric.device)
         self.bad_steps_in_a_row = torch.zeros_like(self.skipped_steps)
+        self.is_updating = False
 
     def trained(self) -> dict[str, Trained]:
         """Trained modules and their optimizers, by their name in a checkpoint."""
@@ -151,6 +156,7 @@ class Learner:
 
         finite = torch.stack(list(grad_norms.values())).isfinite().all()
         skip = finite.logical_not()
+        self.is_updating = True
         self._update_weights(inputs.lr, adversary, skip)
         statistics, seen = self._update_codebooks(output.quantizer.statistics, skip)
         if self.config.ema_decay > 0:

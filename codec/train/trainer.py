@@ -125,7 +125,8 @@ class Trainer:
             bar.close()
             for tracker in trackers:
                 tracker.close()
-            if self.progress.step > self.saved_step:  # an interrupt or an error: keep the steps done
+            # After an interrupt or an error, keep the steps done, unless it came in the middle of an update.
+            if self.progress.step > self.saved_step and not self.learner.is_updating:
                 self._save(best=False, alone=True)
 
     def _batches(self) -> Iterator[Batch]:
@@ -178,6 +179,7 @@ class Trainer:
             if (progress.step + 1) % self.recipe.train.revive_every == 0:
                 self.learner.revive(result, lambda: generator_of(seed, 3, 1, progress.step))
             progress.step += 1
+            self.learner.is_updating = False
         return result
 
     def _plan(self) -> Plan:
