@@ -84,11 +84,8 @@ class ConvEncoderConfig:
     """Hidden width of a block divided by its width."""
 
     def __post_init__(self) -> None:
-        fits = 1 <= len(self.strides) == len(self.channels) == len(self.num_blocks) <= 16
-        if not fits or self.hop_length > MAX_SIZE:
-            raise ValueError(
-                "strides, channels and num_blocks need one entry per stage each (at most 16, a hop of 65536)"
-            )
+        if not 1 <= len(self.strides) == len(self.channels) == len(self.num_blocks) <= 16:
+            raise ValueError("strides, channels and num_blocks need one entry per stage each: at most 16")
 
     @property
     def hop_length(self) -> int:
@@ -246,6 +243,8 @@ class CodecConfig:
 
     def __post_init__(self) -> None:
         decoder, hop = self.decoder, self.hop_length
+        if hop > MAX_SIZE:
+            raise ValueError(f"a frame has {hop} samples: {MAX_SIZE} are possible")
         if isinstance(decoder, UpsampleDecoderConfig) and math.prod(decoder.strides) != hop:
             raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, the encoder's hop is {hop}")
         if isinstance(decoder, IdentityDecoderConfig):
