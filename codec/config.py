@@ -1,7 +1,6 @@
 """Configuration of a model: frozen dataclasses with every default, and functions that read and write them (no torch).
 
-A configuration file lists only what differs from the defaults. An unknown key is an error that names the nearest known
-one. `codec.recipe` has the rest of a recipe: data, loss, optimizer and training loop.
+A file lists what differs from the defaults; `codec.recipe` has the rest of a recipe: data, loss and training.
 """
 
 import dataclasses
@@ -304,7 +303,7 @@ def from_dict(config: type[T], values: Mapping[str, Any], *, source: str = "") -
     try:
         return TypeAdapter(config).validate_python(values)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"] if part not in _kinds)
         reason = [key, first["msg"].removeprefix("Value error, ")]
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):

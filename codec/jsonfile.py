@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-MAX_BYTES = 2**20
+MAX_BYTES = 2**19
 """Far above the size of any that this program writes. Parsed, a byte takes up to 35 bytes of memory."""
 
 

@@ -33,7 +33,7 @@ _FIELDS = ("sample_rate", "num_samples", "num_quantizers", *_MODEL_FIELDS)
 # A small .npz can unpack to any size. As in a .codec file a code takes at least one bit, beyond the first 2^23 codes.
 _FREE_BYTES, _MAX_EXPANSION = 2**26, 64  # of codes as int64, in all and by byte of the file
 _MAX_FIELD_BYTES = 2**10
-_MAX_LINE = 2**25  # characters of .jsonl: about three hours at 600 codes a second
+_MAX_LINE = 3 * 2**23  # characters of .jsonl: about two hours at 600 codes a second
 _MAX_MARKS = 2**17  # brackets, braces and quotes of a line: these take the most memory a character
 
 
@@ -195,7 +195,7 @@ def _read_jsonl(path: Path) -> Contents:
                 raise BitstreamError(f"there are more than {MAX_CHANNELS} channels")
             if type(channel) is not int or channel in channels:
                 raise BitstreamError(f"line {number}: channel {reprlib.repr(channel)} is no integer, or there twice")
-            channels[channel] = _rows(record["codes"], number)
+            channels[channel] = _rows(record.pop("codes"), number)
             facts = {name: record[name] for name in _FIELDS if name in record}
             if len(channels) > 1 and facts != common:
                 raise BitstreamError(f"line {number} and the lines before it have different metadata")
