@@ -62,7 +62,7 @@ def plain(folder):
         path.write_bytes(data)
         return lambda: read_codes(path, MODEL)
 
-    zip_bomb(folder / "bomb.npz", "codes.npy", npy_header(f"(1, 2, {160 * 2**19})"), 160)
+    zip_bomb(folder / "bomb.npz", "codes.npy", npy_header(f"(1, 2, {160 * 2**18})"), 160)
     yield "npz that unpacks to 160 MB", lambda: read_codes(folder / "bomb.npz", MODEL)
     zip_bomb(folder / "field.npz", "sample_rate.npy", npy_header("()", f"<U{40 * 2**18}"), 40)
     yield "npz with a field of 40 MB", lambda: read_codes(folder / "field.npz", MODEL)
