@@ -13,7 +13,8 @@ from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
 # Lost frames take memory in `Bitstream.codes` and no bytes in the file: a file that exceeds both limits is refused.
-_MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 2**12
+# A code takes at least one bit in a file and 64 here.
+_MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 64
 
 
 @dataclass(frozen=True, eq=False)
