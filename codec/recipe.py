@@ -243,7 +243,7 @@ def with_absolute_root(recipe: Recipe) -> Recipe:
 def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     """Values of a recipe merged onto those of its `base`, a path relative to its folder."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     base = values.pop("base", None)

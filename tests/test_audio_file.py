@@ -272,6 +272,18 @@ def test_au_and_wave64_headers_of_streams_are_legal(
     assert torch.equal(load_audio(path), audio)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "rf64", "aiff", "w64", "caf"])
+def test_a_chunk_of_the_largest_size_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    sf.write(path, pcm_noise(1, 100)[0, 0].numpy(), 16_000, "PCM_16", format=suffix.upper())
+    content = path.read_bytes()
+    first = {"w64": 56, "caf": 12}.get(suffix, 16)  # the size of the first chunk
+    num_bytes = 8 if suffix in ("w64", "caf") else 4
+    path.write_bytes(content[:first] + b"\xff" * num_bytes + content[first + num_bytes :])
+    with pytest.raises(AudioError, match=one_line(path)):
+        load_audio(path)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names of arbitrary bytes")
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
 def test_file_names_that_are_no_utf_8(tmp_path: Path, suffix: str) -> None:

@@ -74,6 +74,8 @@ def check_sizes(path: Path, stream: BinaryIO, num_bytes: int) -> int | None:
         if name in SAMPLES:
             _check_size(path, start, long_size if magic == b"RF64" and size == 0xFFFFFFFF else size, num_bytes)
             return None
+        if start + size > num_bytes:
+            return None  # no samples: libsndfile refuses the file
         stream.seek(start + size + -size % chunks.alignment)
     return None
 

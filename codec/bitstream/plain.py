@@ -156,7 +156,7 @@ def _read_npz(path: Path) -> Contents:
 def _read_jsonl(path: Path) -> Contents:
     channels: dict[int, NDArray[Any]] = {}
     common: dict[str, Any] = {}
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue

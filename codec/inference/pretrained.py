@@ -66,7 +66,7 @@ def load_config(folder: Path) -> CodecConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        return from_dict(CodecConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+        return from_dict(CodecConfig, json.loads(path.read_text(encoding="utf-8-sig")), source=str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
         raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
 

@@ -83,7 +83,7 @@ def read_run(run_dir: Path) -> Recipe:
     """
     path = run_dir / RECIPE_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"can't resume {run_dir}, {RECIPE_FILE} is missing or damaged ({error}); start a new run from its weights",
