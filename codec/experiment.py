@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from codec.audio.manifest import list_items
 from codec.config import IdentityEncoderConfig
 from codec.errors import ConfigError
 from codec.model.builder import build_codec
@@ -16,8 +15,9 @@ from codec.recipe import DataConfig, GaussianConfig, LossConfig, PublishedLossCo
 from codec.study.judge import DistortionJudge
 from codec.study.published import PublishedObjective
 from codec.study.vectors import GaussianVectors
+from codec.train.data.files import find_audio
 from codec.train.data.in_memory import AudioInMemory
-from codec.train.data.segments import Segments, data_root
+from codec.train.data.segments import Segments
 from codec.train.data.source import AudioSource, Source
 from codec.train.graph import GraphedSteps
 from codec.train.learner import Learner
@@ -39,6 +39,7 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
 
     Raises:
         ConfigError: The data is missing, or the recipe contradicts itself.
+        AudioError: Audio files can't be used.
     """
     began = time.monotonic() if began is None else began
     torch.manual_seed(recipe.seed)
@@ -99,7 +100,7 @@ def _learned_terms(recipe: Recipe) -> LossConfig | PublishedLossConfig:
 
 
 def build_source(recipe: Recipe, device: torch.device) -> Source:
-    """Open the data of a recipe.
+    """Open the data of a recipe, after a check of all its audio files, held-out ones too, by their headers.
 
     Args:
         recipe: Its section `data`.
@@ -107,12 +108,13 @@ def build_source(recipe: Recipe, device: torch.device) -> Source:
 
     Raises:
         ConfigError: The data is missing, does not match the recipe, or does not fit into memory.
+        AudioError: Audio files can't be used; one error for all.
     """
     data, seed = recipe.data, recipe.seed
     if isinstance(data, GaussianConfig):
         return GaussianVectors(data, dim=recipe.codec.latent_dim, seed=seed)
     segments = Segments(
-        list_items(data_root(data), data.train, split="train", kinds=data.kinds),
+        find_audio(data).train,
         sample_rate=recipe.codec.sample_rate,
         segment_samples=round(data.segment_seconds * recipe.codec.sample_rate),
         gain_db=data.gain_db,

@@ -1,7 +1,9 @@
 import math
+import os
 import resource
 import signal
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import torch
 from audio_cases import pcm_noise, tone
 from messages import one_line
 
+from codec.audio.containers import ogg_checksum
 from codec.audio.file import (
+    WRITE_FORMATS,
     AudioInfo,
     find_audio_files,
     iterate_blocks,
@@ -166,12 +170,16 @@ def test_files_that_are_not_audio_are_refused(tmp_path: Path, read) -> None:  # 
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize("suffix", ["wav", "aiff", "flac", "ogg", "opus"])
+ENDIAN = {"rifx": ("WAV", "PCM_16", "BIG"), "dns": ("AU", "PCM_16", "LITTLE")}
+LOSSY = {"opus": ("OGG", "OPUS", "FILE"), "ogg": ("OGG", "VORBIS", "FILE")}
+
+
+@pytest.mark.parametrize("suffix", ["wav", "rifx", "rf64", "aiff", "au", "dns", "w64", "caf", "flac", "ogg", "opus"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 0.999])
 def test_truncated_files_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
     path = tmp_path / f"a.{suffix}"
-    encoding = {"opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}.get(suffix, (suffix.upper(), "PCM_16"))
-    sf.write(path, pcm_noise(1, 60_000)[0, 0].numpy(), 48_000, format=encoding[0], subtype=encoding[1])
+    container, subtype, endian = (ENDIAN | LOSSY).get(suffix, (suffix.upper(), "PCM_16", "FILE"))
+    sf.write(path, pcm_noise(1, 60_000)[0, 0].numpy(), 48_000, format=container, subtype=subtype, endian=endian)
     whole = path.read_bytes()
     assert load_audio(path).shape == (1, 1, 60_000)
     path.write_bytes(whole[: int(share * len(whole))])
@@ -190,6 +198,99 @@ def test_flac_cut_between_two_frames_is_truncated(tmp_path: Path) -> None:
         load_audio(tmp_path / "a.flac")
     with pytest.raises(AudioError, match=one_line(tmp_path / "a.flac", "truncated")):
         read_segment(tmp_path / "a.flac", 12_000, 4_000)
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".wav", ".aiff", ".ogg", ".opus"])
+@pytest.mark.parametrize("trailing", [b"TAG" + bytes(125), b"x", b"APETAGEX" + bytes(700)])
+def test_bytes_after_the_audio_are_ignored(tmp_path: Path, suffix: str, trailing: bytes) -> None:
+    path, copy = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    encoding = {".aiff": ("AIFF", "PCM_16"), **WRITE_FORMATS}[suffix]
+    sf.write(path, pcm_noise(1, 9_000)[0, 0].numpy(), 16_000, format=encoding[0], subtype=encoding[1])
+    copy.write_bytes(path.read_bytes() + trailing)
+    assert read_info(copy) == AudioInfo(16_000, 1, 9_000)
+    assert torch.equal(load_audio(copy), load_audio(path))
+    assert np.array_equal(read_segment(copy, 8_000, 1_000), read_segment(path, 8_000, 1_000))
+    assert sum(block.shape[1] for block in iterate_blocks(copy, 777)) == 9_000
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".opus"])
+def test_streams_in_a_row_are_refused(tmp_path: Path, suffix: str) -> None:
+    path, chained = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    save_audio(path, tone(30_000, 16_000), 16_000)
+    save_audio(chained, tone(9_000, 16_000, 200.0), 16_000)
+    first, second = path.read_bytes(), chained.read_bytes()
+    chained.write_bytes(first + second)
+    for read in (read_info, load_audio, lambda path: read_segment(path, 0, 1)):
+        with pytest.raises(AudioError, match=one_line(chained, "several Ogg streams", ".wav")):
+            read(chained)
+    chained.write_bytes(first + first)  # one number for both streams, which the standard forbids
+    with pytest.raises(AudioError, match=one_line(chained, "several Ogg streams", ".wav")):
+        load_audio(chained)
+
+
+@pytest.mark.parametrize("suffix", [".ogg", ".opus"])
+def test_every_flipped_bit_of_an_ogg_file_is_found(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    save_audio(path, pcm_noise(1, 20_000), 16_000)
+    whole = path.read_bytes()
+    flips = np.random.default_rng(0).integers(8 * len(whole), size=200).tolist()
+    for bit in [*range(27 * 8), *flips]:
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(AudioError, match=one_line(path)):
+            load_audio(path)
+
+
+def test_the_checksum_of_an_ogg_page_follows_the_standard() -> None:
+    def checksum(page: bytes) -> int:
+        """RFC 3533, section 6: polynomial 0x04C11DB7, start 0, high bit first."""
+        crc = 0
+        for byte in page:
+            crc ^= byte << 24
+            for _ in range(8):
+                crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+        return crc
+
+    for page in (b"", b"\0", b"\x80\1", b"OggS", bytes(range(256))):
+        assert ogg_checksum(page) == checksum(page)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "before_size", "unknown"),
+    [("au", b".snd\0\0\0\x18", b"\xff" * 4), ("w64", b"data", b"\xff" * 7 + b"\x7f")],
+)
+def test_au_and_wave64_headers_of_streams_are_legal(
+    tmp_path: Path, suffix: str, before_size: bytes, unknown: bytes
+) -> None:
+    audio = pcm_noise(1, 5_000)
+    path = tmp_path / f"a.{suffix}"
+    sf.write(path, audio[0, 0].numpy(), 16_000, "PCM_16", format=suffix.upper())
+    content = path.read_bytes()
+    place = content.index(before_size) + (16 if suffix == "w64" else 8)  # after the name of the chunk or of the format
+    path.write_bytes(content[:place] + unknown + content[place + len(unknown) :])
+    assert torch.equal(load_audio(path), audio)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "rf64", "aiff", "w64", "caf"])
+def test_a_chunk_of_the_largest_size_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    sf.write(path, pcm_noise(1, 100)[0, 0].numpy(), 16_000, "PCM_16", format=suffix.upper())
+    content = path.read_bytes()
+    first = {"w64": 56, "caf": 12}.get(suffix, 16)  # the size of the first chunk
+    num_bytes = 8 if suffix in ("w64", "caf") else 4
+    path.write_bytes(content[:first] + b"\xff" * num_bytes + content[first + num_bytes :])
+    with pytest.raises(AudioError, match=one_line(path)):
+        load_audio(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no file names of arbitrary bytes")
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_file_names_that_are_no_utf_8(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9" + suffix.encode())
+    save_audio(path, pcm_noise(1, 500), 16_000)
+    assert load_audio(path).shape == (1, 1, 500)
+    assert find_audio_files(tmp_path) == [path]
 
 
 def test_flac_without_a_length_is_read(tmp_path: Path) -> None:

@@ -760,6 +760,14 @@ class TestEval:
         assert report["means"][0]["snr"] == report["files"][0]["snr"]
         assert report["means"][0]["left_out"] == {"snr": 1, "bands": [1] * 7}
 
+    def test_a_bad_file_costs_only_itself(self, call: Call) -> None:
+        write_noise("a.wav", num_samples=800)
+        Path("text.wav").write_text("no audio")
+        code, out, err = call(cli.eval_main, "text.wav", "a.wav", "--metrics", "mel", "-o", "r.json")
+        report = json.loads(Path("r.json").read_text())
+        assert code == 1 and out.startswith("1 files, ") and "codec-eval: text.wav is not audio" in err
+        assert {row["path"] for row in report["files"]} == {"a.wav"} and list(report["unread"]) == ["text.wav"]
+
     def test_manifest(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only rows of the split and kinds are judged; a metric that is not installed is named."""
         for name in ("a", "b", "c"):
@@ -787,7 +795,7 @@ class TestEval:
                 ("onnx", "processes", "--jobs 1"),
             ),
             (["a.wav", "--bitrates", "800"], ("bitrate", "800 bit/s", "1600 bit/s")),
-            (["text.wav", "a.wav", "--metrics", "mel"], ("text.wav", "not audio")),
+            (["text.wav", "--metrics", "mel"], ("text.wav", "not audio")),
         ],
     )
     def test_refused(self, call: Call, words: list[str], facts: tuple[object, ...]) -> None:

@@ -224,6 +224,24 @@ def test_a_silent_and_a_constant_clip_leave_the_means_finite(codec, files, tmp_p
     assert all(map(math.isfinite, values))
 
 
+def test_a_bad_file_is_left_out_and_named(codec, files, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    paths = [files[0], tmp_path / "bad.wav", files[1]]
+    how = {"num_quantizers": [2], "metrics": ["mel"], "progress": False}
+    result, expected = evaluate(codec, paths, **how), evaluate(codec, files, **how)
+    assert list(result.unread) == [paths[1]] and "not audio" in str(result.unread[paths[1]])
+    assert [row["path"] for row in result.rows] == [str(files[0]), str(files[1])]
+    assert result.means[0]["mel"] == expected.means[0]["mel"] and result.seconds == expected.seconds
+    assert expected.unread == {}
+
+
+def test_files_that_are_all_bad_are_refused(codec, tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_text("no audio")
+    with pytest.raises(AudioError, match=one_line(2, "a.wav", "b.wav")):
+        evaluate(codec, sorted(tmp_path.iterdir()), num_quantizers=[1], metrics=[], progress=False)
+
+
 def test_evaluation_keeps_no_identity_on_the_model(files):
     codec = tiny_codec()
     evaluate(codec, files, num_quantizers=[1], metrics=[], progress=False)

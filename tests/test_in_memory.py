@@ -10,6 +10,7 @@ from tiny_runs import RATE, buzz, history, start, tiny_recipe, write_clips
 import codec.train.data.in_memory as in_memory_module
 from codec.audio.manifest import list_items
 from codec.errors import AudioError, ConfigError
+from codec.train.data.files import with_seconds
 from codec.train.data.in_memory import AudioInMemory
 from codec.train.data.segments import Batch, Segments
 from codec.train.data.source import AudioSource
@@ -28,7 +29,7 @@ def write(folder, subtype="PCM_16", rate=RATE, peaks=(0.3, 0.9, 0.5), suffix="wa
 
 def sources(folder, **changes):
     facts = {"sample_rate": RATE, "segment_samples": SEGMENT, "gain_db": (-12.0, 3.0), "seed": (0, 0)} | changes
-    segments = Segments(list_items(folder, ".", split="train"), **facts)
+    segments = Segments(with_seconds(list_items(folder, ".", split="train")), **facts)
     return AudioSource(segments, num_workers=0, seed=0), AudioInMemory(segments, device=CPU, seed=0)
 
 
@@ -114,10 +115,11 @@ def test_audio_larger_than_the_memory_is_refused_before_it_is_read(tmp_path, mon
         sources(write(tmp_path / "clips"))
 
 
-def test_a_damaged_file_is_named(tmp_path):
-    clips = write_clips(tmp_path / "clips", seconds=[])
-    sf.write(clips / "nan.wav", np.full(3000, np.nan), RATE, "FLOAT")
-    with pytest.raises(AudioError, match=one_line("nan.wav")):
+def test_damaged_files_are_named_at_once(tmp_path):
+    clips = write_clips(tmp_path / "clips")
+    for name in ("a.wav", "nan.wav"):
+        sf.write(clips / name, np.full(3000, np.nan), RATE, "FLOAT")
+    with pytest.raises(AudioError, match=one_line(2, clips / "a.wav", "NaN", clips / "nan.wav", "NaN")):
         sources(clips)
 
 

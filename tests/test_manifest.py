@@ -1,7 +1,5 @@
 """Manifests and folders of audio: the files that they list, and errors of one line."""
 
-import csv
-
 import pytest
 from messages import one_line
 
@@ -50,7 +48,11 @@ def test_a_folder_gives_every_audio_file_below_it(clips, tmp_path):
     ("rows", "facts"),
     [
         ([("file", "split"), ("a.wav", "train")], ("manifest", "path")),
-        ([("split", "path"), ("train",)], ("row", "path")),
+        ([("path", "path"), ("a.wav", "b.wav")], ("manifest", "path")),
+        ([("split", "path"), ("train", "")], ("line 2", "path")),
+        ([("path", "split"), ("a.wav", "train"), (), ("b.wav",)], ("line 4", "1 columns", "names 2")),
+        ([("path", "split"), ("a.wav", "train", "x")], ("line 2", "3 columns", "names 2")),
+        ([("path",), ("a\0.wav",)], ("line 2", "NUL")),
         ([("path", "seconds"), ("a.wav", "long")], ("seconds of a.wav", "positive", "'long'")),
         ([("path", "seconds"), ("a.wav", "0")], ("seconds of a.wav", "positive", "'0'")),
         ([("path", "seconds"), ("a.wav", "-2")], ("'-2'",)),
@@ -59,7 +61,7 @@ def test_a_folder_gives_every_audio_file_below_it(clips, tmp_path):
         ([("path", "split"), ("a.wav", "valid")], ("split train",)),
         ([("path", "split"), ("a.wav", "\x00")], ("split train",)),
         ([("path",)], ("split train",)),
-        ([], ("split train",)),
+        ([], ("manifest", "path")),
     ],
 )
 def test_a_wrong_manifest_is_explained(tmp_path, rows, facts):
@@ -77,9 +79,23 @@ def test_a_manifest_without_a_row_of_the_kinds_asked_for_is_refused(tmp_path):
 def test_other_files_are_no_manifest(clips, tmp_path):
     with pytest.raises(ConfigError, match=one_line(clips / "clip_0.wav", "manifest")):
         list_items(clips, "clip_0.wav", split="train")
-    (tmp_path / "huge.tsv").write_text("path\n" + "x" * (csv.field_size_limit() + 1), encoding="utf-8")
-    with pytest.raises(ConfigError, match=one_line(tmp_path / "huge.tsv", "manifest")):
-        list_items(tmp_path, "huge.tsv", split="train")
+    (tmp_path / "sheet.tsv").write_text("path\na.wav\n", encoding="utf-16")  # "Unicode text" of Excel
+    with pytest.raises(ConfigError, match=one_line(tmp_path / "sheet.tsv", "manifest", "UTF-8")):
+        list_items(tmp_path, "sheet.tsv", split="train")
+
+
+def test_a_row_is_a_line_whatever_it_quotes(tmp_path):
+    names = ['say "cheese.wav', "b.wav", '"', '"c.wav"', "d\u2028\x0b.wav"]
+    write_manifest(tmp_path, [("text", "path"), *(('"Hello, he said', name) for name in names)])
+    assert [item.path.name for item in list_items(tmp_path, "MANIFEST.tsv", split="train")] == names
+
+
+@pytest.mark.parametrize(("start", "end"), [("\ufeff", "\n"), ("", "\r\n"), ("\ufeff", "\r\n")])
+def test_manifests_of_windows_are_read(tmp_path, start, end):
+    rows = ["path\tspeaker", "a.wav\tanna", "b.wav\t", "", ""]
+    (tmp_path / "MANIFEST.tsv").write_bytes((start + end.join(rows)).encode())
+    items = [Item(tmp_path / "a.wav", "anna", None), Item(tmp_path / "b.wav", "", None)]
+    assert list_items(tmp_path, "MANIFEST.tsv", split="train") == items
 
 
 def test_missing_data_says_what_to_give(tmp_path):

@@ -76,6 +76,11 @@ def test_generated_tokens_without_metadata(tmp_path, suffix):
     assert (found.header.num_samples, found.header.sample_rate) == (3 * 320 - 80, 16000)
 
 
+def test_jsonl_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"codes": [[1, 2, 3]]}), encoding="utf-8-sig")
+    np.testing.assert_array_equal(read_codes(tmp_path / "a.jsonl", MODEL).codes, [[[1, 2, 3]]])
+
+
 def test_channels_of_jsonl_come_in_any_order(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"channel": 1, "codes": [[1, 1]]}\n{"channel": 0, "codes": [[2, 2]]}\n')

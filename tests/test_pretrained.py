@@ -213,6 +213,12 @@ def test_a_configuration_that_makes_no_model_is_refused(folder, change, facts):
         load_codec(folder)
 
 
+def test_a_configuration_that_begins_with_a_byte_order_mark_is_read(folder):
+    config = load_codec(folder).config
+    (folder / "config.json").write_text((folder / "config.json").read_text(), encoding="utf-8-sig")
+    assert load_codec(folder).config == config
+
+
 def test_a_missing_configuration_is_named(folder):
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=one_line("config.json")):

@@ -1,9 +1,12 @@
+import re
+
 import pytest
 import torch
 from messages import one_line
 from models import tiny_codec
 from tiny_runs import write_clips
 
+import codec.eval.file_judge as file_judge
 import codec.eval.processes as processes
 from codec.errors import AudioError, ConfigError
 from codec.eval.evaluate import evaluate
@@ -32,9 +35,18 @@ def test_two_processes_give_what_one_gives(clips):
     assert torch.equal(one.agreement, two.agreement) and one.agreement.tolist() == [1, 1, 1, 1]
 
 
-def test_a_file_that_can_not_be_read_is_named(clips, tmp_path):
-    with pytest.raises(AudioError, match=one_line("gone.wav")):
-        list(processes.judge_files(judge(), [clips[0], tmp_path / "gone.wav", *clips[1:]], 2))
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_file_that_can_not_be_read_costs_only_itself(clips, tmp_path, jobs):
+    paths = [clips[0], tmp_path / "gone.wav", *clips[1:3]]
+    first, gone, *others = processes.judge_files(judge(), paths, jobs)
+    assert isinstance(gone, AudioError) and re.search(one_line(tmp_path / "gone.wav"), str(gone))
+    assert [result.rows[0]["path"] for result in (first, *others)] == [str(clips[0]), *map(str, clips[1:3])]
+
+
+def test_an_error_that_names_no_file_gets_its_name(clips, monkeypatch):
+    monkeypatch.setattr(file_judge, "load_audio", lambda *_: (_ for _ in ()).throw(AudioError("too loud")))
+    (error,) = processes.judge_files(judge(), clips[:1], 1)
+    assert str(error) == f"{clips[0]}: too loud"
 
 
 @pytest.mark.parametrize(

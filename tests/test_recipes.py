@@ -80,3 +80,8 @@ def test_quickstart_has_its_data_at_hand():
     assert all(item.path.is_file() and item.speaker and item.seconds for item in (*train, *valid))
     assert not {item.speaker for item in train} & {item.speaker for item in valid}
     assert [path.name for path in Validator.of_recipe(recipe).paths] == [item.path.name for item in valid]
+
+
+def test_a_recipe_that_begins_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "mine.toml").write_text("# Mine.\nseed = 7\n", encoding="utf-8-sig")  # as editors on Windows write it
+    assert load_recipe(str(tmp_path / "mine.toml")).seed == 7

@@ -25,7 +25,7 @@ def mean(levels, *, gain_db=0.0, energy=(0.0, 0.0, 0.0), left_out=(0, 0, 0), **s
 
 
 def formatted(*means):
-    return format_evaluation(Evaluation([], list(means), codebook_health(torch.ones(1, 2)), 1.0, None, EDGES_HZ))
+    return format_evaluation(Evaluation([], list(means), codebook_health(torch.ones(1, 2)), 1.0, None, EDGES_HZ, {}))
 
 
 def test_means_and_bands_are_aligned_tables():

@@ -5,7 +5,7 @@ import pytest
 import soundfile as sf
 import torch
 from messages import one_line
-from tiny_runs import RATE, buzz
+from tiny_runs import RATE, buzz, write_clips
 from torch.utils.data import DataLoader
 
 from codec.audio.file import load_audio
@@ -13,14 +13,16 @@ from codec.audio.manifest import Item, list_items
 from codec.config import shipped
 from codec.errors import AudioError, ConfigError
 from codec.recipe import DataConfig
-from codec.train.data.segments import Batch, Segments, batches, data_root
+from codec.train.data.batches import Skips, batches
+from codec.train.data.files import find_audio, with_seconds
+from codec.train.data.segments import Batch, Segments, data_root
 
 SEGMENT = 1600
 
 
 def segments(folder, **changes):
     facts = {"sample_rate": RATE, "segment_samples": SEGMENT, "gain_db": (-12.0, 3.0), "seed": (0, 0)} | changes
-    return Segments(list_items(folder, ".", split="train"), **facts)
+    return Segments(with_seconds(list_items(folder, ".", split="train")), **facts)
 
 
 def drawn_from(items, number, seed=0):
@@ -179,10 +181,49 @@ def test_a_file_with_nan_is_named(tmp_path, value, num_workers):
 def test_durations_are_read_where_the_manifest_has_none(clips, tmp_path):
     rows = ["path", *map(str, sorted(clips.iterdir()))]
     (tmp_path / "MANIFEST.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    items = list_items(tmp_path, "MANIFEST.tsv", split="train")
+    items = with_seconds(list_items(tmp_path, "MANIFEST.tsv", split="train"))
     drawn = Segments(items, sample_rate=RATE, segment_samples=SEGMENT, gain_db=(0.0, 0.0), seed=(0,))
     seconds = np.array([0.3, 0.2, 0.09, 0.08, 0.07, 0.06])
     assert np.diff(drawn.cumulative, prepend=0) == pytest.approx(seconds / seconds.sum())
+
+
+def bad_lists(folder, num_files):
+    """A manifest of good and bad files of two splits; returns the data section of a recipe and the bad files."""
+    sf.write(folder / "good.wav", buzz(0.2, 200), RATE)
+    bad = [folder / f"bad_{number:02}.wav" for number in range(num_files)]
+    for path in bad[1:]:
+        path.write_bytes(b"")  # the first one is missing
+    rows = ["path\tsplit\tseconds", "good.wav\ttrain\t0.2", "good.wav\tvalid\t"]
+    rows += [f"{path.name}\t{('train', 'valid')[number % 2]}\t0.2" for number, path in enumerate(bad)]
+    (folder / "m.tsv").write_text("\n".join(rows) + "\n")
+    return DataConfig(root=folder, train="m.tsv", valid="m.tsv"), bad
+
+
+def test_bad_files_of_both_lists_are_named_at_once(tmp_path):
+    config, bad = bad_lists(tmp_path, 4)
+    names = [bad[0], "No such file", bad[2], "0 bytes", bad[1], bad[3]]
+    with pytest.raises(AudioError, match=one_line(4, *names)):
+        find_audio(config)
+
+
+def test_of_many_bad_files_ten_are_named_and_the_others_counted(tmp_path):
+    config, bad = bad_lists(tmp_path, 25)
+    with pytest.raises(AudioError, match=one_line(25, *bad[:20:2], "15 others")) as caught:
+        find_audio(config)
+    assert str(caught.value).count(".wav") == 10
+
+
+def test_one_bad_file_keeps_its_remedy(tmp_path):
+    config, bad = bad_lists(tmp_path, 2)
+    bad[0].write_bytes((tmp_path / "good.wav").read_bytes())
+    with pytest.raises(AudioError, match=one_line(bad[1], "0 bytes", "get it again")):
+        find_audio(config)
+
+
+def test_files_of_both_lists_have_their_seconds(tmp_path):
+    config, _ = bad_lists(tmp_path, 0)
+    assert find_audio(config) == ([Item(tmp_path / "good.wav", "", 0.2)], [Item(tmp_path / "good.wav", "", 0.2)])
+    assert find_audio(DataConfig(root=tmp_path, train="m.tsv")).valid == []
 
 
 def test_the_data_root_expands_shipped_folders_and_the_home_folder():
@@ -236,3 +277,61 @@ def test_a_run_that_starts_later_sees_the_same_batches(clips, num_workers):
 def test_a_batch_that_cannot_be_shared_is_refused(clips):
     with pytest.raises(ConfigError, match=one_line("batch_size", 6, "processes", 4)):
         batches(segments(clips), first_step=0, last_step=1, batch_size=6, world_size=4)
+
+
+# ---- Files that go bad
+
+
+def spoiled(folder, seconds, num_bad):
+    """Segments of files, the first ones of which were lost after they were listed."""
+    write_clips(folder, seconds)
+    drawn = segments(folder)
+    for path in drawn.paths[:num_bad]:
+        path.unlink()
+    return drawn
+
+
+@pytest.mark.filterwarnings("ignore:skipped in training")
+def test_a_draw_of_a_lost_file_is_replaced_by_another_of_the_same_number(tmp_path):
+    drawn = spoiled(tmp_path / "clips", [0.1, 0.4, 0.4], 1)
+    skips = Skips()
+    found = collected(drawn, 0, 5, skips=skips)
+    lost = [number for number in range(30) if drawn.draw(number).file == 0]
+    assert 0 < len(lost) <= skips.num_skipped <= 10 and skips.num_drawn == 30
+    for batch in found:
+        for audio, number in zip(batch.audio, batch.number.tolist(), strict=True):
+            if number not in lost:
+                assert torch.equal(audio, drawn[number].audio)
+    replaced = [
+        audio for batch in found for audio, n in zip(batch.audio, batch.number.tolist(), strict=True) if n in lost
+    ]
+    assert len(torch.unique(torch.stack(replaced).flatten(1), dim=0)) == len(lost)
+    for first, options in ((3, {"num_workers": 2}), (0, {}), (2, {})):  # other processes, a run that is resumed
+        for batch, expected in zip(collected(drawn, first, 5, **options), found[first:], strict=True):
+            assert_same(batch, expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_lost_file_is_named_once(tmp_path, num_workers):
+    drawn = spoiled(tmp_path / "clips", [0.1, 0.4, 0.4], 1)
+    skips = Skips()
+    with pytest.warns(UserWarning, match=one_line("skipped", drawn.paths[0])) as caught:
+        collected(drawn, 0, 5, skips=skips, num_workers=num_workers)
+    assert len(caught) == 1 and skips.num_skipped > 1
+
+
+@pytest.mark.filterwarnings("ignore:skipped in training")
+def test_many_lost_files_end_the_run(tmp_path):
+    drawn = spoiled(tmp_path / "clips", [0.4, 0.4, 0.4, 0.4], 2)
+    with pytest.raises(AudioError, match=one_line(11, "draws", 2)) as caught:
+        collected(drawn, 0, 99)
+    assert all(str(path) in str(caught.value) for path in drawn.paths[:2])
+
+
+@pytest.mark.filterwarnings("ignore:skipped in training")
+@pytest.mark.parametrize(("num_drawn", "allowed"), [(1, 10), (1000, 10), (5000, 50)])
+def test_ten_draws_or_one_percent_may_be_skipped(num_drawn, allowed):
+    skips, error = Skips(), AudioError("a.wav is empty")
+    skips.add(num_drawn, [("a.wav", error)] * allowed)
+    with pytest.raises(AudioError, match=one_line(allowed + 1, num_drawn, "a.wav")):
+        skips.add(0, [("a.wav", error)])

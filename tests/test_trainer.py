@@ -36,7 +36,7 @@ from codec.errors import AudioError, ConfigError, ModelError
 from codec.experiment import build_trainer
 from codec.inference.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
-from codec.train.data.segments import batches
+from codec.train.data.batches import batches
 from codec.train.engine import build_fabric
 
 UPDATES = ["ema", "gradient"]
@@ -650,6 +650,20 @@ def test_a_damaged_file_stops_the_run_with_its_name(tmp_path, num_workers):
     trainer = start(tiny_recipe(clips, data__num_workers=num_workers), tmp_path / "run")
     with pytest.raises(AudioError, match=one_line(clips / "nan.wav", "NaN")):
         trainer.fit()
+
+
+@pytest.mark.filterwarnings("ignore:skipped in training", "ignore:.*left out of the validation")
+def test_a_file_that_goes_bad_in_a_run_is_skipped_and_counted(tmp_path):
+    clips = write_clips(tmp_path / "clips", seconds=[0.09, 0.3, 0.3])
+    trainer = start(tiny_recipe(clips, data__valid=".", train__validate_every=3), tmp_path / "run")
+    (clips / "clip_0.wav").write_bytes(b"")
+    trainer.fit()
+    lines = history(tmp_path / "run")
+    counts = [line["train/skipped_draws"] for line in lines if "train/skipped_draws" in line]
+    assert counts and counts == sorted(counts) and counts[-1] == trainer.source.num_skipped > 0
+    assert trainer.progress.step == 6 and math.isfinite(trainer.progress.best_score)
+    start(tiny_recipe(write_clips(tmp_path / "good")), tmp_path / "another").fit()
+    assert not any("train/skipped_draws" in line for line in history(tmp_path / "another"))
 
 
 # ---- Processes

@@ -4,7 +4,7 @@ import soundfile as sf
 import torch
 from messages import one_line
 from models import tiny_codec
-from tiny_runs import tiny_recipe
+from tiny_runs import tiny_recipe, write_clips
 
 import codec.train.validation as validation_module
 from codec.errors import ConfigError
@@ -125,3 +125,19 @@ def test_metrics_without_a_value_are_not_logged(tmp_path, only_mel):
     Validator([tmp_path / "silent.wav"], num_quantizers=[1], num_samples_logged=0).validate(tiny_codec(), [recorder], 7)
     assert "valid/mel_3.2kbps" in recorder.values[7] and "valid/snr_3.2kbps" not in recorder.values[7]
     assert all(np.isfinite(value) for value in recorder.values[7].values())
+
+
+def test_a_file_that_goes_bad_is_left_out_with_a_warning(tmp_path, only_mel):
+    paths = sorted(write_clips(tmp_path / "clips", [0.2, 0.1, 0.1]).iterdir())
+    judge = Validator(paths, num_quantizers=[1], num_samples_logged=2)
+    codec, recorder = tiny_codec(), Recorder()
+    paths[0].write_bytes(b"")
+    with pytest.warns(UserWarning, match=one_line("validation", "step", 7, paths[0], "0 bytes")):
+        score = judge.validate(codec, [recorder], 7)
+    assert score == Validator(paths[1:], num_quantizers=[1], num_samples_logged=0).validate(codec, [], 7)
+    assert len(recorder.sounds) == 4  # of the two others
+    for path in paths:
+        path.unlink(missing_ok=True)
+    with pytest.warns(UserWarning, match=one_line("no validation", "step", 8, 3)):
+        assert judge.validate(codec, [recorder], 8) is None
+    assert 8 not in recorder.values

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import soundfile as sf
 import torch
 
-from codec.audio.containers import OpenEndedWav, check_ogg_end, check_sizes, truncated
+from codec.audio.containers import OpenEndedWav, bad, check_ogg_end, check_ogg_pages, check_sizes
 from codec.audio.resampling import Block, Resampler
 from codec.errors import AudioError, WriteError
 from codec.files import new_path
@@ -83,24 +83,25 @@ def iterate_blocks(path: StrPath, block_samples: int, sample_rate: int | None = 
         sample_rate: Rate of the blocks (Hz); the file's own if None.
 
     Raises:
-        AudioError: The file is missing, not audio, truncated, damaged, without samples, or holds NaN or Inf. Damage
-            that only decoding shows is raised when the iteration reaches it. Truncation is found in WAV, AIFF, FLAC
-            and Ogg, not in MP3.
+        AudioError: The file is missing, not audio, truncated, damaged, several Ogg streams in a row, without samples,
+            or holds NaN or Inf. Damage that only decoding shows is raised when the iteration reaches it. Truncation is
+            found in WAV, AIFF, AU, Wave64, CAF, FLAC and Ogg, damage in FLAC and Ogg; neither is in MP3.
     """
     path = Path(path)
     if block_samples < 1:
         raise AudioError(f"block_samples is {block_samples}; give at least 1")
-    with _open(path) as file:
+    with _open(path, every_page=True) as file:
         resampler = Resampler(file.samplerate, sample_rate or file.samplerate, file.channels)
-        num_samples = 0
-        while (block := _read(path, file, block_samples, num_samples)).shape[1]:
+        # The length of an MP3 without a Xing header is an estimate.
+        length_is_exact = file.frames != _UNKNOWN_LENGTH and file.format != "MP3"
+        num_samples, promised = 0, file.frames if length_is_exact else _UNKNOWN_LENGTH
+        # Not beyond the promised samples: in FLAC, bytes that follow them (a tag, say) would be a decoding error.
+        while (block := _read(path, file, min(block_samples, promised - num_samples), num_samples)).shape[1]:
             num_samples += block.shape[1]
             if (resampled := resampler.push(block)).shape[1]:
                 yield resampled
-        # The length of an MP3 without a Xing header is an estimate.
-        length_is_exact = file.frames != _UNKNOWN_LENGTH and file.format != "MP3"
-        if num_samples < (file.frames if length_is_exact else 1):
-            raise truncated(path, f"{num_samples} samples found")
+        if num_samples < (promised if length_is_exact else 1):
+            raise bad(path, "truncated", f"{num_samples} samples found")
         if (tail := resampler.flush()).shape[1]:
             yield tail
 
@@ -127,7 +128,7 @@ def read_segment(path: StrPath, start: int, num_samples: int) -> Block:
             file.seek(start)
         segment = _read(path, file, num_samples, start)
     if segment.shape[1] < num_samples:
-        raise truncated(path, f"{start + segment.shape[1]} samples found")
+        raise bad(path, "truncated", f"{start + segment.shape[1]} samples found")
     return segment
 
 
@@ -216,7 +217,9 @@ class AudioWriter:
         self.num_samples = 0
         container, self.encoding = WRITE_FORMATS[path.suffix.lower()]
         try:
-            self.file: Any = sf.SoundFile(partial, "w", sample_rate, num_channels, self.encoding, format=container)
+            self.file: Any = sf.SoundFile(
+                os.fsencode(partial), "w", sample_rate, num_channels, self.encoding, format=container
+            )
         except sf.LibsndfileError as error:
             what = f"{num_channels} channels at {sample_rate} Hz as {self.encoding}"
             remedy = "try .wav, and see that the disk is not full"
@@ -252,7 +255,7 @@ class AudioWriter:
             self.file.close()
             if self.num_samples == 0:
                 raise AudioError(f"can't write {self.path}: there are no samples")
-            num_written = sf.info(self.partial).frames
+            num_written = sf.info(os.fsencode(self.partial)).frames
         if num_written != self.num_samples:
             lengths = f"{num_written} samples long, not {self.num_samples}"
             raise WriteError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
@@ -268,7 +271,7 @@ class AudioWriter:
         try:
             yield
         except sf.LibsndfileError as error:
-            raise WriteError(f"can't write {self.path} ({error}); is the disk full?") from error
+            raise WriteError(f"can't write {self.path} ({error.error_string}); is the disk full?") from error
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
@@ -283,22 +286,23 @@ class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[_ForwardFile]:
-    """Open for reading, after all checks that need no decoding."""
+def _open(path: Path, *, every_page: bool = False) -> Iterator[_ForwardFile]:
+    """Open for reading, after all checks that need no decoding; `every_page` reads all of an Ogg file for them."""
     try:
         with path.open("rb") as stream:
             num_bytes = os.fstat(stream.fileno()).st_size
             if num_bytes == 0:
                 raise AudioError(f"{path} is empty (0 bytes); leave it out, or get it again")
-            magic = stream.read(4)
-            if magic == b"OggS":
+            if stream.read(4) == b"OggS":
                 check_ogg_end(path, stream, num_bytes)
-            open_size_at = check_sizes(path, stream, num_bytes) if magic in (b"RIFF", b"FORM") else None
+                if every_page:
+                    check_ogg_pages(path, stream)
+            open_size_at = check_sizes(path, stream, num_bytes)
     except OSError as error:
         raise AudioError(f"can't read {path}: {error.strerror}; give a readable audio file") from error
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else path
+            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else os.fsencode(path)
             file = stack.enter_context(_ForwardFile(source))
         # TypeError: soundfile takes .raw for samples without a header and asks for their layout.
         except (sf.LibsndfileError, TypeError) as error:
@@ -329,4 +333,4 @@ def _decoding_errors(path: Path, second: float) -> Iterator[None]:
     try:
         yield
     except sf.LibsndfileError as error:
-        raise truncated(path, f"or damaged, after {second:.1f} s: {error.error_string}") from error
+        raise bad(path, "truncated or damaged", f"after {second:.1f} s: {error.error_string}") from error

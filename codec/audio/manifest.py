@@ -1,6 +1,5 @@
 """List the files of a data set: those of a folder, or the rows of a manifest (tab-separated, with a column `path`)."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +24,14 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
 
     Args:
         root: Folder that `source` is relative to.
-        source: A folder, or a TSV manifest. Paths in a manifest are relative to it. Its columns `speaker`, `seconds`,
-            `split` and `kind` are optional.
+        source: A folder, or a manifest: UTF-8 text, one row a line, columns separated by tabs and named by the first
+            line. Paths in it are relative to it. The columns `speaker`, `seconds`, `split` and `kind` are optional.
         split: Keep the rows of this split, if the manifest has the column.
         kinds: Keep the rows of these kinds; all if empty.
 
     Raises:
         AudioError: The folder holds no audio file.
-        ConfigError: The source is missing or no manifest, or no row is left.
+        ConfigError: The source is missing or no manifest, a row has too few or too many columns, or no row is left.
     """
     location = root / source
     if location.is_dir():
@@ -52,17 +51,25 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
 
 
 def _read_manifest(path: Path) -> list[dict[str, str]]:
+    """One row a line, split at every tab: a quotation mark is a character like others. Empty lines are skipped."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} is no manifest: {error}") from error
-    if not all(row.get("path") for row in rows):
-        raise ConfigError(
-            f"{path} is no manifest: its first line must name tab-separated columns, one of them path, "
-            f"and every row must have a path"
-        )
-    return rows
+        with path.open(encoding="utf-8-sig") as file:  # editors on Windows begin a text with a byte order mark
+            lines = [line.rstrip("\n").split("\t") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no manifest ({error}); save it as text in UTF-8") from error
+    columns, *rows = lines or [[]]
+    if "path" not in columns or len(set(columns)) < len(columns):
+        raise ConfigError(f"{path} is no manifest: its first line must name tab-separated columns, one of them path")
+    found = []
+    for number, row in enumerate(rows, start=2):
+        if not any(row):
+            continue
+        if len(row) != len(columns):
+            raise ConfigError(f"{path}, line {number}: {len(row)} columns, but the first line names {len(columns)}")
+        found.append(dict(zip(columns, row, strict=True)))
+        if not found[-1]["path"] or "\0" in found[-1]["path"]:
+            raise ConfigError(f"{path}, line {number}: the path is empty or holds a NUL character")
+    return found
 
 
 def _item(manifest: Path, row: dict[str, str]) -> Item:

@@ -45,12 +45,14 @@ def evaluate(argv: Sequence[str]) -> int:
         jobs=options.jobs,
         reference=None if codec is original else original,
     )
-    print(f"{len(paths)} files, {evaluation.seconds:.1f} s of audio, {options.mode}\n")
+    for error in evaluation.unread.values():
+        print(f"codec-eval: {error}", file=sys.stderr)
+    print(f"{len(paths) - len(evaluation.unread)} files, {evaluation.seconds:.1f} s of audio, {options.mode}\n")
     print(f"{format_evaluation(evaluation)}\n")
     print(_describe_health(codec, evaluation))
     if options.output is not None:
         _write_report(options, codec, evaluation)
-    return 0
+    return 1 if evaluation.unread else 0
 
 
 def _eval_paths(options: EvalOptions) -> list[Path]:
@@ -110,6 +112,7 @@ def _write_report(options: EvalOptions, codec: "Codec", evaluation: "Evaluation"
         "band_edges_hz": evaluation.edges_hz,
         "means": evaluation.means,
         "files": evaluation.rows,
+        "unread": {str(path): str(error) for path, error in evaluation.unread.items()},
         "levels": {name: values.tolist() for name, values in evaluation.health._asdict().items()},
         "agreement": None if evaluation.agreement is None else evaluation.agreement.tolist(),
     }

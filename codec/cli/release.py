@@ -55,7 +55,7 @@ def _read_about(options: ReleaseOptions, recipe: Recipe) -> str:
 
     if options.about is not None:
         try:
-            return options.about.read_text(encoding="utf-8")
+            return options.about.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"can't read {options.about}: {error}") from error
     try:

@@ -115,7 +115,7 @@ def _describe_training() -> str:
 
 def _first_sentence(path: Path) -> str:
     """The comment at the head of a recipe, up to its first stop or colon."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8-sig").splitlines())
     return re.split(r"[.:](?:\s|$)", " ".join(line.lstrip("# ") for line in lines))[0]
 
 

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from codec.audio.headers import joined
+from codec.errors import AudioError
 from codec.eval.bands import Bands, band_edges
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.eval.processes import judge_files
@@ -44,6 +46,8 @@ class Evaluation(NamedTuple):
     """Share of codes equal to those of the reference `[K]`; None without a reference."""
     edges_hz: list[float]
     """Edges of the bands."""
+    unread: dict[Path, AudioError]
+    """Files that could not be read, with the reason; nothing else covers them."""
 
 
 def evaluate(
@@ -72,7 +76,7 @@ def evaluate(
         progress: Show a progress bar.
 
     Raises:
-        AudioError: A file can't be read.
+        AudioError: No file can be read.
         ConfigError: A metric is unknown or its package is not installed, the model has fewer levels, or it can't be
             sent to other processes.
     """
@@ -80,14 +84,18 @@ def evaluate(
     judge = FileJudge(codec, tuple(num_quantizers), tuple(metrics), tuple(gains_db), beam, reference)
     files = judge_files(judge, paths, jobs)
     bar = tqdm(files, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
-    results = list(bar)
+    outcomes = list(bar)
+    results = [outcome for outcome in outcomes if not isinstance(outcome, AudioError)]
+    unread = {path: outcome for path, outcome in zip(paths, outcomes, strict=True) if isinstance(outcome, AudioError)}
+    if not results:
+        raise joined(list(unread.values()))
     rows = [row for result in results for row in result.rows]
     means = []
     for gain_db, levels in itertools.product(judge.gains_db, judge.num_quantizers):
         group = [row for row in rows if (row["gain_db"], row["num_quantizers"]) == (gain_db, levels)]
         means.append(_means(group, metrics))
     health, seconds = codebook_health(_count(results)), sum(result.seconds for result in results)
-    return Evaluation(rows, means, health, seconds, _agreement(results), band_edges(codec.sample_rate))
+    return Evaluation(rows, means, health, seconds, _agreement(results), band_edges(codec.sample_rate), unread)
 
 
 def finite_mean(values: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from codec.environment import num_processors
-from codec.errors import ConfigError
+from codec.errors import AudioError, ConfigError
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.onnx.engine import OnnxCodec
 
@@ -26,8 +26,8 @@ def check_jobs(jobs: int) -> None:
         raise ConfigError(f"jobs is {jobs}, but must be at least 0")
 
 
-def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[FileResult]:
-    """Evaluate files; the results are in the order of the files.
+def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[FileResult | AudioError]:
+    """Evaluate files; the results are in the order of the files. A file that can't be read gives its error.
 
     Args:
         judge: On the CPU if there are several processes.
@@ -36,13 +36,13 @@ def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[
 
     Raises:
         ConfigError: `jobs` is negative, or the codec can't be sent to other processes because it is on another device
-            or in mode onnx.
-        CodecError: As for `FileJudge`.
+            or in mode onnx. Also as for `FileJudge`.
     """
     check_jobs(jobs)
     jobs = min(jobs or num_processors(), len(paths))
     if jobs <= 1:
-        yield from map(judge, paths)
+        for path in paths:
+            yield _attempt(judge, path)
         return
     device = judge.codec.device
     if device.type != "cpu":
@@ -64,6 +64,13 @@ def _start_worker(judge: FileJudge) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too and ends the workers
 
 
-def _judge_file(path: Path) -> FileResult:
+def _judge_file(path: Path) -> FileResult | AudioError:
     assert _judge is not None
-    return _judge(path)
+    return _attempt(_judge, path)
+
+
+def _attempt(judge: FileJudge, path: Path) -> FileResult | AudioError:
+    try:
+        return judge(path)
+    except AudioError as error:
+        return error if str(path) in str(error) else AudioError(f"{path}: {error}")

@@ -110,7 +110,7 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
 
 def header_comment(path: Path) -> str:
     """The comment at the top of a recipe, without the number signs; empty if there is none."""
-    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    lines = takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8-sig").splitlines())
     return "\n".join(line.removeprefix("#").removeprefix(" ").rstrip() for line in lines)
 
 

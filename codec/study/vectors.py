@@ -32,6 +32,7 @@ class GaussianVectors:
     """
 
     unit = "vectors"
+    num_skipped = 0  # there are no files
     item_size = 1.0
 
     def __init__(self, config: GaussianConfig, *, dim: int, seed: int) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from codec.dsp.precision import full_precision
 from codec.errors import ConfigError, ModelError
+from codec.model.quantizer.collective import sum_over_ranks
 from codec.recipe import Recipe, TrainConfig
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.data.segments import Batch
@@ -233,6 +234,7 @@ class Trainer:
                 **{name: float(norm) for name, norm in result.grad_norms.items()},
                 "train/lr": learning_rate(self.recipe.optimizer, step - 1, self.num_steps),
                 "train/skipped_steps": float(self.progress.skipped_steps),
+                **self._skipped_draws(),
             },
             quantizer=self.learner.codec.quantizer,
             statistics=result.statistics,
@@ -240,6 +242,11 @@ class Trainer:
             trackers=trackers,
             progress=bar,
         )
+
+    def _skipped_draws(self) -> dict[str, float]:
+        """Draws skipped by all processes because their file can't be read; empty if there are none."""
+        (total,) = sum_over_ranks(torch.tensor(float(self.source.num_skipped), device=self.fabric.device))
+        return {"train/skipped_draws": float(total)} if total else {}
 
     def _validate(self, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
         """Measure the EMA codec on the first process, then save a checkpoint."""

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,6 +11,7 @@ import torch
 
 from codec.audio.file import load_audio
 from codec.audio.manifest import list_items
+from codec.errors import AudioError
 from codec.eval.bands import describe_bands
 from codec.eval.evaluate import evaluate
 from codec.eval.metrics import JUDGES, available_metrics
@@ -55,10 +57,19 @@ class Validator:
         levels = sorted({recipe.codec.num_quantizers_for(bitrate) for bitrate in recipe.validation.bitrates})
         return cls(paths, num_quantizers=levels, num_samples_logged=recipe.validation.num_samples_logged)
 
-    def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float:
-        """Measure the codec and report to the trackers; returns the mean mel distance, lower is better."""
+    def validate(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> float | None:
+        """Measure the codec and report to the trackers; returns the mean mel distance, lower is better.
+
+        A file that can't be read is left out with a warning; without any file there is no score.
+        """
         metrics = [name for name in available_metrics() if name not in JUDGES]  # judges are slow
-        evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
+        try:
+            evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
+        except AudioError as error:
+            warnings.warn(f"no validation at step {step}: {error}", stacklevel=2)
+            return None
+        for reason in evaluation.unread.values():
+            warnings.warn(f"left out of the validation at step {step}: {reason}", stacklevel=2)
         values: dict[str, float] = {}
         for mean in evaluation.means:
             rate = f"{mean['num_quantizers'] * codec.config.bitrate_per_level / 1000:g}kbps"
@@ -69,15 +80,15 @@ class Validator:
         values["valid/entropy_bitrate"] = float(evaluation.health.entropy.sum()) * codec.config.frame_rate
         for tracker in trackers:
             tracker.scalars(values, step)
-        self._log_samples(codec, trackers, step)
+        self._log_samples(codec, [path for path in self.paths if path not in evaluation.unread], trackers, step)
         return statistics.fmean(mean["mel"] for mean in evaluation.means)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
         """Do nothing: the last validation measured the result."""
 
     @torch.no_grad()
-    def _log_samples(self, codec: Codec, trackers: Sequence[Tracker], step: int) -> None:
-        for number, path in enumerate(self.paths[: self.num_samples_logged]):
+    def _log_samples(self, codec: Codec, paths: Sequence[Path], trackers: Sequence[Tracker], step: int) -> None:
+        for number, path in enumerate(paths[: self.num_samples_logged]):
             audio = load_audio(path, codec.sample_rate)[:, :1].to(codec.device)
             decoded = codec.decode(codec.encode(audio), audio.shape[-1])[0, 0].cpu()
             original = audio[0, 0].cpu()

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from codec.audio.file import AudioInfo, load_audio, read_info
+from codec.audio.file import AudioInfo, load_audio
+from codec.audio.headers import joined, read_headers
 from codec.audio.resampling import resample
-from codec.errors import ConfigError
-from codec.train.data.segments import Batch, Segments, check_share
+from codec.errors import AudioError, ConfigError
+from codec.train.data.batches import check_share
+from codec.train.data.segments import Batch, Segments
 from codec.train.engine import to_device
 
 FULL_SCALE = 32768.0  # of 16-bit samples
@@ -36,17 +38,18 @@ class AudioInMemory:
 
     Raises:
         ConfigError: The audio does not fit.
-        AudioError: A file can't be read.
+        AudioError: Files can't be read; one error for all.
     """
 
     unit = "audio_seconds"
+    num_skipped = 0  # all files were read
 
     def __init__(self, segments: Segments, *, device: torch.device, seed: int) -> None:
         self.segments = segments
         self.device = device
         self.seed = seed
         self.item_size = segments.segment_samples / segments.sample_rate
-        self.infos = [read_info(path) for path in tqdm(segments.paths, desc="reading durations", unit="file", delay=2)]
+        self.infos = read_headers(segments.paths)
         self.lengths = [-(-info.num_samples * segments.sample_rate // info.sample_rate) for info in self.infos]
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)]).tolist()
         check_fits(2 * self.offsets[-1], device)
@@ -55,19 +58,27 @@ class AudioInMemory:
 
     def _read(self) -> Tensor:
         samples = torch.empty(self.offsets[-1], dtype=torch.int16)
+        errors = []
         progress = tqdm(total=len(self.infos), desc="reading audio into memory", unit="file")
         # In parallel: the GPU is idle until all audio is read.
         with progress, ThreadPoolExecutor(torch.get_num_threads()) as threads:
             found = threads.map(self._read_file, self.segments.paths, self.infos)
-            for number, (audio, scale) in enumerate(found):
-                samples[self.offsets[number] : self.offsets[number + 1]] = audio
-                self.scales[number] = scale
+            for number, outcome in enumerate(found):
                 progress.update()
+                if isinstance(outcome, AudioError):
+                    errors.append(outcome)
+                else:
+                    samples[self.offsets[number] : self.offsets[number + 1]], self.scales[number] = outcome
+        if errors:
+            raise joined(errors)
         return samples
 
-    def _read_file(self, path: Path, info: AudioInfo) -> tuple[Tensor, float]:
+    def _read_file(self, path: Path, info: AudioInfo) -> tuple[Tensor, float] | AudioError:
         """Samples of a file, int16 `[T]`, and the amplitude of full scale."""
-        audio = resample(load_audio(path)[0].mean(dim=0), info.sample_rate, self.segments.sample_rate)
+        try:
+            audio = resample(load_audio(path)[0].mean(dim=0), info.sample_rate, self.segments.sample_rate)
+        except AudioError as error:
+            return error
         scale = max(1.0, float(audio.abs().max()))
         return (audio * (FULL_SCALE / scale)).round().clamp(-FULL_SCALE, FULL_SCALE - 1).short(), scale
 
@@ -78,7 +89,7 @@ class AudioInMemory:
     def batches(
         self, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `segments.batches`."""
+        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `batches.batches`."""
         share = check_share(batch_size, world_size)
         return self._batches(self.segments, range(first_step, last_step), batch_size, rank * share, share)
 

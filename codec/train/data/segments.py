@@ -5,7 +5,7 @@ Nothing here has a state, so a resumed run draws the same items, and so does any
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import Dataset
 
 from codec.audio.file import AudioInfo, read_info, read_segment
 from codec.audio.manifest import Item
 from codec.audio.resampling import resample
 from codec.config import shipped
-from codec.errors import AudioError, ConfigError
 from codec.recipe import SHIPPED_CLIPS, DataConfig
 
 
@@ -70,7 +68,7 @@ class Segments(Dataset[Segment]):
     speakers every second is equally likely.
 
     Args:
-        items: Files to draw from.
+        items: Files to draw from, with their seconds.
         sample_rate: Sample rate of the segments (Hz); files of other rates are resampled.
         segment_samples: Length T of a segment.
         gain_db: Range of the random gain (dB).
@@ -99,9 +97,9 @@ class Segments(Dataset[Segment]):
         other.seed = seed
         return other
 
-    def draw(self, index: int) -> Draw:
-        """Draw the random choices of segment number `index`."""
-        rng = np.random.default_rng((*self.seed, index))
+    def draw(self, index: int, attempt: int = 0) -> Draw:
+        """Draw the random choices of segment number `index`, or other ones after so many attempts to read it failed."""
+        rng = np.random.default_rng((*self.seed, index, *([attempt] if attempt else [])))
         file = min(int(np.searchsorted(self.cumulative, rng.random(), side="right")), len(self.paths) - 1)
         return Draw(file, rng.random(), rng.uniform(*self.gain_db))
 
@@ -115,7 +113,14 @@ class Segments(Dataset[Segment]):
 
     def __getitem__(self, index: int) -> Segment:
         """Read segment number `index`."""
-        draw = self.draw(index)
+        return self.read(index, self.draw(index))
+
+    def read(self, index: int, draw: Draw) -> Segment:
+        """Read segment number `index`, whose random choices are `draw`.
+
+        Raises:
+            AudioError: The file can't be read.
+        """
         audio = self._read(draw)
         peak = float(np.abs(audio).max(initial=0.0))
         audio *= min(10.0 ** (draw.gain_db / 20), 1.0 / max(peak, 1e-9))
@@ -135,10 +140,7 @@ class Segments(Dataset[Segment]):
 
 def _probabilities(items: Sequence[Item]) -> npt.NDArray[np.float64]:
     """Probability of each file, see `Segments`."""
-    progress = tqdm(items, desc="reading durations", unit="file", delay=2, leave=False)
-    seconds = np.array(
-        [_duration(item) if item.seconds is None else item.seconds for item in progress], dtype=np.float64
-    )
+    seconds = np.array([item.seconds for item in items], dtype=np.float64)
     per_speaker: dict[str, float] = defaultdict(float)
     for item, duration in zip(items, seconds, strict=True):
         per_speaker[item.speaker] += duration
@@ -146,104 +148,3 @@ def _probabilities(items: Sequence[Item]) -> npt.NDArray[np.float64]:
     weights = np.sqrt(speaker_total) * seconds / speaker_total
     probabilities: npt.NDArray[np.float64] = weights / weights.sum()
     return probabilities
-
-
-def _duration(item: Item) -> float:
-    info = read_info(item.path)
-    return info.num_samples / info.sample_rate
-
-
-class _StepBatches:
-    """Item numbers of this rank for each step: rank r takes the r-th equal part of the batch."""
-
-    def __init__(self, first_step: int, last_step: int, batch_size: int, rank: int, world_size: int) -> None:
-        self.steps = range(first_step, last_step)
-        self.batch_size = batch_size
-        self.share = batch_size // world_size
-        self.rank = rank
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in self.steps:
-            first = step * self.batch_size + self.rank * self.share
-            yield list(range(first, first + self.share))
-
-
-def batches(
-    segments: Segments,
-    *,
-    first_step: int,
-    last_step: int,
-    batch_size: int,
-    rank: int = 0,
-    world_size: int = 1,
-    num_workers: int = 0,
-) -> Iterator[Batch]:
-    """Iterate over the batches of the steps `first_step` .. `last_step` - 1, this rank's share of each.
-
-    Args:
-        segments: Segments by number.
-        first_step: First step.
-        last_step: Step to stop before.
-        batch_size: Items of a step, over all processes.
-        rank: Rank of this process.
-        world_size: Number of processes.
-        num_workers: Processes that read ahead; 0 reads in this process when a batch is needed.
-
-    Raises:
-        ConfigError: The batch size is not divisible by the number of processes.
-        AudioError: A file can't be read; raised by the iterator.
-    """
-    check_share(batch_size, world_size)
-    loader = DataLoader(
-        _ErrorsAsValues(segments),
-        batch_sampler=_StepBatches(first_step, last_step, batch_size, rank, world_size),
-        num_workers=num_workers,
-        prefetch_factor=4 if num_workers else None,
-        collate_fn=_collate,
-    )
-    return _raise_errors(loader)
-
-
-def check_share(batch_size: int, world_size: int) -> int:
-    """Number of items of each process.
-
-    Raises:
-        ConfigError: The batch size is not divisible by the number of processes.
-    """
-    if batch_size % world_size:
-        raise ConfigError(f"batch_size {batch_size} must be divisible by the number of processes, {world_size}")
-    return batch_size // world_size
-
-
-class _ErrorsAsValues(Dataset[Segment | AudioError]):
-    """Returns errors: a worker that raises adds its traceback to the message and delays the end of the run."""
-
-    def __init__(self, segments: Segments) -> None:
-        self.segments = segments
-
-    def __getitem__(self, index: int) -> Segment | AudioError:
-        try:
-            return self.segments[index]
-        except AudioError as error:
-            return error
-
-
-def _collate(items: list[Segment | AudioError]) -> Batch | AudioError:
-    audio, lengths, numbers = [], [], []
-    for item in items:
-        if isinstance(item, AudioError):
-            return item
-        audio.append(item.audio)
-        lengths.append(item.length)
-        numbers.append(item.number)
-    return Batch(torch.stack(audio), torch.tensor(lengths), torch.tensor(numbers))
-
-
-def _raise_errors(loader: Iterable[Batch | AudioError]) -> Iterator[Batch]:
-    for batch in loader:
-        if isinstance(batch, AudioError):
-            raise batch
-        yield batch

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Protocol
 
-from codec.train.data.segments import Batch, Segments, batches
+from codec.train.data.batches import Skips, batches
+from codec.train.data.segments import Batch, Segments
 
 
 class Source(Protocol):
@@ -13,6 +14,10 @@ class Source(Protocol):
     """Unit that speed is counted in, such as "audio_seconds"."""
     item_size: float
     """Size of an item in this unit."""
+
+    @property
+    def num_skipped(self) -> int:
+        """Draws of this process since the start that were skipped because their file can't be read."""
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
         """Steps of an epoch; None if the data is not a finite set."""
@@ -42,6 +47,12 @@ class AudioSource:
         self.num_workers = num_workers
         self.seed = seed
         self.item_size = segments.segment_samples / segments.sample_rate
+        self.skips = Skips()
+
+    @property
+    def num_skipped(self) -> int:
+        """Draws of this process since the start that were skipped because their file can't be read."""
+        return self.skips.num_skipped
 
     def steps_per_epoch(self, batch_size: int) -> int | None:
         """None: segments are drawn at random."""
@@ -50,7 +61,7 @@ class AudioSource:
     def batches(
         self, *, first_step: int, last_step: int, batch_size: int, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `segments.batches`."""
+        """Batches of the steps `first_step` .. `last_step` - 1, this rank's share of each; see `batches.batches`."""
         return batches(
             self.segments,
             first_step=first_step,
@@ -59,6 +70,7 @@ class AudioSource:
             rank=rank,
             world_size=world_size,
             num_workers=self.num_workers,
+            skips=self.skips,
         )
 
     def initial_batches(self, num_batches: int, *, batch_size: int, rank: int, world_size: int) -> Iterator[Batch]:
@@ -72,4 +84,5 @@ class AudioSource:
             first_step=first,
             last_step=first + num_batches,
             batch_size=batch_size // world_size,
+            skips=self.skips,
         )
