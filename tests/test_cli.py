@@ -20,7 +20,7 @@ from tiny_runs import TINY_RUN
 import codec.dsp.precision
 from codec import cli
 from codec.audio.file import load_audio
-from codec.bitstream import Bitstream, read_codes
+from codec.bitstream import Bitstream, Header, read_codes
 from codec.cli.loading import load_model
 from codec.cli.options import ModelOptions
 from codec.config import FILE_BEAM, CodecConfig, QuantizerConfig, from_dict
@@ -526,6 +526,26 @@ class TestBadCodes:
         Path("a.codec").write_bytes(encoded)
         code, _, err = call(cli.decode_main, "a.codec", "--salvage")
         assert (code, err) == (0, "")
+
+    @pytest.mark.parametrize("words", [[], ["--num-quantizers", "1"]])
+    @pytest.mark.parametrize(
+        ("num_samples", "size", "fact"),
+        [
+            (801, 78, "no chunk is intact"),
+            (20 * 60 * 8000, 78, "bytes can hold"),
+            (2**31, 78, "bytes can hold"),
+            (20 * 60 * 8000, None, "bytes can hold"),
+            (2**31, None, "bytes can hold"),
+        ],
+    )
+    def test_salvage_gives_no_more_than_the_file_can_hold(
+        self, call: Call, encoded: bytes, words: list[str], num_samples: int, size: int | None, fact: str
+    ) -> None:
+        """A header alone, or a chunk and a forged length."""
+        header = dataclasses.replace(Header.from_bytes(encoded), num_samples=num_samples)
+        Path("a.codec").write_bytes((header.to_bytes() + encoded[78:])[:size])
+        assert_refused(call(cli.decode_main, "a.codec", "--salvage", *words), "codec-decode", "a.codec", fact)
+        assert files() == {"a.codec"}
 
 
 class TestModel:

@@ -22,6 +22,8 @@ _SCAN_BYTES = 2**16
 # A pass over a file of n bytes computes checksums of at most this many times n bytes. A hostile file of overlapping
 # chunks would need n^2; an ordinary damaged file needs n or 2 n.
 _CHECKSUM_PASSES = 8
+# What is salvaged may be this many times as long as what the file could hold, packed; the remainder is silence.
+_MAX_EXPANSION = 64
 
 
 def as_codes(codes: ArrayLike, header: Header) -> Codes:
@@ -233,6 +235,23 @@ class BitstreamReader:
             raise BitstreamError(f"{surplus} bytes too many, no codes are lost", salvage=True)
         if self._read(tail_at, len(tail)) != tail:
             raise BitstreamError("the index is damaged, no codes are lost", salvage=True)
+
+    def salvaged(self) -> Iterator[tuple[int, Codes]]:
+        """Yield the intact chunks of the whole file; `lost` names the others at the end.
+
+        Raises:
+            BitstreamError: No chunk is intact, or the header claims far more than a file of this size can hold.
+        """
+        header = self.header
+        if header.payload_bytes(header.num_frames) > _MAX_EXPANSION * self._num_bytes:
+            claim = f"{header.num_samples} samples ({header.duration_s:.0f} s)"
+            raise BitstreamError(f"the header claims {claim}, far more than {self._num_bytes} bytes can hold")
+        self.seek(0)
+        chunk = None
+        for chunk in self:
+            yield chunk
+        if chunk is None:
+            raise BitstreamError("no chunk is intact: nothing can be decoded")
 
     @cached_property
     def _offsets(self) -> NDArray[np.int64] | None:
