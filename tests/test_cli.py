@@ -342,7 +342,7 @@ class TestBadAudio:
         assert [line.split()[0] for line in out.splitlines()] == ["out/a.codec", "out/c.codec"]
         first, last = err.splitlines()
         assert first.startswith("codec-encode: in/b.wav is not audio")
-        assert last == "codec-encode: 1 of 3 files failed or are incomplete"
+        assert last == "codec-encode: 1 of 3 files failed, are incomplete or were not tried"
 
 
 @pytest.fixture

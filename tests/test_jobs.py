@@ -1,3 +1,5 @@
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -5,7 +7,7 @@ import pytest
 from messages import one_line
 
 from codec.cli.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
-from codec.errors import AudioError, CodecError, ConfigError
+from codec.errors import AudioError, CodecError, ConfigError, DiskFullError
 
 AUDIO = (".wav", ".flac")
 
@@ -100,6 +102,13 @@ class TestRefusals:
             check_outputs([Path("single.codec")], overwrite=False)
 
 
+def _closed_pipe() -> int:
+    """A pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
 JOBS = [Job(Path(name), Path(name + ".out")) for name in ("a", "b", "c")]
 
 
@@ -117,7 +126,7 @@ class TestRun:
         assert run_jobs("prog", JOBS, work) == 1
         assert capsys.readouterr() == (
             "a.out done\nc.out done\n",
-            "prog: b: it has no samples\nprog: 1 of 3 files failed or are incomplete\n",
+            "prog: b: it has no samples\nprog: 1 of 3 files failed, are incomplete or were not tried\n",
         )
 
     def test_the_only_file_is_bad(self) -> None:
@@ -131,12 +140,38 @@ class TestRun:
         assert run_jobs("prog", JOBS[:1], lambda job: Outcome("a.out done", "half is lost")) == 1
         assert capsys.readouterr() == ("a.out done\n", "prog: a: half is lost\n")
 
-    def test_other_errors_are_not_hidden(self) -> None:
+    def test_any_error_of_a_file_is_reported_and_the_others_go_on(self, capsys: pytest.CaptureFixture[str]) -> None:
         def work(job: Job) -> Outcome:
-            raise KeyError(job)
+            if job.source == Path("b"):
+                raise UnicodeEncodeError("ascii", "b", 0, 1, "not in range")
+            return Outcome(f"{job.target} done")
 
-        with pytest.raises(KeyError):
-            run_jobs("prog", JOBS, work)
+        assert run_jobs("prog", JOBS, work) == 1
+        out, err = capsys.readouterr()
+        assert out == "a.out done\nc.out done\n"
+        assert re.search(one_line("b", "UnicodeEncodeError", "not in range"), err.splitlines()[0])
+        with pytest.raises(CodecError, match=one_line("b", "UnicodeEncodeError")):
+            run_jobs("prog", JOBS[1:2], work)
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+    def test_a_full_disk_ends_the_run(self, capsys: pytest.CaptureFixture[str], order: tuple[int, ...]) -> None:
+        tried = []
+
+        def results() -> Iterator[tuple[int, Outcome | CodecError]]:
+            for number in order:
+                tried.append(number)
+                yield number, DiskFullError("the disk is full") if number == 1 else Outcome(f"{number} done")
+
+        assert report("prog", JOBS, results()) == 1
+        before = order[: order.index(1)]
+        assert tuple(tried) == (*before, 1)
+        out, err = capsys.readouterr()
+        assert out.splitlines() == [f"{number} done" for number in sorted(before)]
+        assert [line.split()[1] for line in err.splitlines()] == ["b:", str(3 - len(before))]
+
+    def test_a_reader_who_has_left_ends_the_run(self) -> None:
+        with pytest.raises(BrokenPipeError):
+            attempt(os.write, _closed_pipe(), b"a")
 
     def test_results_in_any_order_are_told_in_that_of_the_jobs(self, capsys: pytest.CaptureFixture[str]) -> None:
         told = []
@@ -148,9 +183,9 @@ class TestRun:
 
         assert report("prog", JOBS, results()) == 1
         assert told == [("", ""), ("0 done\n", "prog: b: it has no samples\n"), ("2 done\n", "")]
-        assert capsys.readouterr() == ("", "prog: 1 of 3 files failed or are incomplete\n")
+        assert capsys.readouterr() == ("", "prog: 1 of 3 files failed, are incomplete or were not tried\n")
 
-    def test_an_attempt_keeps_what_a_caller_can_cause(self) -> None:
+    def test_an_attempt_keeps_every_error(self) -> None:
         def work(divisor: int) -> int:
             if divisor == 1:
                 raise AudioError("one")
@@ -159,5 +194,5 @@ class TestRun:
         assert attempt(work, 2) == 3
         error = attempt(work, 1)
         assert isinstance(error, AudioError) and str(error) == "one"
-        with pytest.raises(ZeroDivisionError):
-            attempt(work, 0)
+        error = attempt(work, 0)
+        assert isinstance(error, CodecError) and isinstance(error.__cause__, ZeroDivisionError)

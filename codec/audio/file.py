@@ -216,7 +216,9 @@ class AudioWriter:
         self.num_samples = 0
         container, self.encoding = WRITE_FORMATS[path.suffix.lower()]
         try:
-            self.file: Any = sf.SoundFile(partial, "w", sample_rate, num_channels, self.encoding, format=container)
+            self.file: Any = sf.SoundFile(
+                _native(partial), "w", sample_rate, num_channels, self.encoding, format=container
+            )
         except sf.LibsndfileError as error:
             what = f"{num_channels} channels at {sample_rate} Hz as {self.encoding}"
             remedy = "try .wav, and see that the disk is not full"
@@ -252,7 +254,7 @@ class AudioWriter:
             self.file.close()
             if self.num_samples == 0:
                 raise AudioError(f"can't write {self.path}: there are no samples")
-            num_written = sf.info(self.partial).frames
+            num_written = sf.info(_native(self.partial)).frames
         if num_written != self.num_samples:
             lengths = f"{num_written} samples long, not {self.num_samples}"
             raise WriteError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
@@ -269,6 +271,11 @@ class AudioWriter:
             yield
         except sf.LibsndfileError as error:
             raise WriteError(f"can't write {self.path} ({error}); is the disk full?") from error
+
+
+def _native(path: Path) -> str | bytes:
+    """A file name as soundfile takes every name: it can't encode a `str` that is not of the locale."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
@@ -298,7 +305,7 @@ def _open(path: Path) -> Iterator[_ForwardFile]:
         raise AudioError(f"can't read {path}: {error.strerror}; give a readable audio file") from error
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else path
+            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else _native(path)
             file = stack.enter_context(_ForwardFile(source))
         # TypeError: soundfile takes .raw for samples without a header and asks for their layout.
         except (sf.LibsndfileError, TypeError) as error:

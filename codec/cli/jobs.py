@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from tqdm import tqdm
 
 from codec.cli.messages import message
-from codec.errors import CodecError, ConfigError
+from codec.errors import CodecError, ConfigError, DiskFullError
 
 T = TypeVar("T")
 
@@ -77,11 +77,17 @@ def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> 
 
 
 def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
-    """Result of the work, or its CodecError: a bad file among several does not stop the others."""
+    """Result of the work, or its error: a bad file among several does not stop the others, whatever the error is."""
     try:
         return work(*given)
     except CodecError as error:
         return error
+    except BrokenPipeError:  # nobody reads the results any more
+        raise
+    except Exception as error:
+        unexpected = CodecError(f"unexpected {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        unexpected.__cause__ = error
+        return unexpected
 
 
 def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome | CodecError]]) -> int:
@@ -91,7 +97,7 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
         prog: The command.
         jobs: All of them.
         results: Number of a job and its result, each job once, in any order. They are printed in the order of the jobs,
-            as soon as all before them are known.
+            as soon as all before them are known. The first full disk ends them.
 
     Returns:
         Exit code: 0, or 1 if a file failed or is incomplete.
@@ -99,7 +105,7 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
     Raises:
         CodecError: The only job failed.
     """
-    num_bad = num_printed = 0
+    num_good = num_printed = 0
     known: dict[int, Outcome | CodecError] = {}
     # None: no bar unless standard error is a terminal. tqdm.write would draw the bar before its delay is over.
     hidden = len(jobs) == 1 or None
@@ -109,15 +115,19 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
             bar.update()
             bar.clear()
             while num_printed in known:
-                num_bad += _print(prog, jobs[num_printed], known.pop(num_printed), alone=len(jobs) == 1)
+                num_good += _print(prog, jobs[num_printed], known.pop(num_printed), alone=len(jobs) == 1)
                 num_printed += 1
+            if isinstance(result, DiskFullError):  # the jobs after it would fail too
+                break
+    num_good += sum(_print(prog, jobs[number], known[number]) for number in sorted(known))
+    num_bad = len(jobs) - num_good
     if num_bad and len(jobs) > 1:
-        print(f"{prog}: {num_bad} of {len(jobs)} files failed or are incomplete", file=sys.stderr)
+        print(f"{prog}: {num_bad} of {len(jobs)} files failed, are incomplete or were not tried", file=sys.stderr)
     return 1 if num_bad else 0
 
 
-def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> bool:
-    """Print the result of a job; True if it failed or is incomplete."""
+def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool = False) -> bool:
+    """Print the result of a job; True if it succeeded."""
     if isinstance(result, CodecError):
         if alone:
             raise CodecError(_about(job.source, message(result))) from result
@@ -126,7 +136,7 @@ def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) ->
         print(result.line, flush=True)
     if result.lost:
         print(f"{prog}: {_about(job.source, result.lost)}", file=sys.stderr)
-    return bool(result.lost)
+    return not result.lost
 
 
 def _about(source: Path, reason: str) -> str:
