@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from messages import one_line
 
-from codec.cli.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
+from codec.cli.jobs import Job, Outcome, attempt, check_outputs, leave_done, plan, report, run_jobs
 from codec.errors import AudioError, CodecError, ConfigError, DiskFullError
 
 AUDIO = (".wav", ".flac")
@@ -49,6 +49,22 @@ class TestNames:
     def test_several_inputs_make_the_output_a_folder(self) -> None:
         assert [target for _, target in pairs(["single.wav", "in/a.wav"], "o")] == ["o/single.codec", "o/a.codec"]
 
+    def test_sources_of_one_name_keep_their_suffixes(self) -> None:
+        Path("in/a.flac").touch()
+        found = [target for _, target in pairs(["in"], "out", mark=".decoded")]
+        assert found == ["out/a.flac.decoded.codec", "out/a.wav.decoded.codec", "out/deep/b.decoded.codec"]
+        Path("a.flac").touch()
+        assert pairs(["a.flac", "in/a.wav"], "o/") == [("a.flac", "o/a.flac.codec"), ("in/a.wav", "o/a.wav.codec")]
+
+    def test_files_of_other_types_are_counted(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("a.m4a", "deep/b.m4a", "README", "a.codec", ".hidden.mp4"):
+            Path("in", name).touch()
+        Path("in/folder.m4a").mkdir()
+        pairs(["in"], "out")
+        assert capsys.readouterr() == ("", "note: 4 files of other types left out: .m4a .txt no suffix\n")
+        pairs(["in/a.m4a"], "out/")
+        assert capsys.readouterr() == ("", "")
+
     def test_name_of_one_file(self) -> None:
         assert pairs(["single.wav"], "x/y.npy") == [("single.wav", "x/y.npy")]
         assert pairs(["in/note.txt"], "y.codec") == [("in/note.txt", "y.codec")], "a named file is taken as it is"
@@ -73,14 +89,9 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=one_line("empty", ".wav .flac")):
             pairs(["empty"], None)
 
-    def test_two_sources_of_one_name(self) -> None:
-        Path("in/a.flac").touch()
-        with pytest.raises(ConfigError, match=one_line("in/a.flac", "in/a.wav", "out/a.codec")):
-            pairs(["in"], "out")
-
     def test_two_sources_of_one_name_by_another_spelling(self) -> None:
         Path("in/single.wav").touch()
-        with pytest.raises(ConfigError, match=one_line("single.wav", "in/single.wav", "out/single.codec")):
+        with pytest.raises(ConfigError, match=one_line("single.wav", "in/single.wav", "out/single.wav.codec")):
             pairs(["single.wav", "in/../in/single.wav"], "out")
 
     def test_a_source_is_never_a_target(self) -> None:
@@ -93,6 +104,17 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=one_line("in/a.codec", "already there", "1 of 2 files", "overwrite")):
             pairs(["in"], None)
         assert len(pairs(["in"], None, overwrite=True)) == 2
+
+    @pytest.mark.parametrize("behind", ["gone", "in/note.txt"])
+    def test_a_symbolic_link_in_the_way(self, behind: str) -> None:
+        """It is replaced only where it is named."""
+        Path("single.codec").symlink_to(behind)
+        for output in (None, "single.codec"):
+            with pytest.raises(ConfigError, match=one_line("single.codec", "already there")):
+                pairs(["in/a.wav" if output else "single.wav"], output)
+        with pytest.raises(ConfigError, match=one_line("single.codec", "symbolic link", "-o")):
+            pairs(["single.wav"], None, overwrite=True)
+        assert pairs(["single.wav"], "single.codec", overwrite=True) == [("single.wav", "single.codec")]
 
     def test_folder_in_the_way(self) -> None:
         Path("single.codec").mkdir()
@@ -110,6 +132,29 @@ def _closed_pipe() -> int:
 
 
 JOBS = [Job(Path(name), Path(name + ".out")) for name in ("a", "b", "c")]
+
+
+class TestDone:
+    def test_what_is_good_is_left_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A result that is bad, or can't be judged, is not done."""
+        jobs = [Job(Path(name), tmp_path / name) for name in ("good", "bad", "odd", "gone")]
+        for job in jobs[:3]:
+            job.target.touch()
+
+        def is_done(job: Job) -> bool:
+            if job.target.name == "odd":
+                raise AudioError("it is no audio")
+            return job.target.name == "good"
+
+        assert leave_done("prog", jobs, is_done) == jobs[1:]
+        assert capsys.readouterr() == ("", "prog: 1 of 4 files are done already\n")
+        assert leave_done("prog", jobs[3:], is_done) == jobs[3:]
+        assert capsys.readouterr() == ("", "")
+
+    def test_existing_results_may_be_skipped(self, tmp_path: Path) -> None:
+        for name in ("a.wav", "a.codec"):
+            (tmp_path / name).touch()
+        assert plan([tmp_path / "a.wav"], None, AUDIO, [".codec"], skip=True)
 
 
 class TestRun:

@@ -1,11 +1,13 @@
 """Commands as processes of a shell: odd names and locales, readers that leave, versions, warnings."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 from models import noise, tiny_codec
 
 from codec.audio.file import save_audio
@@ -82,3 +84,15 @@ def test_our_warnings_are_one_line(shell):
     theirs = "warnings.warn_explicit('other', UserWarning, 'torch.py', 1)"
     _, _, err = shell(f'"{sys.executable}" -c "{code}{ours}{theirs}"')
     assert err.splitlines() == ["codec-x: warning: careful", "torch.py:1: UserWarning: other"]
+
+
+def test_a_pipeline(shell):
+    """Its result is that of files, nothing else is on standard output, and nothing is left behind."""
+    write_noise(shell.folder / "a.wav")
+    (shell.folder / "tmp").mkdir()
+    temporary = {"TMPDIR": str(shell.folder / "tmp")}
+    code, out, err = shell("cat a.wav | encode - | decode - -o - --format flac", **temporary)
+    assert code == 0
+    assert sorted(line.split()[0] for line in err.splitlines()) == ["stdout.codec", "stdout.flac"]
+    assert soundfile.info(io.BytesIO(out)).frames == 3000
+    assert {path.name for path in shell.folder.rglob("*")} == {"a.wav", "tmp"}

@@ -71,6 +71,29 @@ def _tail(sizes: Sequence[int]) -> bytes:
     return _INDEX_MARKER + index + _u32(zlib.crc32(index)) + offset + _u32(zlib.crc32(offset)) + _END_MARKER
 
 
+def _read_index(file: BinaryIO, header: Header) -> NDArray[np.int64] | None:
+    """Sizes of the chunks of a file (bytes) from its index; None if that is damaged or missing."""
+    start = file.seek(0, io.SEEK_END) - tail_bytes(header.num_chunks)
+    if start < HEADER_BYTES:
+        return None
+    file.seek(start)
+    tail = file.read()
+    sizes = np.frombuffer(tail, "<u4", header.num_chunks, offset=8).astype(np.int64)
+    return sizes if HEADER_BYTES + int(sizes.sum()) == start and tail == _tail(sizes.tolist()) else None
+
+
+def read_complete_header(file: BinaryIO) -> Header:
+    """Read the header of a file that was written to its end; its chunks are not read.
+
+    Raises:
+        BitstreamError: The header is unusable, or the index or the end mark is damaged, missing or of another length.
+    """
+    header = Header.from_file(file)
+    if not header.num_samples or _read_index(file, header) is None:
+        raise BitstreamError("the file is not complete: its index is damaged or missing")
+    return header
+
+
 class BitstreamWriter:
     """Writes codes to a file block by block, in constant memory.
 
@@ -256,14 +279,8 @@ class BitstreamReader:
     @cached_property
     def _offsets(self) -> NDArray[np.int64] | None:
         """Offset of every chunk; None if the index is damaged or missing."""
-        start = self._num_bytes - tail_bytes(self.header.num_chunks)
-        if start < HEADER_BYTES:
-            return None
-        tail = self._read(start, self._num_bytes)
-        sizes = np.frombuffer(tail, "<u4", self.header.num_chunks, offset=8).astype(np.int64)
-        if HEADER_BYTES + int(sizes.sum()) != start or tail != _tail(sizes.tolist()):
-            return None
-        return HEADER_BYTES + np.cumsum(sizes) - sizes
+        sizes = _read_index(self._file, self.header)
+        return None if sizes is None else HEADER_BYTES + np.cumsum(sizes) - sizes
 
     def _read(self, offset: int, num_bytes: int) -> bytes:
         self._file.seek(offset)
