@@ -6,6 +6,7 @@ CodecError
 ├── BitstreamError   a .codec, .npy, .npz or .jsonl file of codes is damaged or does not fit
 ├── ModelError       a model can't be found, loaded or trained
 └── WriteError       a file or folder can't be written
+    └── DiskFullError
 """
 
 import importlib
@@ -50,6 +51,10 @@ class ModelError(CodecError, RuntimeError):
 
 class WriteError(CodecError):
     """A file or folder can't be written: it is there already, or the disk is full."""
+
+
+class DiskFullError(WriteError):
+    """The disk is full: no other file can be written there either."""
 
 
 def require(package: str, extra: str) -> ModuleType:

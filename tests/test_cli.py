@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from tiny_runs import TINY_RUN
 import codec.dsp.precision
 from codec import cli
 from codec.audio.file import load_audio
-from codec.bitstream import Bitstream, read_codes
-from codec.cli.loading import load_model
+from codec.bitstream import Bitstream, Header, read_codes
+from codec.cli.loading import find_device, load_model
 from codec.cli.options import ModelOptions
 from codec.config import FILE_BEAM, CodecConfig, QuantizerConfig, from_dict
 from codec.errors import ConfigError
@@ -255,11 +256,67 @@ class TestNothingIsLost:
         assert call(cli.decode_main, "a.codec", "-o", "a.wav", "--overwrite")[0] == 0
         assert Path("a.wav").read_bytes() != before
 
-    def test_two_inputs_of_one_output(self, call: Call) -> None:
+    def test_two_inputs_of_one_name(self, call: Call) -> None:
         write_noise("in/a.wav")
-        write_noise("in/a.flac")
-        assert_refused(call(cli.encode_main, "in"), "codec-encode", "in/a.flac", "in/a.wav", "in/a.codec")
-        assert files() == {"in/a.wav", "in/a.flac"}
+        write_noise("in/a.flac", seed=1)
+        assert call(cli.encode_main, "in", "-o", "codes")[0] == 0
+        assert files("codes") == {"a.wav.codec", "a.flac.codec"}
+        assert call(cli.decode_main, "codes", "-o", "out")[0] == 0
+        assert files("out") == {"a.wav.decoded.wav", "a.flac.decoded.wav"}
+
+    @pytest.mark.parametrize("format", ["codec", "npz"])
+    def test_skip_existing(self, call: Call, model: Path, tmp_path: Path, format: str) -> None:
+        """Results are left alone if they are complete, of this model and of as many levels; others are errors."""
+        for seed, name in enumerate(("cut", "gone", "good", "low", "other")):
+            write_noise(f"in/{name}.wav", seed=seed)
+        words = ["in", "-o", "codes", "--format", format]
+        assert call(cli.encode_main, *words)[0] == 0
+        path = {name: Path(f"codes/{name}.{format}") for name in ("cut", "gone", "good", "low", "other")}
+        before = path["good"].stat().st_ino
+        path["gone"].unlink()
+        path["cut"].write_bytes(path["cut"].read_bytes()[:-1])
+        low = ["in/low.wav", "-o", path["low"], "--overwrite", "--num-quantizers", 1]
+        assert call(cli.encode_main, *low)[0] == 0
+        other = ["in/other.wav", "-o", path["other"], "--overwrite", "--model", save_model(tmp_path / "m", seed=1)]
+        assert call(cli.encode_main, *other)[0] == 0
+        code, out, err = call(cli.encode_main, *words, "--skip-existing")
+        assert code == 1 and [line.split()[0] for line in out.splitlines()] == [str(path["gone"])]
+        assert [line.split()[1] for line in err.splitlines()] == [
+            "1",
+            "in/cut.wav:",
+            "in/low.wav:",
+            "in/other.wav:",
+            "3",
+        ]
+        code, out, err = call(cli.encode_main, *words, "--skip-existing", "--overwrite")
+        assert code == 0 and len(out.splitlines()) == 3 and "2 of 5" in err
+        assert path["good"].stat().st_ino == before
+        code, out, err = call(cli.encode_main, *words, "--skip-existing")
+        assert (code, out, err) == (0, "", "codec-encode: 5 of 5 files are done already\n")
+
+    @pytest.mark.parametrize("format", ["codec", "npz"])
+    def test_skip_existing_when_decoding(self, call: Call, format: str) -> None:
+        for seed, name in enumerate(("a", "b", "c")):
+            write_noise(f"in/{name}.wav", seed=seed)
+        assert call(cli.encode_main, "in", "-o", "codes", "--format", format)[0] == 0
+        words = ["codes", "-o", "out", "--skip-existing"]
+        assert call(cli.decode_main, *words)[0] == 0
+        _truncate(Path("out/a.decoded.wav"))
+        write_noise("out/b.decoded.wav", num_samples=800)
+        code, out, err = call(cli.decode_main, *words, "--overwrite")
+        assert code == 0 and [line.split()[0] for line in out.splitlines()] == [
+            "out/a.decoded.wav",
+            "out/b.decoded.wav",
+        ]
+        assert err == "codec-decode: 1 of 3 files are done already\n"
+
+    def test_skip_existing_when_cutting(self, call: Call, encoded: bytes) -> None:
+        Path("a.codec").write_bytes(encoded)
+        words = ["a.codec", "--num-quantizers", 1, "--skip-existing"]
+        assert call(cli.encode_main, *words)[1].startswith("a.1.codec")
+        assert call(cli.encode_main, *words)[:2] == (0, "")
+        Path("a.1.codec").write_bytes(encoded)
+        assert_refused(call(cli.encode_main, *words), "codec-encode", "a.1.codec", "--overwrite")
 
     @pytest.mark.parametrize(("output", "limit"), [("a.codec", 150), ("a.npz", 300)])
     def test_full_disk_while_encoding(self, call: Call, output: str, limit: int) -> None:
@@ -342,7 +399,7 @@ class TestBadAudio:
         assert [line.split()[0] for line in out.splitlines()] == ["out/a.codec", "out/c.codec"]
         first, last = err.splitlines()
         assert first.startswith("codec-encode: in/b.wav is not audio")
-        assert last == "codec-encode: 1 of 3 files failed or are incomplete"
+        assert last == "codec-encode: 1 of 3 files failed, are incomplete or were not tried"
 
 
 @pytest.fixture
@@ -527,6 +584,33 @@ class TestBadCodes:
         code, _, err = call(cli.decode_main, "a.codec", "--salvage")
         assert (code, err) == (0, "")
 
+    @pytest.mark.parametrize("words", [[], ["--num-quantizers", "1"]])
+    @pytest.mark.parametrize(
+        ("num_samples", "size", "fact"),
+        [
+            (801, 78, "no chunk is intact"),
+            (20 * 60 * 8000, 78, "bytes can hold"),
+            (2**31, 78, "bytes can hold"),
+            (20 * 60 * 8000, None, "bytes can hold"),
+            (2**31, None, "bytes can hold"),
+        ],
+    )
+    def test_salvage_gives_no_more_than_the_file_can_hold(
+        self, call: Call, encoded: bytes, words: list[str], num_samples: int, size: int | None, fact: str
+    ) -> None:
+        """A header alone, or a chunk and a forged length."""
+        header = dataclasses.replace(Header.from_bytes(encoded), num_samples=num_samples)
+        Path("a.codec").write_bytes((header.to_bytes() + encoded[78:])[:size])
+        assert_refused(call(cli.decode_main, "a.codec", "--salvage", *words), "codec-decode", "a.codec", fact)
+        assert files() == {"a.codec"}
+
+
+@pytest.mark.parametrize("name", ["train", "encode", "decode", "eval", "compare", "bench", "export", "release"])
+def test_every_command_tells_its_version(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        getattr(cli, f"{name}_main")(["any", "--version"])
+    assert capsys.readouterr() == (f"codec-{name} {metadata.version('codec')}\n", "")
+
 
 class TestModel:
     def test_no_such_model(self, call: Call) -> None:
@@ -561,6 +645,12 @@ class TestModel:
         write_noise("a.wav")
         words = ["a.wav", "--model", model, "--device", "cuda"]
         assert_refused(call(cli.encode_main, *words), "codec-encode", "no CUDA device", "--device cpu")
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        assert_refused(call(cli.encode_main, *words[:-1], "mps"), "codec-encode", "no MPS device", "--device cpu")
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+        assert_refused(call(cli.encode_main, *words[:-1], "cuda:2"), "codec-encode", "cuda:2", "cuda:1")
+        assert find_device("cuda:1") == "cuda:1"
 
 
 class TestTrain:

@@ -45,6 +45,20 @@ class TestOptions:
     def test_a_negative_number_is_a_value(self) -> None:
         assert parse(EvalOptions, ["a.wav", "--gains", "0", "-20", "-1.5e1"], "codec-eval").gains == (0, -20, -15)
 
+    def test_a_tilde_is_the_home_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The shell leaves it alone after an equals sign and in quotes."""
+        monkeypatch.setenv("HOME", "/home/me")
+        options = parse(EncodeOptions, ["~/a.wav", "a~.wav", "--output=~/out/", "--model=~/run"], "codec-encode")
+        assert options.inputs == (Path("/home/me/a.wav"), Path("a~.wav"))
+        assert (options.output, options.model) == ("/home/me/out/", "/home/me/run")
+        train, changes = parse_with_recipe(TrainOptions, ["quickstart", "--out=~/r", "--data.root=~/d"], "codec-train")
+        assert train.out == Path("/home/me/r")
+        assert override(load_recipe("quickstart"), changes).data.root == Path("/home/me/d")
+
+    @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+    def test_devices(self, device: str) -> None:
+        assert parse(EncodeOptions, ["a.wav", "--device", device], "codec-encode").device == device
+
     def test_none_is_a_value_where_there_may_be_none(self) -> None:
         assert parse(EncodeOptions, ["a.wav", "--model", "None", "-o", "None"], "codec-encode").model is None
         assert parse(EvalOptions, ["a.wav", "--split", "None"], "codec-eval").split == "None"
@@ -70,7 +84,11 @@ class TestOptions:
             (EncodeOptions, ["--inputs", "a.wav"], ("--inputs",)),
             (EncodeOptions, ["a.wav", "--num-quantizers", "two"], ("num_quantizers", "integer")),
             (EncodeOptions, ["a.wav", "--num-quantizers"], ("--num-quantizers", "value")),
-            (EncodeOptions, ["a.wav", "--device", "tpu"], ("device", "'auto'", "'cpu'", "'cuda'", "'tpu'")),
+            (EncodeOptions, ["a.wav", "--device", "tpu"], ("device", "'tpu'", "auto", "cpu", "cuda", "cuda:1", "mps")),
+            (EncodeOptions, ["a.wav", "--device", "cuda:x"], ("device", "'cuda:x'")),
+            (EncodeOptions, ["a.wav", ""], ("empty",)),
+            (EncodeOptions, ["a.wav", "-o", ""], ("empty",)),
+            (EncodeOptions, ["a.wav", "--model="], ("empty",)),
             (ExportOptions, ["model"], ("--output", "missing", "prog --help")),
             (ReleaseOptions, ["-o", "out"], ("--model", "missing", "prog --help")),
             (ExportOptions, ["model", "other", "-o", "out"], ("'other'", "prog --help")),
@@ -123,9 +141,9 @@ def changed(*words: str, name: str = "quickstart") -> Recipe:
 
 class TestOverride:
     def test_values_are_typed(self) -> None:
-        words = ["--train.steps", "7", "--data.root=~/x", "--data.kinds", "a", "b", "--train.max_minutes", "None"]
+        words = ["--train.steps", "7", "--data.root=x", "--data.kinds", "a", "b", "--train.max_minutes", "None"]
         recipe = changed(*words, "--codec.quantizer.normalize", "--optimizer.lr", "1e-4", "--data.gain-db", "-3", "3")
-        assert (recipe.train.steps, recipe.data.root, recipe.data.kinds) == (7, Path("~/x"), ("a", "b"))
+        assert (recipe.train.steps, recipe.data.root, recipe.data.kinds) == (7, Path("x"), ("a", "b"))
         assert (recipe.train.max_minutes, recipe.codec.quantizer.normalize, recipe.optimizer.lr) == (None, True, 1e-4)
         assert recipe.data.gain_db == (-3, 3)
 

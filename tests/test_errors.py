@@ -7,12 +7,22 @@ from messages import one_line
 
 import codec.errors as errors_module
 from codec.cli.messages import message
-from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, WriteError, require
+from codec.errors import (
+    AudioError,
+    BitstreamError,
+    CodecError,
+    ConfigError,
+    DiskFullError,
+    ModelError,
+    WriteError,
+    require,
+)
 
 
 def test_every_error_is_a_codec_error():
     classes = [value for _, value in inspect.getmembers(errors_module, inspect.isclass) if issubclass(value, Exception)]
-    assert set(classes) == {CodecError, ConfigError, AudioError, BitstreamError, ModelError, WriteError}
+    named = {CodecError, ConfigError, AudioError, BitstreamError, ModelError, WriteError, DiskFullError}
+    assert set(classes) == named
     assert all(issubclass(error, CodecError) for error in classes)
     assert all(error.__name__ in errors_module.__doc__ and error.__doc__ for error in classes)
 

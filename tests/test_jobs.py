@@ -1,11 +1,13 @@
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from messages import one_line
 
-from codec.cli.jobs import Job, Outcome, attempt, check_outputs, plan, report, run_jobs
-from codec.errors import AudioError, CodecError, ConfigError
+from codec.cli.jobs import Job, Outcome, attempt, check_outputs, leave_done, plan, report, run_jobs
+from codec.errors import AudioError, CodecError, ConfigError, DiskFullError
 
 AUDIO = (".wav", ".flac")
 
@@ -47,6 +49,22 @@ class TestNames:
     def test_several_inputs_make_the_output_a_folder(self) -> None:
         assert [target for _, target in pairs(["single.wav", "in/a.wav"], "o")] == ["o/single.codec", "o/a.codec"]
 
+    def test_sources_of_one_name_keep_their_suffixes(self) -> None:
+        Path("in/a.flac").touch()
+        found = [target for _, target in pairs(["in"], "out", mark=".decoded")]
+        assert found == ["out/a.flac.decoded.codec", "out/a.wav.decoded.codec", "out/deep/b.decoded.codec"]
+        Path("a.flac").touch()
+        assert pairs(["a.flac", "in/a.wav"], "o/") == [("a.flac", "o/a.flac.codec"), ("in/a.wav", "o/a.wav.codec")]
+
+    def test_files_of_other_types_are_counted(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for name in ("a.m4a", "deep/b.m4a", "README", "a.codec", ".hidden.mp4"):
+            Path("in", name).touch()
+        Path("in/folder.m4a").mkdir()
+        pairs(["in"], "out")
+        assert capsys.readouterr() == ("", "note: 4 files of other types left out: .m4a .txt no suffix\n")
+        pairs(["in/a.m4a"], "out/")
+        assert capsys.readouterr() == ("", "")
+
     def test_name_of_one_file(self) -> None:
         assert pairs(["single.wav"], "x/y.npy") == [("single.wav", "x/y.npy")]
         assert pairs(["in/note.txt"], "y.codec") == [("in/note.txt", "y.codec")], "a named file is taken as it is"
@@ -71,14 +89,9 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=one_line("empty", ".wav .flac")):
             pairs(["empty"], None)
 
-    def test_two_sources_of_one_name(self) -> None:
-        Path("in/a.flac").touch()
-        with pytest.raises(ConfigError, match=one_line("in/a.flac", "in/a.wav", "out/a.codec")):
-            pairs(["in"], "out")
-
     def test_two_sources_of_one_name_by_another_spelling(self) -> None:
         Path("in/single.wav").touch()
-        with pytest.raises(ConfigError, match=one_line("single.wav", "in/single.wav", "out/single.codec")):
+        with pytest.raises(ConfigError, match=one_line("single.wav", "in/single.wav", "out/single.wav.codec")):
             pairs(["single.wav", "in/../in/single.wav"], "out")
 
     def test_a_source_is_never_a_target(self) -> None:
@@ -92,6 +105,17 @@ class TestRefusals:
             pairs(["in"], None)
         assert len(pairs(["in"], None, overwrite=True)) == 2
 
+    @pytest.mark.parametrize("behind", ["gone", "in/note.txt"])
+    def test_a_symbolic_link_in_the_way(self, behind: str) -> None:
+        """It is replaced only where it is named."""
+        Path("single.codec").symlink_to(behind)
+        for output in (None, "single.codec"):
+            with pytest.raises(ConfigError, match=one_line("single.codec", "already there")):
+                pairs(["in/a.wav" if output else "single.wav"], output)
+        with pytest.raises(ConfigError, match=one_line("single.codec", "symbolic link", "-o")):
+            pairs(["single.wav"], None, overwrite=True)
+        assert pairs(["single.wav"], "single.codec", overwrite=True) == [("single.wav", "single.codec")]
+
     def test_folder_in_the_way(self) -> None:
         Path("single.codec").mkdir()
         with pytest.raises(ConfigError, match=one_line("single.codec", "folder")):
@@ -100,7 +124,37 @@ class TestRefusals:
             check_outputs([Path("single.codec")], overwrite=False)
 
 
+def _closed_pipe() -> int:
+    """A pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
 JOBS = [Job(Path(name), Path(name + ".out")) for name in ("a", "b", "c")]
+
+
+class TestDone:
+    def test_what_is_good_is_left_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """A result that is bad, or can't be judged, is not done."""
+        jobs = [Job(Path(name), tmp_path / name) for name in ("good", "bad", "odd", "gone")]
+        for job in jobs[:3]:
+            job.target.touch()
+
+        def is_done(job: Job) -> bool:
+            if job.target.name == "odd":
+                raise AudioError("it is no audio")
+            return job.target.name == "good"
+
+        assert leave_done("prog", jobs, is_done) == jobs[1:]
+        assert capsys.readouterr() == ("", "prog: 1 of 4 files are done already\n")
+        assert leave_done("prog", jobs[3:], is_done) == jobs[3:]
+        assert capsys.readouterr() == ("", "")
+
+    def test_existing_results_may_be_skipped(self, tmp_path: Path) -> None:
+        for name in ("a.wav", "a.codec"):
+            (tmp_path / name).touch()
+        assert plan([tmp_path / "a.wav"], None, AUDIO, [".codec"], skip=True)
 
 
 class TestRun:
@@ -117,7 +171,7 @@ class TestRun:
         assert run_jobs("prog", JOBS, work) == 1
         assert capsys.readouterr() == (
             "a.out done\nc.out done\n",
-            "prog: b: it has no samples\nprog: 1 of 3 files failed or are incomplete\n",
+            "prog: b: it has no samples\nprog: 1 of 3 files failed, are incomplete or were not tried\n",
         )
 
     def test_the_only_file_is_bad(self) -> None:
@@ -131,12 +185,38 @@ class TestRun:
         assert run_jobs("prog", JOBS[:1], lambda job: Outcome("a.out done", "half is lost")) == 1
         assert capsys.readouterr() == ("a.out done\n", "prog: a: half is lost\n")
 
-    def test_other_errors_are_not_hidden(self) -> None:
+    def test_any_error_of_a_file_is_reported_and_the_others_go_on(self, capsys: pytest.CaptureFixture[str]) -> None:
         def work(job: Job) -> Outcome:
-            raise KeyError(job)
+            if job.source == Path("b"):
+                raise UnicodeEncodeError("ascii", "b", 0, 1, "not in range")
+            return Outcome(f"{job.target} done")
 
-        with pytest.raises(KeyError):
-            run_jobs("prog", JOBS, work)
+        assert run_jobs("prog", JOBS, work) == 1
+        out, err = capsys.readouterr()
+        assert out == "a.out done\nc.out done\n"
+        assert re.search(one_line("b", "UnicodeEncodeError", "not in range"), err.splitlines()[0])
+        with pytest.raises(CodecError, match=one_line("b", "UnicodeEncodeError")):
+            run_jobs("prog", JOBS[1:2], work)
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+    def test_a_full_disk_ends_the_run(self, capsys: pytest.CaptureFixture[str], order: tuple[int, ...]) -> None:
+        tried = []
+
+        def results() -> Iterator[tuple[int, Outcome | CodecError]]:
+            for number in order:
+                tried.append(number)
+                yield number, DiskFullError("the disk is full") if number == 1 else Outcome(f"{number} done")
+
+        assert report("prog", JOBS, results()) == 1
+        before = order[: order.index(1)]
+        assert tuple(tried) == (*before, 1)
+        out, err = capsys.readouterr()
+        assert out.splitlines() == [f"{number} done" for number in sorted(before)]
+        assert [line.split()[1] for line in err.splitlines()] == ["b:", str(3 - len(before))]
+
+    def test_a_reader_who_has_left_ends_the_run(self) -> None:
+        with pytest.raises(BrokenPipeError):
+            attempt(os.write, _closed_pipe(), b"a")
 
     def test_results_in_any_order_are_told_in_that_of_the_jobs(self, capsys: pytest.CaptureFixture[str]) -> None:
         told = []
@@ -148,9 +228,9 @@ class TestRun:
 
         assert report("prog", JOBS, results()) == 1
         assert told == [("", ""), ("0 done\n", "prog: b: it has no samples\n"), ("2 done\n", "")]
-        assert capsys.readouterr() == ("", "prog: 1 of 3 files failed or are incomplete\n")
+        assert capsys.readouterr() == ("", "prog: 1 of 3 files failed, are incomplete or were not tried\n")
 
-    def test_an_attempt_keeps_what_a_caller_can_cause(self) -> None:
+    def test_an_attempt_keeps_every_error(self) -> None:
         def work(divisor: int) -> int:
             if divisor == 1:
                 raise AudioError("one")
@@ -159,5 +239,5 @@ class TestRun:
         assert attempt(work, 2) == 3
         error = attempt(work, 1)
         assert isinstance(error, AudioError) and str(error) == "one"
-        with pytest.raises(ZeroDivisionError):
-            attempt(work, 0)
+        error = attempt(work, 0)
+        assert isinstance(error, CodecError) and isinstance(error.__cause__, ZeroDivisionError)

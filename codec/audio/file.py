@@ -218,7 +218,7 @@ class AudioWriter:
         container, self.encoding = WRITE_FORMATS[path.suffix.lower()]
         try:
             self.file: Any = sf.SoundFile(
-                os.fsencode(partial), "w", sample_rate, num_channels, self.encoding, format=container
+                _native(partial), "w", sample_rate, num_channels, self.encoding, format=container
             )
         except sf.LibsndfileError as error:
             what = f"{num_channels} channels at {sample_rate} Hz as {self.encoding}"
@@ -255,7 +255,7 @@ class AudioWriter:
             self.file.close()
             if self.num_samples == 0:
                 raise AudioError(f"can't write {self.path}: there are no samples")
-            num_written = sf.info(os.fsencode(self.partial)).frames
+            num_written = sf.info(_native(self.partial)).frames
         if num_written != self.num_samples:
             lengths = f"{num_written} samples long, not {self.num_samples}"
             raise WriteError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
@@ -272,6 +272,11 @@ class AudioWriter:
             yield
         except sf.LibsndfileError as error:
             raise WriteError(f"can't write {self.path} ({error.error_string}); is the disk full?") from error
+
+
+def _native(path: Path) -> str | bytes:
+    """A file name as soundfile takes every name: it can't encode a `str` that is not of the locale."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
 
 
 class _ForwardFile(sf.SoundFile):  # type: ignore[misc]
@@ -302,7 +307,7 @@ def _open(path: Path, *, every_page: bool = False) -> Iterator[_ForwardFile]:
         raise AudioError(f"can't read {path}: {error.strerror}; give a readable audio file") from error
     with contextlib.ExitStack() as stack:
         try:
-            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else os.fsencode(path)
+            source = stack.enter_context(OpenEndedWav(path, open_size_at)) if open_size_at else _native(path)
             file = stack.enter_context(_ForwardFile(source))
         # TypeError: soundfile takes .raw for samples without a header and asks for their layout.
         except (sf.LibsndfileError, TypeError) as error:

@@ -22,7 +22,7 @@ Each chunk is coded independently. All but the last have as many frames as the h
 and trailer. After damage it continues at the next sync whose chunk passes its checksum.
 """
 
-from codec.bitstream.chunks import BitstreamReader, BitstreamWriter
+from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, read_complete_header
 from codec.bitstream.container import Bitstream
 from codec.bitstream.header import ENTROPY_CODED, PACKED, Header, describe_lost
 from codec.bitstream.plain import SUFFIXES, read_codes, write_codes
@@ -39,5 +39,6 @@ __all__ = [
     "Header",
     "describe_lost",
     "read_codes",
+    "read_complete_header",
     "write_codes",
 ]

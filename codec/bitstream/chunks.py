@@ -22,6 +22,8 @@ _SCAN_BYTES = 2**16
 # A pass over a file of n bytes computes checksums of at most this many times n bytes. A hostile file of overlapping
 # chunks would need n^2; an ordinary damaged file needs n or 2 n.
 _CHECKSUM_PASSES = 8
+# What is salvaged may be this many times as long as what the file could hold, packed; the remainder is silence.
+_MAX_EXPANSION = 64
 
 
 def as_codes(codes: ArrayLike, header: Header) -> Codes:
@@ -67,6 +69,29 @@ def _tail(sizes: Sequence[int]) -> bytes:
     index = struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes)
     offset = (HEADER_BYTES + sum(sizes)).to_bytes(8, "little")
     return _INDEX_MARKER + index + _u32(zlib.crc32(index)) + offset + _u32(zlib.crc32(offset)) + _END_MARKER
+
+
+def _read_index(file: BinaryIO, header: Header) -> NDArray[np.int64] | None:
+    """Sizes of the chunks of a file (bytes) from its index; None if that is damaged or missing."""
+    start = file.seek(0, io.SEEK_END) - tail_bytes(header.num_chunks)
+    if start < HEADER_BYTES:
+        return None
+    file.seek(start)
+    tail = file.read()
+    sizes = np.frombuffer(tail, "<u4", header.num_chunks, offset=8).astype(np.int64)
+    return sizes if HEADER_BYTES + int(sizes.sum()) == start and tail == _tail(sizes.tolist()) else None
+
+
+def read_complete_header(file: BinaryIO) -> Header:
+    """Read the header of a file that was written to its end; its chunks are not read.
+
+    Raises:
+        BitstreamError: The header is unusable, or the index or the end mark is damaged, missing or of another length.
+    """
+    header = Header.from_file(file)
+    if not header.num_samples or _read_index(file, header) is None:
+        raise BitstreamError("the file is not complete: its index is damaged or missing")
+    return header
 
 
 class BitstreamWriter:
@@ -234,17 +259,28 @@ class BitstreamReader:
         if self._read(tail_at, len(tail)) != tail:
             raise BitstreamError("the index is damaged, no codes are lost", salvage=True)
 
+    def salvaged(self) -> Iterator[tuple[int, Codes]]:
+        """Yield the intact chunks of the whole file; `lost` names the others at the end.
+
+        Raises:
+            BitstreamError: No chunk is intact, or the header claims far more than a file of this size can hold.
+        """
+        header = self.header
+        if header.payload_bytes(header.num_frames) > _MAX_EXPANSION * self._num_bytes:
+            claim = f"{header.num_samples} samples ({header.duration_s:.0f} s)"
+            raise BitstreamError(f"the header claims {claim}, far more than {self._num_bytes} bytes can hold")
+        self.seek(0)
+        chunk = None
+        for chunk in self:
+            yield chunk
+        if chunk is None:
+            raise BitstreamError("no chunk is intact: nothing can be decoded")
+
     @cached_property
     def _offsets(self) -> NDArray[np.int64] | None:
         """Offset of every chunk; None if the index is damaged or missing."""
-        start = self._num_bytes - tail_bytes(self.header.num_chunks)
-        if start < HEADER_BYTES:
-            return None
-        tail = self._read(start, self._num_bytes)
-        sizes = np.frombuffer(tail, "<u4", self.header.num_chunks, offset=8).astype(np.int64)
-        if HEADER_BYTES + int(sizes.sum()) != start or tail != _tail(sizes.tolist()):
-            return None
-        return HEADER_BYTES + np.cumsum(sizes) - sizes
+        sizes = _read_index(self._file, self.header)
+        return None if sizes is None else HEADER_BYTES + np.cumsum(sizes) - sizes
 
     def _read(self, offset: int, num_bytes: int) -> bytes:
         self._file.seek(offset)

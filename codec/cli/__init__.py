@@ -1,15 +1,21 @@
 """The commands: codec-train, -encode, -decode, -eval, -compare, -bench, -export and -release.
 
 Results go to standard output, notes and progress to standard error. Exit codes: 0 success; 1 some files failed or are
-incomplete, and are named; 2 failure, with the reason in one line; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP. Each entry point
-loads only the module of its command, and modules that need torch are imported where they are used: --help and errors in
-options are fast.
+incomplete, and are named; 2 failure, with the reason in one line; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 nobody
+reads standard output any more. Each entry point loads only the module of its command, and modules that need torch are
+imported where they are used: --help and errors in options are fast.
 """
 
 import functools
+import io
+import itertools
+import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NoReturn
 
 from codec.cli.messages import message
 from codec.cli.signals import exit_code, raise_on_termination
@@ -76,8 +82,17 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     """Run a command and exit; an error that a user can cause is one line, with options as remedies."""
     if argv is None:  # the command owns the process
         raise_on_termination()
+        _set_up_streams(prog)
+    words = sys.argv[1:] if argv is None else argv
     try:
-        code = command(sys.argv[1:] if argv is None else argv)
+        try:
+            code = _version(prog) if _asks_version(words) else command(words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has left, as `head` does: end as quietly as SIGPIPE ends others
+        code = 141
+        if argv is None:  # else Python complains when it flushes the stream at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (CodecError, OSError) as error:  # OSError: not foreseen by any module, such as a full disk under a log
         print(f"{prog}: {message(error)}", file=sys.stderr)
         code = 2
@@ -85,3 +100,29 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
         print(f"{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         code = exit_code(interrupt)
     sys.exit(code)
+
+
+def _asks_version(words: Sequence[str]) -> bool:
+    return "--version" in itertools.takewhile(lambda word: word != "--", words)
+
+
+def _version(prog: str) -> int:
+    print(f"{prog} {metadata.version('codec')}")
+    return 0
+
+
+def _set_up_streams(prog: str) -> None:
+    """Print names that the terminal can't encode with escapes, and our own warnings as one line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    show = warnings.showwarning
+    package = str(Path(__file__).parents[1])
+
+    def show_ours(text: Warning | str, category: type[Warning], filename: str, *where: Any) -> None:
+        if filename.startswith(package) and issubclass(category, UserWarning):
+            print(f"{prog}: warning: {text}", file=sys.stderr)
+        else:
+            show(text, category, filename, *where)
+
+    warnings.showwarning = show_ours  # type: ignore[assignment]

@@ -7,6 +7,7 @@ reason alone.
 import dataclasses
 import difflib
 import itertools
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -119,6 +120,8 @@ def _split(argv: Sequence[str], known: Mapping[str, int], prog: str) -> tuple[di
 
 def _build(options: type[T], given: Changes, free: Sequence[str], prog: str, presets: Presets) -> T:
     """Validate the words of options; the free ones are the value of the positional field."""
+    if "" in itertools.chain(free, *given.values()):  # as a path it would be the current folder
+        raise ConfigError("one of the words is empty: is a variable of the shell not set?")
     types = _types(options)
     values = {name: _value(types[name], words, name) for name, words in given.items()}
     for name, annotation in types.items():
@@ -140,6 +143,7 @@ def _value(annotation: Any, words: Sequence[str], name: str) -> Any:
     """The words of an option as pydantic takes them: a list for a tuple, True for a flag, or None."""
     if list(words) == ["None"] and NoneType in get_args(_plain(annotation)):
         return None
+    words = [os.path.expanduser(word) for word in words]  # noqa: PTH111 - the shell leaves --out=~/x as it is
     count = _most_words(annotation)
     if count > 1:
         return list(words)

@@ -1,14 +1,16 @@
 """codec-encode: audio files to codes, or .codec files cut to fewer levels."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.cli.command_line import parse
-from codec.cli.jobs import Job, Outcome, attempt, plan, report, run_jobs
+from codec.cli.jobs import Job, Outcome, attempt, leave_done, plan, report, run_jobs
 from codec.cli.loading import load_maker, load_model
 from codec.cli.options import EncodeOptions
+from codec.cli.pipes import piped
 from codec.errors import BitstreamError, CodecError, ConfigError
 
 if TYPE_CHECKING:
@@ -21,22 +23,42 @@ WINDOW_FILES = 256
 
 def encode(argv: Sequence[str]) -> int:
     """Encode audio files, or cut .codec files."""
-    options = parse(EncodeOptions, argv, "codec-encode")
+    with piped(parse(EncodeOptions, argv, "codec-encode"), "codec") as options:
+        return _encode(options)
+
+
+def _encode(options: EncodeOptions) -> int:
     if any(path.suffix == ".codec" for path in options.inputs):
         return _cut(options)
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
+    from codec.inference.compression import describe_codes
     from codec.model.quantizer.beam import check_beam
 
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
-    jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=options.overwrite)
+    overwrite, skip = options.overwrite, options.skip_existing
+    jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=overwrite, skip=skip)
     codec = load_model(options)
     levels = codec.num_quantizers_for(options.bitrate) if options.bitrate else options.num_quantizers
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
+    if skip:
+        model = describe_codes(codec, levels or codec.quantizer.num_quantizers)
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model))
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
+
+
+def _is_done(target: Path, model: "Header") -> bool:
+    """Whether a file of codes is complete, of this model and of its levels."""
+    from codec.bitstream import read_codes, read_complete_header
+
+    if target.suffix != ".codec":
+        return read_codes(target, model).header.num_quantizers == model.num_quantizers
+    with target.open("rb") as file:
+        header = read_complete_header(file)
+    return (header.model_id, header.num_quantizers) == (model.model_id, model.num_quantizers)
 
 
 def _encode_files(
@@ -113,9 +135,11 @@ def _cut(options: EncodeOptions) -> int:
         )
     if any(path.suffix != ".codec" for path in options.inputs):
         raise ConfigError("give audio files or .codec files, not both at once")
-    mark, overwrite = f".{levels}", options.overwrite
-    jobs = plan(options.inputs, options.output, [".codec"], [".codec"], mark=mark, overwrite=overwrite)
-
+    overwrite, skip = options.overwrite, options.skip_existing
+    suffixes = [".codec"]
+    jobs = plan(options.inputs, options.output, suffixes, suffixes, mark=f".{levels}", overwrite=overwrite, skip=skip)
+    if skip:
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, _cut_header(job.source, levels)))
     makers: dict[bytes, Codec] = {}
 
     def work(job: Job) -> Outcome:
@@ -124,16 +148,26 @@ def _cut(options: EncodeOptions) -> int:
     return run_jobs("codec-encode", jobs, work)
 
 
-def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
-    """Read a .codec file; an entropy-coded one with the tables of the model that made it, kept in `makers`."""
-    from codec.bitstream import PACKED, Header
-    from codec.inference.compression import read_bitstream
+def _cut_header(source: Path, levels: int) -> "Header":
+    return replace(_header(source), num_quantizers=levels)
+
+
+def _header(source: Path) -> "Header":
+    from codec.bitstream import Header
 
     try:
         with source.open("rb") as file:
-            header = Header.from_file(file)
+            return Header.from_file(file)
     except OSError as error:
         raise BitstreamError(f"can't read {source}: {error.strerror}") from error
+
+
+def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
+    """Read a .codec file; an entropy-coded one with the tables of the model that made it, kept in `makers`."""
+    from codec.bitstream import PACKED
+    from codec.inference.compression import read_bitstream
+
+    header = _header(source)
     if header.payload_kind == PACKED:
         return read_bitstream(source)
     if header.model_id not in makers:

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from tqdm import tqdm
 
 from codec.cli.messages import message
-from codec.errors import CodecError, ConfigError
+from codec.errors import CodecError, ConfigError, DiskFullError
 
 T = TypeVar("T")
 
@@ -39,12 +40,14 @@ def plan(
     *,
     mark: str = "",
     overwrite: bool = False,
+    skip: bool = False,
 ) -> list[Job]:
     """Pair every input file with its output.
 
     Without `output` a file's result lies beside it, `a/talk.wav` -> `a/talk.codec`. An `output` that is a folder, ends
     with a slash, or serves several inputs or a folder takes all results, and the tree below an input folder is kept.
-    Otherwise it is the name of the one result, and its suffix decides the format.
+    Otherwise it is the name of the one result, and its suffix decides the format. Inputs whose results would have the
+    same name keep their suffix in it: `talk.wav` beside `talk.mp3` -> `talk.wav.codec` and `talk.mp3.codec`.
 
     Args:
         inputs: Files, and folders, which are searched for readable files (hidden ones are skipped).
@@ -52,7 +55,8 @@ def plan(
         readable: Suffixes to look for in folders, in lower case.
         formats: Suffixes that a result may have; the first is the default.
         mark: Comes before the suffix in derived names, like ".decoded".
-        overwrite: Existing results may be replaced.
+        overwrite: Existing results may be replaced, but symbolic links only where `output` names them.
+        skip: Results may exist: `leave_done` looks at them later.
 
     Raises:
         ConfigError: An input is missing, a folder holds nothing readable, two sources have the same result, a source is
@@ -62,13 +66,28 @@ def plan(
     if output is not None and not _is_folder(output, inputs):
         jobs = [Job(inputs[0], _named(output, formats))]
     else:
-        jobs = []
-        for source, inner in _sources(inputs, readable):
-            folder = source.parent if output is None else Path(output, inner)
-            jobs.append(Job(source, folder / f"{source.stem}{mark}{formats[0]}"))
+        sources = list(_sources(inputs, readable, formats))
+        jobs = _with_distinct_names(sources, None if output is None else Path(output), f"{mark}{formats[0]}")
+        linked = next((target for _, target in jobs if target.is_symlink()), None)
+        if linked is not None and overwrite:
+            raise ConfigError(f"{linked} is a symbolic link and is not replaced: remove it, or name it with -o")
     _check_distinct(jobs)
-    check_outputs([job.target for job in jobs], overwrite)
+    check_outputs([job.target for job in jobs], overwrite or skip)
     return jobs
+
+
+def leave_done(prog: str, jobs: Sequence[Job], is_done: Callable[[Job], bool]) -> list[Job]:
+    """The jobs without those whose result exists and is good; prints how many those are.
+
+    Args:
+        prog: The command.
+        jobs: All of them.
+        is_done: Whether the existing result of a job is complete. An error means that it is not.
+    """
+    left = [job for job in jobs if not job.target.exists() or attempt(is_done, job) is not True]
+    if len(left) < len(jobs):
+        print(f"{prog}: {len(jobs) - len(left)} of {len(jobs)} files are done already", file=sys.stderr)
+    return left
 
 
 def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> int:
@@ -77,11 +96,17 @@ def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> 
 
 
 def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
-    """Result of the work, or its CodecError: a bad file among several does not stop the others."""
+    """Result of the work, or its error: a bad file among several does not stop the others, whatever the error is."""
     try:
         return work(*given)
     except CodecError as error:
         return error
+    except BrokenPipeError:  # nobody reads the results any more
+        raise
+    except Exception as error:
+        unexpected = CodecError(f"unexpected {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        unexpected.__cause__ = error
+        return unexpected
 
 
 def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome | CodecError]]) -> int:
@@ -91,7 +116,7 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
         prog: The command.
         jobs: All of them.
         results: Number of a job and its result, each job once, in any order. They are printed in the order of the jobs,
-            as soon as all before them are known.
+            as soon as all before them are known. The first full disk ends them.
 
     Returns:
         Exit code: 0, or 1 if a file failed or is incomplete.
@@ -99,7 +124,7 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
     Raises:
         CodecError: The only job failed.
     """
-    num_bad = num_printed = 0
+    num_good = num_printed = 0
     known: dict[int, Outcome | CodecError] = {}
     # None: no bar unless standard error is a terminal. tqdm.write would draw the bar before its delay is over.
     hidden = len(jobs) == 1 or None
@@ -109,15 +134,19 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
             bar.update()
             bar.clear()
             while num_printed in known:
-                num_bad += _print(prog, jobs[num_printed], known.pop(num_printed), alone=len(jobs) == 1)
+                num_good += _print(prog, jobs[num_printed], known.pop(num_printed), alone=len(jobs) == 1)
                 num_printed += 1
+            if isinstance(result, DiskFullError):  # the jobs after it would fail too
+                break
+    num_good += sum(_print(prog, jobs[number], known[number]) for number in sorted(known))
+    num_bad = len(jobs) - num_good
     if num_bad and len(jobs) > 1:
-        print(f"{prog}: {num_bad} of {len(jobs)} files failed or are incomplete", file=sys.stderr)
+        print(f"{prog}: {num_bad} of {len(jobs)} files failed, are incomplete or were not tried", file=sys.stderr)
     return 1 if num_bad else 0
 
 
-def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) -> bool:
-    """Print the result of a job; True if it failed or is incomplete."""
+def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool = False) -> bool:
+    """Print the result of a job; True if it succeeded."""
     if isinstance(result, CodecError):
         if alone:
             raise CodecError(_about(job.source, message(result))) from result
@@ -126,7 +155,7 @@ def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool) ->
         print(result.line, flush=True)
     if result.lost:
         print(f"{prog}: {_about(job.source, result.lost)}", file=sys.stderr)
-    return bool(result.lost)
+    return not result.lost
 
 
 def _about(source: Path, reason: str) -> str:
@@ -145,11 +174,11 @@ def check_inputs(inputs: Sequence[Path]) -> None:
 
 
 def check_outputs(targets: Sequence[Path], overwrite: bool) -> None:
-    """Raise ConfigError if a target is a folder, or exists and may not be replaced."""
+    """Raise ConfigError if a target is a folder, or exists (a dangling link too) and may not be replaced."""
     for target in targets:
         if target.is_dir():
             raise ConfigError(f"{target} is a folder, but a file of that name is to be written")
-    existing = [target for target in targets if target.exists()]
+    existing = [target for target in targets if os.path.lexists(target)]
     if existing and not overwrite:
         others = f" ({len(existing)} of {len(targets)} files are)" if len(targets) > 1 else ""
         raise ConfigError(f"{existing[0]} is already there{others}: give --overwrite or another name with -o")
@@ -167,18 +196,38 @@ def _named(output: str, formats: Sequence[str]) -> Path:
     return target
 
 
-def _sources(inputs: Sequence[Path], readable: Collection[str]) -> Iterator[tuple[Path, Path]]:
-    """Every source, with its folder relative to the input folder."""
+def _sources(
+    inputs: Sequence[Path], readable: Collection[str], formats: Collection[str]
+) -> Iterator[tuple[Path, Path]]:
+    """Every source, with its folder relative to the input folder; a note tells of other files in input folders."""
+    others: Counter[str] = Counter()
     for path in inputs:
         if not path.is_dir():
             yield path, Path()
             continue
-        inner = [file.relative_to(path) for file in sorted(path.rglob("*")) if file.suffix.lower() in readable]
+        inner = [file.relative_to(path) for file in sorted(path.rglob("*"))]
         visible = [file for file in inner if not any(part.startswith(".") for part in file.parts)]
         files = [file for file in visible if (path / file).is_file()]
-        if not files:
+        found = [file for file in files if file.suffix.lower() in readable]
+        if not found:
             raise ConfigError(f"nothing to do in {path}: it holds no {' '.join(readable)}")
-        yield from ((path / file, file.parent) for file in files)
+        others.update(file.suffix.lower() for file in files if file.suffix.lower() not in (*readable, *formats))
+        yield from ((path / file, file.parent) for file in found)
+    if others:
+        suffixes = " ".join(sorted(suffix or "no suffix" for suffix in others))
+        files_of = "1 file of another type" if others.total() == 1 else f"{others.total()} files of other types"
+        print(f"note: {files_of} left out: {suffixes}", file=sys.stderr)
+
+
+def _with_distinct_names(sources: Sequence[tuple[Path, Path]], output: Path | None, ending: str) -> list[Job]:
+    """Derive a target for each source; where several have the same, the name of the source keeps its suffix."""
+    targets = [(source.parent if output is None else output / inner) / source.stem for source, inner in sources]
+    uses = Counter(target.resolve() for target in targets)
+    clashing = [uses[target.resolve()] > 1 for target in targets]
+    return [
+        Job(source, target.with_name(f"{source.name if clashes else source.stem}{ending}"))
+        for (source, _), target, clashes in zip(sources, targets, clashing, strict=True)
+    ]
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

@@ -62,8 +62,13 @@ def find_device(name: str) -> str:
     """
     import torch
 
-    if name == "cuda" and not torch.cuda.is_available():
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError("there is no CUDA device here: give --device cpu")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("there is no MPS device here: give --device cpu")
+    if index and int(index) >= (count := torch.cuda.device_count()):
+        raise ConfigError(f"there is no {name} here: the last of {count} CUDA devices is cuda:{count - 1}")
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -1,6 +1,7 @@
 """Options of the commands: one dataclass each, whose docstrings are its --help (no torch)."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,17 @@ def parse_bitrate(text: str) -> float:
     return bitrate
 
 
+def parse_device(text: str) -> str:
+    """Name of a device.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise ValueError(f"{text!r} is no device: write auto, cpu, cuda, cuda:1 or mps")
+    return text
+
+
 def _shown(metavar: str, *aliases: str) -> Any:
     """How --help shows a value whose default its own text explains."""
     return arg(metavar=metavar, aliases=aliases, help_behavior_hint="")
@@ -35,7 +47,7 @@ Inputs = Positional[Annotated[tuple[Path, ...], _shown("INPUT...")]]
 Output = Annotated[str | None, _shown("OUT", "-o")]
 Name = Annotated[str | None, _shown("NAME|DIR")]
 Levels = Annotated[int | None, _shown("N")]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Annotated[str, BeforeValidator(parse_device), _shown("auto|cpu|cuda|cuda:N|mps")]
 Mode = Literal["float32", "bf16_decoder", "bf16", "onnx"]
 PeerName = Literal["encodec", "mimi", "dac", "snac", "none"]
 Seconds = Annotated[float, Field(ge=0.1)]
@@ -55,7 +67,7 @@ class TrainOptions:
     init_from: Name = None
     """Start from the weights of a model of the same architecture; it may have fewer levels."""
     device: Device = "auto"
-    """auto is cuda where there is one."""
+    """auto is cuda where there is one, else cpu."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -65,7 +77,7 @@ class ModelOptions:
     model: Name = None
     """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
     device: Device = "auto"
-    """auto is cuda where there is one."""
+    """auto is cuda where there is one, else cpu."""
     mode: Annotated[Mode, _shown("float32|bf16_decoder|bf16|onnx")] = "float32"
     """How to run it. bf16 is fast where the processor has bfloat16, bf16_decoder leaves the codes as they are; onnx is
     ONNX Runtime."""
@@ -82,9 +94,12 @@ class EncodeOptions(ModelOptions):
     """
 
     inputs: Inputs
-    """Audio files, or folders of them, whose tree is kept."""
+    """Audio files, or folders of them, whose tree is kept; - is standard input."""
     output: Output = None
-    """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given."""
+    """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given.
+    - is standard output."""
+    skip_existing: bool = False
+    """Leave files alone whose result is there, complete, of this model and of as many levels."""
     num_quantizers: Levels = None
     """Use the first N levels; all if not given."""
     bitrate: Annotated[Bitrate | None, _shown("B")] = None
@@ -104,9 +119,12 @@ class DecodeOptions(ModelOptions):
     """Decode codes to audio of the original rate, channels and length: talk.codec -> talk.decoded.wav."""
 
     inputs: Inputs
-    """.codec, .npy, .npz or .jsonl files, or folders of them, whose tree is kept."""
+    """.codec, .npy, .npz or .jsonl files, or folders of them, whose tree is kept; - is standard input."""
     output: Output = None
-    """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given."""
+    """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given.
+    - is standard output."""
+    skip_existing: bool = False
+    """Leave files alone whose result is there and has their rate, channels and length."""
     num_quantizers: Levels = None
     """Use the first N levels of what is there."""
     salvage: bool = False
@@ -227,4 +245,4 @@ class ReleaseOptions:
     figures: Annotated[Path | None, _shown("JSON")] = None
     """What codec-eval -o wrote about the model, for the card."""
     device: Device = "auto"
-    """Where the data is encoded; auto is cuda where there is one."""
+    """Where the data is encoded; auto is cuda where there is one, else cpu."""

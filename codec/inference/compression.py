@@ -167,7 +167,7 @@ def decompress_file(
     with _opened(source) as file:
         check_model(codec, Header.from_file(file))
         reader = BitstreamReader(file, entropy_coder(codec))
-        chunks = reader if salvage else reader.intact()
+        chunks = reader.salvaged() if salvage else reader.intact()
         _write_audio(codec, reader.header, _pieces(reader.header, chunks), target, overwrite=overwrite)
     return reader
 
