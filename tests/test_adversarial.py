@@ -47,6 +47,8 @@ def test_the_gain_of_an_item_does_not_matter():
         assert torch.allclose(one, other, rtol=1e-2, atol=1e-2)
     silent = at_unit_rms(torch.zeros(1, 1, 10), torch.zeros(1, 1, 10))
     assert all(each.isfinite().all() for each in silent)
+    beside_silence, _ = at_unit_rms(torch.full((1, 1, 10), 1e-3), torch.zeros(1, 1, 10))
+    assert torch.allclose(beside_silence, torch.ones(1, 1, 10))  # the rms of silence counts as -60 dBFS
 
 
 def test_without_adversarial_terms_there_are_no_discriminators(clips):

@@ -65,7 +65,7 @@ def reference(vector, table, beam):
 def test_one_path_is_the_greedy_search(name, monkeypatch):
     quantizer, latents = quantizer_of(name)
     expected = quantizer.encode(latents)
-    monkeypatch.setattr(vector_quantizers, "extend", None)  # so that no beam search can be behind it
+    monkeypatch.setattr(vector_quantizers, "extend", None)  # no beam search can be used
     assert torch.equal(quantizer.encode(latents, beam=1), expected)
     assert torch.equal(quantizer.encode(latents, 3, beam=1), expected[:, :3])
 
@@ -96,12 +96,12 @@ def test_a_beam_that_keeps_all_paths_finds_the_best_sum(name):
 
 @pytest.mark.parametrize("groups", [False, True])
 def test_of_equal_paths_the_first_wins(groups):
-    """Every codeword is there more than once; all numbers are small integers, so that no rounding breaks a tie."""
+    """Every codeword is there more than once; all numbers are small integers, and no rounding breaks a tie."""
     size, num_frames = 256, 300 if groups else 3
     quantizer = make_quantizer(num_quantizers=3, codebook_size=size, latent_dim=2, codebook_dim=2)
     half = torch.randint(-9, 10, (3, size // 2), generator=seeded(0)).float()
     quantizer.codebooks.table.zero_()
-    quantizer.codebooks.table[..., 0] = half.repeat(1, 2)  # of one dimension, so that norms are integers
+    quantizer.codebooks.table[..., 0] = half.repeat(1, 2)  # of one dimension: norms are integers
     latents = torch.randint(-12, 13, (1, 2, num_frames), generator=seeded(1)).float()
     codes = quantizer.encode(latents, beam=4)
     assert (codes < size // 2).all()

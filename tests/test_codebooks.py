@@ -217,7 +217,7 @@ def test_update_revives_nothing_when_all_codewords_are_used():
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
 def test_the_threshold_is_relative_to_uniform_use(scale):
-    """Mean use is 2, so that half of uniform use is 1."""
+    """Mean use is 2, and half of uniform use is 1."""
     codebooks = make_codebooks(num_quantizers=2, codebook_size=4, dead_threshold=0.5)
     codebooks.counts.copy_(scale * torch.tensor([[0.0, 0.9, 1.1, 6.0], [2.0, 2.0, 2.0, 2.0]]))
     assert codebooks.dead_codewords().tolist() == [[True, True, False, False], 4 * [False]]

@@ -296,7 +296,7 @@ def test_power_error_of_one_band_that_is_six_decibels_down(scale):
     frequency = torch.arange(spectrum.shape[-1]) * RATE / 64_000
     spectrum[..., (frequency >= 2000) & (frequency < 3000)] /= 2
     audio = torch.fft.irfft(spectrum, 64_000)
-    # At the edges of the band the window of 64 ms sees a little of both sides.
+    # At the edges of the band the window of 64 ms holds a little of both sides.
     assert power_error(audio, target, RATE).item() == pytest.approx(20 * math.log10(2) / 9, rel=0.05)
 
 
@@ -307,6 +307,25 @@ def test_power_error_of_equal_silent_and_halved_audio():
     assert power_error(torch.zeros_like(target), torch.zeros_like(target), RATE) == 0
     assert power_error(torch.zeros_like(target), target, RATE) > 20
     assert not power_error(target.clone().requires_grad_(), target, RATE).requires_grad
+
+
+def test_energy_is_that_of_the_whole_item():
+    """The two halves changed places: every band keeps its energy, but no frame does."""
+    target = noise(1, 1, 2 * RATE)
+    target[..., RATE:] /= 10
+    errors = BandComparison(RATE)(target.roll(RATE, dims=-1), target)
+    assert errors.energy < 0.05 and errors.error_db > 15
+
+
+def test_a_band_that_is_silent_in_the_original_has_the_power_of_the_floor():
+    """A tone at 500 Hz with one at 5 kHz whose band power is the floor, 1e-6: that band is 3 dB too loud."""
+    time = torch.arange(4 * RATE, dtype=torch.float64) / RATE
+    fade = torch.hann_window(len(time))  # no frame holds the step of a cut
+    target, added = ((fade * torch.sin(2 * torch.pi * hz * time)).float()[None, None] for hz in (500, 5000))
+    gain = TARGET_RMS / target.square().mean().sqrt()
+    added = added / added.square().mean().sqrt() * (1e-6 / (1024 / 2)) ** 0.5
+    energy = BandComparison(RATE)(gain * target + added, gain * target).energy
+    assert float(energy) == pytest.approx(math.log(2) / 9, rel=0.03)
 
 
 def test_every_frequency_below_the_last_edge_is_in_one_band():

@@ -109,7 +109,7 @@ def test_losses_and_statistics_are_those_of_separate_quantizers(kind, codebook_d
 
 
 def test_the_commitment_loss_is_the_mean_square_over_elements(kind):
-    """Parts are of one size, so that the mean over parts is the mean over all elements of a vector."""
+    """Parts are of one size: the mean over parts is the mean over all elements of a vector."""
     quantizer, latents = fitted(kind)
     expected = (latents - quantizer.decode(quantizer.encode(latents))).square().mean()
     torch.testing.assert_close(quantizer(latents).commitment_loss, expected)

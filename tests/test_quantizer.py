@@ -230,7 +230,7 @@ def test_padded_frames_enter_no_loss_no_statistic_and_no_update(kind):
     results = []
     for garbage in (0.0, 1000.0):
         quantizer, latents = fitted(kind, latent_dim=6, dead_threshold=0.5)
-        quantizer.codebooks.counts[:, :5] = 0.0  # so that vectors are drawn for revival, too
+        quantizer.codebooks.counts[:, :5] = 0.0  # dead: vectors are drawn for their revival
         padded = torch.where(mask[:, None], latents, garbage * noise(3, 6, 40, seed=7))
         output = quantizer(padded, mask=mask)
         (to_latents,) = gradients(output.commitment_loss, latents)

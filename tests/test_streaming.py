@@ -230,7 +230,7 @@ def test_a_decoder_cannot_be_used_after_its_flush():
 
 
 def test_a_truncated_stream_is_refused_at_its_end():
-    """An error as of `Codec.decode`; the stream can still be completed."""
+    """An error as from `Codec.decode`; the stream can still be completed."""
     decoder = StreamDecoder(tiny_codec(), 3 * HOP - 5)
     decoder.push(torch.zeros(1, 4, 3, dtype=torch.int64))
     with pytest.raises(BitstreamError, match=one_line("3 frames", "35 samples", 55, "push")):

@@ -22,7 +22,7 @@ SILENCE_POWER = 3e-8  # mean power (-75 dBFS) that a quieter original is assumed
 ERROR_FLOOR = 1e-3  # relative error energy at an SNR of 30 dB; a better waveform gains little
 FFT_SIZES = (32, 64, 128, 256, 512, 1024, 2048)
 NUM_MELS = (5, 8, 12, 20, 40, 80, 128)
-BAND_FLOOR = 1e-6  # added to the power of a band; 40 dB below the power of the item
+BAND_FLOOR = 1e-6  # added to the power of a band; 40 dB below a bin of white noise that is as loud as the item
 BAND_EDGES_HZ = (0.0, 250.0, 500.0, 1000.0, 1500.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
 
 
