@@ -217,6 +217,7 @@ def _random_words(count: int) -> npt.NDArray[np.uint32]:
 
 def _relative(found: tuple[tuple[float, ...], ...], expected: tuple[tuple[float, ...], ...]) -> float:
     """Rms of the difference of a frame's sums by the rms of the expected sums, for the frame where it is largest."""
-    difference = np.square(np.subtract(found, expected)).mean(axis=1)
-    sizes = np.square(expected).mean(axis=1)
-    return float(np.sqrt((difference / np.maximum(sizes, QUIET**2 * sizes.mean())).max()))
+    with np.errstate(all="ignore"):  # sums of a damaged file may overflow: the result is NaN or Inf then
+        difference = np.square(np.subtract(found, expected)).mean(axis=1)
+        sizes = np.square(expected).mean(axis=1)
+        return float(np.sqrt((difference / np.maximum(sizes, QUIET**2 * sizes.mean())).max()))
