@@ -8,6 +8,7 @@ from messages import one_line
 from tiny_runs import RATE, buzz, history, start, tiny_recipe, write_clips
 
 import codec.train.data.in_memory as in_memory_module
+from codec.audio.file import save_audio
 from codec.audio.manifest import list_items
 from codec.errors import AudioError, ConfigError
 from codec.train.data.files import with_seconds
@@ -121,6 +122,14 @@ def test_damaged_files_are_named_at_once(tmp_path):
         sf.write(clips / name, np.full(3000, np.nan), RATE, "FLOAT")
     with pytest.raises(AudioError, match=one_line(2, clips / "a.wav", "NaN", clips / "nan.wav", "NaN")):
         sources(clips)
+
+
+def test_an_mp3_shorter_than_its_header_says_is_named(tmp_path):
+    path = tmp_path / "a.mp3"
+    save_audio(path, torch.from_numpy(buzz(2.0, 200)), RATE)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(AudioError, match=one_line(path, "samples", 32_000, ".flac")):
+        sources(tmp_path)
 
 
 def test_audio_is_on_the_device_and_item_numbers_on_the_host(tmp_path):

@@ -76,9 +76,12 @@ class AudioInMemory:
     def _read_file(self, path: Path, info: AudioInfo) -> tuple[Tensor, float] | AudioError:
         """Samples of a file, int16 `[T]`, and the amplitude of full scale."""
         try:
-            audio = resample(load_audio(path)[0].mean(dim=0), info.sample_rate, self.segments.sample_rate)
+            audio = load_audio(path)[0].mean(dim=0)
         except AudioError as error:
             return error
+        if len(audio) != info.num_samples:  # MP3: the length is an estimate, or the file is truncated
+            return AudioError(f"{path} holds {len(audio)} samples, not {info.num_samples}; convert it to .flac")
+        audio = resample(audio, info.sample_rate, self.segments.sample_rate)
         scale = max(1.0, float(audio.abs().max()))
         return (audio * (FULL_SCALE / scale)).round().clamp(-FULL_SCALE, FULL_SCALE - 1).short(), scale
 
