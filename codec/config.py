@@ -1,32 +1,29 @@
 """Configuration of a model: frozen dataclasses with every default, and functions that read and write them (no torch).
 
-A configuration file lists only what differs from the defaults. An unknown key is an error that names the nearest known
-one. `codec.recipe` has the rest of a recipe: data, loss, optimizer and training loop.
+A file lists what differs from the defaults; `codec.recipe` has the rest of a recipe: data, loss and training.
 """
 
 import dataclasses
 import difflib
 import json
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import pydantic
-from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, PositiveInt, Tag, TypeAdapter
+from pydantic import ConfigDict, Discriminator, Field, PositiveFloat, Tag, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from codec.errors import ConfigError
+from codec.ranges import MAX_SIZE, Decay, Delay, Depth, Expansion, SampleRate, Share, Size, Steps, Weight
 
 FILE_BEAM = 8
 """Paths that the search for the codes of a file keeps; the time of encoding grows in proportion."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
 _kinds: set[str] = set()
 
 
@@ -35,7 +32,8 @@ def by_kind(*kinds: str) -> Discriminator:
     _kinds.update(kinds)
 
     def kind_of(value: Any) -> str:
-        return str(value.get("kind", kinds[0]) if isinstance(value, Mapping) else getattr(value, "kind", value))
+        kind = value.get("kind", kinds[0]) if isinstance(value, Mapping) else getattr(value, "kind", None)
+        return kind if isinstance(kind, str) else ""
 
     listed = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
     return Discriminator(kind_of, custom_error_type="kind", custom_error_message=f"kind must be {listed}")
@@ -47,9 +45,9 @@ class BandsConfig:
 
     cutoff: PositiveFloat = 1000.0
     """The waveform is coded below it, the envelope above it (Hz)."""
-    num_bands: PositiveInt = 20
+    num_bands: Size = 20
     """Bands of the envelope above the cutoff, evenly spaced on the mel scale."""
-    num_low_bands: PositiveInt = 5
+    num_low_bands: Size = 5
     """Bands of the envelope below the cutoff."""
 
 
@@ -58,13 +56,13 @@ class EnvelopeEncoderConfig:
     """ConvNeXt blocks at the frame rate over the features of the signal model."""
 
     kind: Literal["envelope"] = "envelope"
-    hop_length: PositiveInt = 320
+    hop_length: Size = 320
     """Samples per frame."""
-    channels: PositiveInt = 320
-    num_blocks: Count = 3
-    kernel_size: PositiveInt = 7
+    channels: Size = 320
+    num_blocks: Depth = 3
+    kernel_size: Size = 7
     """Kernel size of the depthwise convolutions (frames)."""
-    expansion: PositiveFloat = 2.0
+    expansion: Expansion = 2.0
     """Hidden width of a block divided by its width."""
 
 
@@ -73,20 +71,20 @@ class ConvEncoderConfig:
     """Strided convolutions on the waveform; one stage per stride."""
 
     kind: Literal["conv"] = "conv"
-    strides: tuple[PositiveInt, ...] = (2, 4, 5, 8)
+    strides: tuple[Size, ...] = (2, 4, 5, 8)
     """Downsampling factor of each stage; their product is the hop length (samples)."""
-    channels: tuple[PositiveInt, ...] = (32, 64, 128, 256)
+    channels: tuple[Size, ...] = (32, 64, 128, 256)
     """Width of each stage."""
-    num_blocks: tuple[Count, ...] = (1, 1, 1, 1)
+    num_blocks: tuple[Depth, ...] = (1, 1, 1, 1)
     """ConvNeXt blocks of each stage."""
-    kernel_size: PositiveInt = 7
+    kernel_size: Size = 7
     """Kernel size of the depthwise convolutions (frames)."""
-    expansion: PositiveFloat = 2.0
+    expansion: Expansion = 2.0
     """Hidden width of a block divided by its width."""
 
     def __post_init__(self) -> None:
-        if not len(self.strides) == len(self.channels) == len(self.num_blocks) >= 1:
-            raise ValueError("strides, channels and num_blocks need one entry per stage each")
+        if not 1 <= len(self.strides) == len(self.channels) == len(self.num_blocks) <= 16:
+            raise ValueError("strides, channels and num_blocks need one entry per stage each: at most 16")
 
     @property
     def hop_length(self) -> int:
@@ -106,11 +104,11 @@ class HarmonicNoiseDecoderConfig:
     """ConvNeXt blocks at the frame rate that control the synthesis of the signal model."""
 
     kind: Literal["harmonic_noise"] = "harmonic_noise"
-    channels: PositiveInt = 512
-    num_blocks: Count = 3
-    kernel_size: PositiveInt = 7
+    channels: Size = 512
+    num_blocks: Depth = 3
+    kernel_size: Size = 7
     """Kernel size of the depthwise convolutions (frames)."""
-    expansion: PositiveFloat = 2.0
+    expansion: Expansion = 2.0
     """Hidden width of a block divided by its width."""
 
 
@@ -119,9 +117,9 @@ class UpsampleDecoderConfig:
     """Strided upsampling vocoder with Snake activations."""
 
     kind: Literal["upsample"] = "upsample"
-    strides: tuple[PositiveInt, ...] = (8, 5, 4, 2)
+    strides: tuple[Size, ...] = (8, 5, 4, 2)
     """Upsampling factor of each stage; their product is the hop length (samples)."""
-    channels: PositiveInt = 512
+    channels: Size = 512
     """Width before the first stage; halved by every stage."""
 
     def __post_init__(self) -> None:
@@ -144,7 +142,7 @@ class QuantizerConfig:
     structure: Literal["residual", "product", "split"] = "residual"
     """A level quantizes the residual of those before it, its own part of the vector, or the residual of one of two
     parts."""
-    split_at: PositiveInt | None = None
+    split_at: Size | None = None
     """Elements of part 0 of a split vector; the others are part 1."""
     part_of_level: tuple[Literal[0, 1], ...] = ()
     """The part of a split vector that each level quantizes."""
@@ -154,7 +152,7 @@ class QuantizerConfig:
     """How the gradient passes through the quantizer."""
     num_quantizers: Annotated[int, Field(ge=1, le=64)] = 12
     codebook_size: Annotated[int, Field(ge=2, le=65536)] = 1024
-    codebook_dim: PositiveInt | None = None
+    codebook_dim: Size | None = None
     """Elements of a codeword (in a product: of all parts) after a learned projection; None quantizes the latents."""
     normalize: bool = False
     """Search by direction (cosine similarity); codewords keep their gain."""
@@ -194,12 +192,12 @@ class FSQConfig:
     """Finite scalar quantizer: a few projected values, each rounded to a few steps; one code per vector."""
 
     kind: Literal["fsq"] = "fsq"
-    steps: tuple[Annotated[int, Field(ge=2)], ...] = (4, 4, 4, 4, 4)
+    steps: tuple[Steps, ...] = (4, 4, 4, 4, 4)
     """Number of steps of each value; their product is the codebook size."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.codebook_size <= 65536:
-            raise ValueError(f"steps make {self.codebook_size} codes: 2 to 65536 are possible")
+        if not 2 <= (codes := math.prod(self.steps[:17])) <= 65536:  # 17 values are too many
+            raise ValueError(f"steps make {codes} codes: 2 to 65536 are possible")
 
     @property
     def num_quantizers(self) -> int:
@@ -221,11 +219,11 @@ class FSQConfig:
 class CodecConfig:
     """Everything that defines a model; stored beside its weights as config.json."""
 
-    sample_rate: PositiveInt = 16_000
+    sample_rate: SampleRate = 16_000
     """Hz."""
-    latent_dim: PositiveInt = 64
+    latent_dim: Size = 64
     """Channels of the latents."""
-    lookahead: Count = 0
+    lookahead: Delay = 0
     """Samples that the decoder waits beyond its own delay; raises quality and latency."""
     bands: BandsConfig = BandsConfig()
     encoder: (
@@ -244,6 +242,8 @@ class CodecConfig:
 
     def __post_init__(self) -> None:
         decoder, hop = self.decoder, self.hop_length
+        if hop > MAX_SIZE:
+            raise ValueError(f"a frame has {hop} samples: {MAX_SIZE} are possible")
         if isinstance(decoder, UpsampleDecoderConfig) and math.prod(decoder.strides) != hop:
             raise ValueError(f"decoder strides multiply to {math.prod(decoder.strides)}, the encoder's hop is {hop}")
         if isinstance(decoder, IdentityDecoderConfig):
@@ -303,13 +303,13 @@ def from_dict(config: type[T], values: Mapping[str, Any], *, source: str = "") -
     try:
         return TypeAdapter(config).validate_python(values)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"] if part not in _kinds)
         reason = [key, first["msg"].removeprefix("Value error, ")]
         if first["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-            reason = [unknown_key(key, config)]
+            reason = [unknown_key(key[:100], config)]
         elif first["type"] not in ("value_error", "missing"):
-            reason[1] += f", not {first['input']!r}"
+            reason[1] += f", not {reprlib.repr(first['input'])}"
         raise ConfigError(": ".join(filter(None, (source, *reason)))) from error
 
 

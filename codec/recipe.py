@@ -5,6 +5,7 @@ line overrides both.
 """
 
 import dataclasses
+import reprlib
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, Tag
 from pydantic.dataclasses import dataclass
 
-from codec.config import STRICT, CodecConfig, Count, Decay, Weight, by_kind, from_dict, shipped
+from codec.config import STRICT, CodecConfig, by_kind, from_dict, shipped
 from codec.errors import ConfigError
+from codec.ranges import Count, Decay, Weight
 
 SHIPPED_CLIPS = "shipped:clips"
+_MAX_BYTES, _MAX_LINE = 2**16, 1000  # of a recipe; the time of tomllib grows with the square of a long key
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -240,15 +243,25 @@ def with_absolute_root(recipe: Recipe) -> Recipe:
 def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     """Values of a recipe merged onto those of its `base`, a path relative to its folder."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1).decode("utf-8-sig")
+        if len(text) > _MAX_BYTES or max(map(len, text.split("\n"))) > _MAX_LINE:  # tomllib is slow on long keys
+            raise ValueError(f"it has more than {_MAX_BYTES} characters, or a line of more than {_MAX_LINE}")
+        values = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     base = values.pop("base", None)
     if base is None:
         return values
-    below, derived = (path.parent / str(base)).resolve(), (*derived, path.resolve())
-    if not below.is_file() or below in derived:
-        raise ConfigError(f"{path}: base {base!r} is {'based on it' if below in derived else 'no file'}: name another")
+    try:
+        below, derived = (path.parent / str(base)).resolve(), (*derived, path.resolve())
+        is_file = below.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise ConfigError(f"{path}: base {reprlib.repr(base)} is no file: name another") from error
+    if not is_file or below in derived:
+        raise ConfigError(
+            f"{path}: base {reprlib.repr(base)} is {'based on it' if below in derived else 'no file'}: name another"
+        )
     inherited = _read(below, derived)
     inherited.pop("name", None)
     from_dict(Recipe, {"name": below.stem, **inherited}, source=str(below))  # an error names this file

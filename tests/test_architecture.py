@@ -18,7 +18,9 @@ BASE = {"codec.errors"}
 INFERENCE = {
     "codec.errors": set(),
     "codec.files": BASE,
-    "codec.config": BASE,
+    "codec.jsonfile": set(),
+    "codec.config": {*BASE, "codec.ranges"},
+    "codec.ranges": set(),
     "codec.dsp": BASE,
     "codec.bitstream": {*BASE, "codec.files"},
     "codec.audio": {*BASE, "codec.files"},
@@ -32,6 +34,7 @@ INFERENCE = {
         "codec.config",
         "codec.dsp",
         "codec.files",
+        "codec.jsonfile",
         "codec.model",
         "codec.onnx",
     },
@@ -43,7 +46,7 @@ TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
     "codec.environment": set(),
     "codec.table": set(),
-    "codec.recipe": {*BASE, "codec.config"},
+    "codec.recipe": {*BASE, "codec.config", "codec.ranges"},
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
     "codec.eval": EVAL,
@@ -73,7 +76,7 @@ KNOWN_BY = {
     "einops": {"codec.model", "codec.train", "codec.study"},
     "soundfile": {"codec.audio"},
     "soxr": {"codec.audio.resampling"},
-    "pydantic": {"codec.config", "codec.recipe", "codec.cli.options"},
+    "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
     "torchaudio": {"codec.dsp.mel", "codec.eval"},

@@ -12,6 +12,10 @@ from codec.bitstream.payload import Codes
 from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
+# Lost frames take memory in `Bitstream.codes` and no bytes in the file: a file that exceeds both limits is refused.
+# A code takes at least one bit in a file and 64 here.
+_MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 64
+
 
 @dataclass(frozen=True, eq=False)
 class Bitstream:
@@ -102,8 +106,10 @@ class Bitstream:
         """
         reader = BitstreamReader(io.BytesIO(data), coder)
         header = reader.header
-        chunks = list(reader.salvaged() if salvage else reader.intact())
-        codes = np.zeros((header.num_channels, header.num_quantizers, header.num_frames), np.int64)
-        for first, block in chunks:
+        shape = (header.num_channels, header.num_quantizers, header.num_frames)
+        if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * len(data)):
+            raise BitstreamError(f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold")
+        codes = np.zeros(shape, np.int64)
+        for first, block in reader.salvaged() if salvage else reader.intact():
             codes[:, :, first : first + block.shape[2]] = block
         return cls(header, codes, reader.lost, coder)

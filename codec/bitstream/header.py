@@ -1,6 +1,7 @@
 """The header of a `.codec` file, and the sizes and times that follow from it."""
 
 import math
+import reprlib
 import struct
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ PACKED, ENTROPY_CODED = 0, 1  # payload kinds
 CHUNK_S = 4.0  # default length of a chunk (s): one damaged byte loses so much
 CHUNK_OVERHEAD = 12  # bytes
 MAX_PAYLOAD_BYTES = 2**20  # a chunk is unpacked at once: this bounds the memory that a hostile file can ask for
+MAX_CHANNELS = 2**16 - 1
 MAX_CHUNKS = 2**24  # the number of a chunk is stored in 3 bytes
 _LAYOUT = struct.Struct("<4sBB32sIIHHIIIIQ")
 _CRC = struct.Struct("<I")
@@ -24,7 +26,7 @@ HEADER_BYTES = _LAYOUT.size + _CRC.size
 _RANGES = {  # in the order of the file
     "model_sample_rate": (1, 2**24),
     "sample_rate": (1, 2**24),
-    "num_channels": (1, 2**16 - 1),
+    "num_channels": (1, MAX_CHANNELS),
     "num_quantizers": (1, 2**16 - 1),
     "codebook_size": (1, 2**31),
     "hop_length": (1, 2**24),
@@ -87,7 +89,7 @@ class Header:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise BitstreamError(f"{name} is {value!r}, but must be an integer in {low}..{high}")
+                raise BitstreamError(f"{name} is {reprlib.repr(value)}, but must be an integer in {low}..{high}")
         if (size := self.payload_bytes(self.frames_per_chunk)) > MAX_PAYLOAD_BYTES:
             raise BitstreamError(
                 f"a chunk of {self.frames_per_chunk} frames takes {size} bytes, "

@@ -9,18 +9,19 @@ model.
 """
 
 import json
+import math
+import reprlib
 import zipfile
-import zlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from codec.bitstream.container import Bitstream
-from codec.bitstream.header import PACKED, Header
+from codec.bitstream.header import MAX_CHANNELS, PACKED, Header
 from codec.errors import BitstreamError
 from codec.files import new_file
 
@@ -29,26 +30,18 @@ Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and the header's fields
 SUFFIXES = (".npy", ".npz", ".jsonl")
 _MODEL_FIELDS = ("model_sample_rate", "hop_length", "delay", "codebook_size", "model_id")
 _FIELDS = ("sample_rate", "num_samples", "num_quantizers", *_MODEL_FIELDS)
-_UNREADABLE = (  # errors of NumPy, zipfile and json on damaged files
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    MemoryError,
-    RuntimeError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# A small .npz can unpack to any size. As in a .codec file a code takes at least one bit, beyond the first 2^23 codes.
+_FREE_BYTES, _MAX_EXPANSION = 2**26, 64  # of codes as int64, in all and by byte of the file
+_MAX_FIELD_BYTES = 2**10
+_MAX_LINE = 3 * 2**23  # characters of .jsonl: about two hours at 600 codes a second
+_MAX_MARKS = 2**17  # brackets, braces and quotes of a line: these take the most memory a character
 
 
 def write_codes(path: str | Path, bitstream: Bitstream, *, overwrite: bool = False) -> None:
     """Write codes to a .npy, .npz or .jsonl file, which appears complete or not at all.
 
     Raises:
-        BitstreamError: Another suffix, or frames are lost.
+        BitstreamError: Another suffix, frames are lost, or the recording is too long for .jsonl.
         WriteError: The file exists and `overwrite` is False, or it can't be written.
     """
     path = Path(path)
@@ -66,6 +59,8 @@ def write_codes(path: str | Path, bitstream: Bitstream, *, overwrite: bool = Fal
         else:
             for channel, rows in enumerate(codes):
                 line = json.dumps({"channel": channel, "codes": rows.tolist(), **facts})
+                if len(line) >= _MAX_LINE:
+                    raise BitstreamError(f"{path} would have a line of {len(line)} characters: write .npz or .npy")
                 file.write(line.encode() + b"\n")
 
 
@@ -84,21 +79,13 @@ def read_codes(path: str | Path, model: Header) -> Bitstream:
     path = Path(path)
     read = {".npy": _read_npy, ".npz": _read_npz, ".jsonl": _read_jsonl}[_suffix(path)]
     try:
-        return _as_bitstream(*_guarded(read, path), model)
+        return _as_bitstream(*read(path), model)
     except BitstreamError as error:
         raise BitstreamError(f"{path}: {error}") from error
-
-
-def _guarded(read: Callable[[Path], Contents], path: Path) -> Contents:
-    """Call a reader and turn every error of a damaged file into a BitstreamError of one line."""
-    try:
-        return read(path)
-    except BitstreamError:
-        raise
-    except _UNREADABLE as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    except Exception as error:  # the errors of NumPy, zipfile and json on damaged files have no common class
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         reason = getattr(error, "strerror", None) or reason
-        raise BitstreamError(f"can't be read as {path.suffix}: {reason}") from error
+        raise BitstreamError(f"{path}: can't be read as {path.suffix}: {reason}") from error
 
 
 def _suffix(path: Path) -> str:
@@ -109,8 +96,6 @@ def _suffix(path: Path) -> str:
 
 def _as_bitstream(codes: NDArray[Any], facts: dict[str, Any], model: Header) -> Bitstream:
     """Combine the codes, the fields in the file and those of the model."""
-    if codes.dtype.kind not in "iu":
-        raise BitstreamError(f"codes are {codes.dtype}, but must be integers")
     codes = codes[np.newaxis] if codes.ndim == 2 else codes
     if codes.ndim != 3 or not codes.size:
         raise BitstreamError(f"codes are {list(codes.shape)}, but must be [C, K, F] or [K, F], and not empty")
@@ -131,51 +116,97 @@ def _check_facts(facts: dict[str, Any], codes: NDArray[Any], model: Header) -> N
     expected = {name: getattr(model, name) for name in _MODEL_FIELDS} | {"model_id": model.model_id.hex()}
     for name in expected.keys() & facts.keys():
         if facts[name] != expected[name]:
-            raise BitstreamError(f"{name} is {facts[name]!r}, but the model has {expected[name]!r}")
+            raise BitstreamError(f"{name} is {reprlib.repr(facts[name])}, but the model has {expected[name]!r}")
     num_quantizers = codes.shape[1]
     if facts.get("num_quantizers", num_quantizers) != num_quantizers:
-        raise BitstreamError(f"num_quantizers is {facts['num_quantizers']!r}, but the codes have {num_quantizers}")
+        found = reprlib.repr(facts["num_quantizers"])
+        raise BitstreamError(f"num_quantizers is {found}, but the codes have {num_quantizers}")
     if num_quantizers > model.num_quantizers:
         raise BitstreamError(f"the codes have {num_quantizers} levels, but the model has {model.num_quantizers}")
 
 
 def _read_npy(path: Path) -> Contents:
-    # As a memory map: the shape is checked against the file's size before anything is allocated.
-    return np.array(np.lib.format.open_memmap(path, mode="r")), {}
+    with path.open("rb") as file:
+        return _read_array(file, "iu", max(_FREE_BYTES, _MAX_EXPANSION * path.stat().st_size)), {}
 
 
 def _read_npz(path: Path) -> Contents:
     if not zipfile.is_zipfile(path):
         raise BitstreamError("can't be read as .npz: it is no zip archive")
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        if "codes" not in arrays:
-            raise BitstreamError(f"there is no array 'codes' among {sorted(arrays)}")
-        return arrays["codes"], {name: arrays[name].item() for name in _FIELDS if name in arrays}
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        if "codes" not in members:
+            raise BitstreamError(f"there is no array 'codes' among {reprlib.repr(sorted(members))}")
+        used = {name: members[name] for name in ("codes", *_FIELDS) if name in members}
+        if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in used.values()):
+            raise BitstreamError("it is compressed in a way that NumPy does not write")
+        with archive.open(used.pop("codes")) as file:
+            codes = _read_array(file, "iu", max(_FREE_BYTES, _MAX_EXPANSION * path.stat().st_size))
+        return codes, {name: _read_field(archive, member) for name, member in used.items()}
+
+
+def _read_field(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
+    with archive.open(member) as file:
+        return _read_array(file, "iufU", _MAX_FIELD_BYTES).item()
+
+
+def _read_array(file: IO[bytes], kinds: str, max_bytes: int) -> NDArray[Any]:
+    """Read an array in NumPy's format whose header is checked first; nothing is unpickled.
+
+    Args:
+        file: At the start of the array.
+        kinds: Letters of the kinds of types that it may have.
+        max_bytes: Of the array as int64, or as it is if its elements are larger.
+
+    Raises:
+        BitstreamError: The array is of another kind or larger, or the file ends too early.
+    """
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise BitstreamError(f"version {version[0]}.{version[1]} of NumPy's format is not for arrays of integers")
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(file)
+    if dtype.kind not in kinds:
+        raise BitstreamError(f"codes are {dtype}, but must be integers")
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * max(8, dtype.itemsize) > max_bytes:
+        raise BitstreamError(f"the header claims {reprlib.repr(list(shape))} of {dtype}, more than the file can hold")
+    data = file.read(count * dtype.itemsize)
+    if len(data) < count * dtype.itemsize:
+        raise BitstreamError(f"it ends after {len(data)} of {count * dtype.itemsize} bytes of {list(shape)} codes")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
 def _read_jsonl(path: Path) -> Contents:
     channels: dict[int, NDArray[Any]] = {}
     common: dict[str, Any] = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
+    with path.open(encoding="utf-8-sig") as file:
+        lines = iter(lambda: file.readline(_MAX_LINE), "")
+        for number, line in enumerate(lines, start=1):
             if line.isspace():
                 continue
+            if len(line) == _MAX_LINE or sum(map(line.count, '[{"')) > _MAX_MARKS:
+                raise BitstreamError(f"line {number} is too long for K lists of F integers")
             record = json.loads(line)
             if not isinstance(record, dict) or "codes" not in record:
                 raise BitstreamError(f"line {number} is no object with 'codes'")
             channel = record.get("channel", len(channels))
+            if len(channels) == MAX_CHANNELS:
+                raise BitstreamError(f"there are more than {MAX_CHANNELS} channels")
             if type(channel) is not int or channel in channels:
-                raise BitstreamError(f"line {number}: channel {channel!r} is no integer, or there twice")
-            channels[channel] = _rows(record["codes"], number)
+                raise BitstreamError(f"line {number}: channel {reprlib.repr(channel)} is no integer, or there twice")
+            channels[channel] = _rows(record.pop("codes"), number)
             facts = {name: record[name] for name in _FIELDS if name in record}
             if len(channels) > 1 and facts != common:
                 raise BitstreamError(f"line {number} and the lines before it have different metadata")
             common = facts
     if sorted(channels) != list(range(len(channels))) or not channels:
-        raise BitstreamError(f"the channels are {sorted(channels)}, but must be 0, 1 and so on, none left out")
+        raise BitstreamError(
+            f"the channels are {reprlib.repr(sorted(channels))}, but must be 0, 1 and so on, none left out"
+        )
     shapes = {codes.shape for codes in channels.values()}
     if len(shapes) > 1:
-        raise BitstreamError(f"the channels have different shapes: {sorted(shapes)}")
+        raise BitstreamError(f"the channels have different shapes: {reprlib.repr(sorted(shapes))}")
     return np.stack([channels[channel] for channel in sorted(channels)]), common
 
 

@@ -40,6 +40,7 @@ from codec.config import from_dict
 from codec.dsp.precision import full_precision
 from codec.errors import BitstreamError, ConfigError, ModelError
 from codec.files import replace_text
+from codec.jsonfile import read_json
 from codec.model.codec import Codec
 
 FINGERPRINT_FILE = "fingerprint.json"
@@ -152,21 +153,21 @@ def check_fingerprint(codec: Codec, folder: Path) -> None:
     if not path.exists():
         return
     try:
-        expected = from_dict(Fingerprint, json.loads(path.read_text(encoding="utf-8")), source=str(path))
+        expected = from_dict(Fingerprint, read_json(path), source=str(path))
         deviation = measure_deviation(codec, expected)
     except (OSError, ValueError, BitstreamError, ConfigError, ModelError) as error:
         raise ModelError(f"{path} does not fit its model, get both anew: {' '.join(str(error).split())}") from error
     fault = _first_fault(deviation, len(expected.audio))
     if fault is None:
         return
-    here = str(torch.__version__)
+    here, there = str(torch.__version__), " ".join(expected.torch_version.split())[:80]
     remedy = (
         "its files are damaged or the device computes wrongly: get them anew, or load it on another device"
-        if here == expected.torch_version
-        else f"install torch=={expected.torch_version.partition('+')[0]}"
+        if here == there
+        else f"install torch=={there.partition('+')[0]}"
     )
     raise ModelError(
-        f"the model {folder} gives other results than at its release (torch {expected.torch_version}; "
+        f"the model {folder} gives other results than at its release (torch {there}; "
         f"now {here}, {codec.device}): {fault}: {remedy}"
     )
 

@@ -5,6 +5,8 @@ executed.
 """
 
 import json
+import re
+import reprlib
 from pathlib import Path
 
 import torch
@@ -16,7 +18,8 @@ from codec.config import CodecConfig, from_dict, shipped, to_dict
 from codec.errors import ConfigError, ModelError, WriteError
 from codec.files import replace_text
 from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint
-from codec.model.builder import build_codec
+from codec.jsonfile import read_json
+from codec.model.builder import SizeLimit, build_codec
 from codec.model.codec import Codec
 from codec.model.digest import inference_tensors
 from codec.model.entropy_tables import EntropyTables
@@ -25,6 +28,9 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 ENTROPY_FILE = "entropy.safetensors"
 INDEX_FILE = "checkpoints/index.json"
+_CHECKPOINT = re.compile(r"step-\d{1,20}")
+# Elements of the tensors that building a model makes: at most so many, and so many times those of its weights.
+_FREE_ELEMENTS, _MAX_OVERHEAD = 2**24, 2
 
 
 def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec:
@@ -48,13 +54,16 @@ def read_codec(name: str | Path) -> Codec:
     folder = find_model(name)
     config = load_config(folder)
     tables = _load_tables(folder / ENTROPY_FILE)
+    weights = load_tensors(folder / WEIGHTS_FILE)
+    num_elements = sum(tensor.numel() for tensor in weights.values())
     try:
-        codec = build_codec(config, tables)
+        with SizeLimit(_FREE_ELEMENTS + _MAX_OVERHEAD * num_elements):
+            codec = build_codec(config, tables)
     except ConfigError as error:
         raise ModelError(f"can't build the model of {folder}: {_one_line(error)}") from error
     if tables is not None:
         tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
-    load_weights(codec, folder / WEIGHTS_FILE)
+    set_weights(codec, weights, source=str(folder / WEIGHTS_FILE))
     return codec.eval().requires_grad_(False)
 
 
@@ -66,8 +75,8 @@ def load_config(folder: Path) -> CodecConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        return from_dict(CodecConfig, json.loads(path.read_text(encoding="utf-8")), source=str(path))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
+        return from_dict(CodecConfig, read_json(path), source=str(path))
+    except (OSError, ValueError) as error:  # ConfigError is a ValueError
         raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
 
 
@@ -101,17 +110,18 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         raise WriteError(f"can't write {path}: {_one_line(error)}") from error
 
 
-def load_weights(codec: Codec, path: Path) -> None:
-    """Load the tensors of a `model.safetensors` into a model; see `set_weights`.
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a `.safetensors` file.
 
     Raises:
-        ModelError: The file is damaged, or its tensors are not exactly those of this architecture.
+        ModelError: It can't be read, or is damaged.
     """
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"can't read the weights {path}: {_one_line(error)}") from error
-    set_weights(codec, tensors, source=str(path))
+        tensors: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # OSError, SafetensorError, and those of PyTorch for an odd type or shape
+        what = "entropy tables" if path.name == ENTROPY_FILE else "weights"
+        raise ModelError(f"can't read the {what} {path}: {_one_line(error)}") from error
+    return tensors
 
 
 def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> None:
@@ -125,6 +135,8 @@ def set_weights(codec: Codec, tensors: dict[str, Tensor], *, source: str) -> Non
         have, want = tensors.get(key), expected.get(key)
         if have is None or want is None or have.shape != want.shape:
             theirs, ours = ("absent" if tensor is None else list(tensor.shape) for tensor in (have, want))
+        elif have.is_floating_point() != want.is_floating_point():
+            theirs, ours = str(have.dtype), str(want.dtype)
         elif not want.is_floating_point() and not torch.equal(have.to(want.dtype), want):
             theirs, ours = have.tolist(), want.tolist()
         else:
@@ -138,8 +150,8 @@ def _load_tables(path: Path) -> EntropyTables | None:
     if not path.exists():
         return None
     try:
-        return EntropyTables(**load_file(path))
-    except (OSError, SafetensorError, TypeError) as error:
+        return EntropyTables(**load_tensors(path))
+    except TypeError as error:
         raise ModelError(f"can't read the entropy tables {path}: {_one_line(error)}") from error
 
 
@@ -154,16 +166,32 @@ def find_model(name: str | Path) -> Path:
             return folder
         if (folder / INDEX_FILE).is_file():
             try:
-                index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-                return folder / "checkpoints" / str(index.get("best") or index["last"])
-            except (OSError, ValueError, KeyError, AttributeError) as error:
+                index = load_index(folder)
+            except (OSError, ValueError) as error:
                 raise ModelError(f"{folder / INDEX_FILE} is damaged: {_one_line(error)}") from error
+            return folder / "checkpoints" / index.get("best", index["last"])
     known = sorted(path.parent.name for path in shipped("weights").glob(f"[!.]*/{WEIGHTS_FILE}"))
     names = f"one of {', '.join(known)}, " if known else ""
     raise ModelError(
         f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder "
         f"with {WEIGHTS_FILE}"
     )
+
+
+def load_index(run_dir: Path) -> dict[str, str]:
+    """Read the names of the checkpoints of a run by their role: "last", and "previous" and "best" if there are any.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is damaged.
+    """
+    index = read_json(run_dir / INDEX_FILE)
+    if not isinstance(index, dict) or "last" not in index:
+        raise ValueError("it names no last checkpoint")
+    for name in index.values():
+        if not isinstance(name, str) or not _CHECKPOINT.fullmatch(name):
+            raise ValueError(f"{reprlib.repr(name)} is no name of a checkpoint")
+    return index
 
 
 def _one_line(error: Exception) -> str:

@@ -299,6 +299,8 @@ def _take(contexts: State, name: str, shape: tuple[int, ...], dtype: torch.dtype
         raise _misfit(f"it has no {name!r}" if tensor is None else f"{name!r} is no tensor")
     if tensor.shape != shape or tensor.dtype != dtype:
         raise _misfit(f"{name!r} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {list(shape)}")
+    if tensor.layout != torch.strided or tensor.is_meta or not bool(tensor.isfinite().all()):
+        raise _misfit(f"{name!r} holds NaN, Inf or no numbers")
     return tensor.detach().to(device, copy=True)
 
 

@@ -1,5 +1,10 @@
 """Builds an untrained model from its configuration: the only code that knows both."""
 
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
 from codec.config import (
     CodecConfig,
     ConvEncoderConfig,
@@ -28,7 +33,34 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
     "gradient": GradientCodebooks,
     "simvq": SimVQCodebooks,
 }
+_FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.eye, torch.randn)
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
+
+
+class SizeLimit(TorchFunctionMode):
+    """Refuses to make large tensors in this thread while it is entered: a hostile configuration takes no memory.
+
+    Args:
+        num_elements: Of all tensors that are made from a shape, such as weights; results of operations do not count.
+
+    Raises:
+        ConfigError: One more tensor would exceed the limit; it is not allocated.
+    """
+
+    def __init__(self, num_elements: int) -> None:
+        super().__init__()
+        self.remaining = num_elements
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Count a new tensor by its shape, then make it."""
+        kwargs = kwargs or {}
+        if func in _FACTORIES:
+            self.remaining -= func(*args, **kwargs | {"device": "meta"}).numel()
+            if self.remaining < 0:
+                raise ConfigError("it describes a larger model than the weights are of")
+        return func(*args, **kwargs)
 
 
 def build_codec(config: CodecConfig, entropy: EntropyTables | None = None) -> Codec:

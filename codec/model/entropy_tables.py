@@ -45,14 +45,22 @@ class EntropyTables:
 
     def check(self, num_quantizers: int, codebook_size: int) -> None:
         """Raise ModelError unless the tables are for codes of `num_quantizers` levels of `codebook_size` codewords."""
+        if not self._fit(num_quantizers, codebook_size):
+            raise ModelError(
+                f"the entropy tables are damaged, or not for {num_quantizers} levels of {codebook_size} codewords: "
+                "take those that came with the model, or learn them anew"
+            )
+
+    def _fit(self, num_quantizers: int, codebook_size: int) -> bool:
+        types = [torch.uint16, torch.uint8, torch.uint8, torch.uint16, torch.float32]
+        if [tensor.dtype for tensor in self.tensors().values()] != types:
+            return False
         bits = self.bits_per_frame
         tensors = [tensor.long() for tensor in self.coding_tables().values()]
         frequencies, previous, below, rows = tensors
         classes = (num_quantizers, codebook_size + 1)
-        fits = (
-            [tensor.dtype for tensor in self.tensors().values()]
-            == [torch.uint16, torch.uint8, torch.uint8, torch.uint16, torch.float32]
-            and bits.shape == (num_quantizers,)
+        return (
+            bits.shape == (num_quantizers,)
             and bool((bits.diff(prepend=bits.new_zeros(1)) > 0).all() and bits.isfinite().all())
             and all(tensor.numel() for tensor in tensors)
             and (frequencies.ndim, rows.ndim) == (2, 3)
@@ -63,11 +71,6 @@ class EntropyTables:
                 (previous < rows.shape[1]).all() and (below < rows.shape[2]).all() and (rows < len(frequencies)).all()
             )
         )
-        if not fits:
-            raise ModelError(
-                f"the entropy tables are damaged, or not for {num_quantizers} levels of {codebook_size} codewords: "
-                "take those that came with the model, or learn them anew"
-            )
 
 
 def _from_arrays(arrays: Mapping[str, Any]) -> EntropyTables:

@@ -20,6 +20,9 @@ from codec.dsp.spectral import lapped_transform
 
 SUBFRAMES = 4
 """Subframes of a frame, each with an envelope above the cutoff."""
+MAX_HOP_LENGTH, MAX_BANDS = 3072, 128
+MAX_LOW_BASIS = 2**21
+"""Largest product of the hop length and the coefficients below the cutoff; a larger model is none that is useful."""
 FLOOR = 1e-11
 """Power density added before a logarithm: -110 dBFS, below the rounding error of 16-bit audio."""
 CEILING = 4.0
@@ -54,17 +57,24 @@ class SignalModel:
     num_low_bands: int
 
     def __post_init__(self) -> None:
-        if self.hop_length % SUBFRAMES:
-            raise ValueError(f"the hop length must be divisible by {SUBFRAMES}, not {self.hop_length}")
+        if self.hop_length % SUBFRAMES or self.hop_length > MAX_HOP_LENGTH:
+            raise ValueError(
+                f"the hop length must be divisible by {SUBFRAMES} and at most {MAX_HOP_LENGTH}, not {self.hop_length}"
+            )
         spacing = self.sample_rate / (2 * self.subframe)
         if self.cutoff % spacing or not 0 < self.cutoff < self.sample_rate / 2:
             raise ValueError(
                 f"cutoff must be a multiple of {spacing:g} Hz below {self.sample_rate / 2:g} Hz, not {self.cutoff:g}"
             )
-        if self.num_bands > self.num_high or self.num_low_bands > self.num_low:
+        if self.num_low * self.hop_length > MAX_LOW_BASIS:
+            raise ValueError(
+                f"{self.num_low} coefficients below the cutoff times a hop of {self.hop_length} samples exceed "
+                f"{MAX_LOW_BASIS}: lower the cutoff"
+            )
+        if self.num_bands > min(self.num_high, MAX_BANDS) or self.num_low_bands > min(self.num_low, MAX_BANDS):
             raise ValueError(
                 f"{self.num_low_bands} and {self.num_bands} bands for {self.num_low} coefficients below and "
-                f"{self.num_high} above the cutoff: take at most one band a coefficient"
+                f"{self.num_high} above the cutoff: take at most one band a coefficient, and {MAX_BANDS}"
             )
 
     @property

@@ -1,6 +1,5 @@
 """The model card of a release: architecture, cost, training, results, data and licences."""
 
-import json
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from codec.bench.operations import count_operations, count_parameters
 from codec.errors import ConfigError
 from codec.eval.report import scalars
 from codec.inference.pretrained import WEIGHTS_FILE
+from codec.jsonfile import read_json
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.recipe import DataConfig, Recipe
@@ -177,6 +177,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         ConfigError: The file is damaged.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return dict(read_json(path)) if path.exists() else {}
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"can't read {path}: {' '.join(str(error).split())}") from error

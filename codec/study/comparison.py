@@ -4,7 +4,6 @@ The references are computed here: scikit-learn's k-means on the training set of 
 optimal (Lloyd-Max) quantizers.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ConfigError
+from codec.jsonfile import read_json
 from codec.model.builder import build_codec
 from codec.model.quantizer.residual import VectorQuantizer
 from codec.recipe import GaussianConfig, Recipe
@@ -101,7 +101,7 @@ def _read_recipe(run_dir: Path) -> Recipe:
 def _read_row(run_dir: Path, name: str) -> Row:
     path = run_dir / RESULTS_FILE
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_json(path)
         return Row(name, int(results["dim"]), *(float(results[key]) for key in RESULTS))
     except FileNotFoundError as error:
         raise ConfigError(f"{run_dir} has no {RESULTS_FILE}: its run is not finished: resume it") from error

@@ -26,7 +26,7 @@ from codec.study.figures import (
 from codec.study.rate_distortion import lloyd_max, scalar_distortion, shannon_bound
 from codec.study.vectors import BLOCK, GaussianVectors
 from codec.train.rundir import HISTORY_FILE
-from codec.train.tracking import Tracker
+from codec.train.tracking import Tracker, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,9 +99,8 @@ class DistortionJudge:
         yield "codebook", codebook_figure(first_codewords(codec).numpy(), vectors.numpy(), counts[0])
         yield "usage", usage_figure(counts)
         yield "rate_distortion", rate_distortion_figure(self._points(codec, held_out), self._bound)
-        lines = (run_dir / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
         bound = self._bound(codec.config.bits_per_frame / self.dim)
-        yield "learning_curves", learning_curves_figure([json.loads(line) for line in lines], bound)
+        yield "learning_curves", learning_curves_figure(list(read_history(run_dir / HISTORY_FILE)), bound)
 
     def _points(self, codec: Codec, held_out: Distortion) -> list[RatePoint]:
         """This codec with each number of levels, and for scalars the optimal quantizers."""

@@ -17,19 +17,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from codec.errors import ModelError
 from codec.files import new_folder, replace_text
-from codec.inference.pretrained import INDEX_FILE, save_codec, save_tensors
+from codec.inference.pretrained import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    WEIGHTS_FILE,
+    load_index,
+    load_tensors,
+    save_codec,
+    save_tensors,
+)
+from codec.jsonfile import read_json
 from codec.model.codec import Codec
 
 TRAINING_FILE = "training.safetensors"
 STATE_FILE = "state.json"
 CHECKSUMS_FILE = "checksums.json"
+FILES = (CONFIG_FILE, WEIGHTS_FILE, TRAINING_FILE, STATE_FILE)
+"""The files that every checkpoint has, besides that of their checksums."""
 
 
 class Trained(NamedTuple):
@@ -96,10 +105,10 @@ def load_checkpoint(
         folder = run_dir / "checkpoints" / name
         try:
             _check(folder)
-            values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            values = read_json(folder / STATE_FILE)
             state = {name: values[name] for name in ("step", *counters)}
-            _restore(load_file(folder / TRAINING_FILE), ema, trained)
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            _restore(load_tensors(folder / TRAINING_FILE), ema, trained)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # ModelError is a RuntimeError
             faults.append(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}")
             continue
         if faults:
@@ -127,11 +136,9 @@ def read_index(run_dir: Path) -> dict[str, str]:
 def _read_index_file(run_dir: Path) -> dict[str, str]:
     """The index as it is in its file; empty if that is missing or damaged."""
     try:
-        index = json.loads((run_dir / INDEX_FILE).read_text(encoding="utf-8"))
+        return load_index(run_dir)
     except (OSError, ValueError):
         return {}
-    whole = isinstance(index, dict) and "last" in index and all(isinstance(name, str) for name in index.values())
-    return index if whole else {}
 
 
 def _checksums(folder: Path) -> dict[str, str]:
@@ -145,10 +152,10 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 def _check(folder: Path) -> None:
     """Raise ValueError unless every file of a checkpoint is as it was written."""
-    expected = json.loads((folder / CHECKSUMS_FILE).read_text(encoding="utf-8"))
+    expected = read_json(folder / CHECKSUMS_FILE)
     found = _checksums(folder)
-    for name, checksum in expected.items():
-        if found.get(name) != checksum:
+    for name in sorted({*FILES, *expected}):
+        if name not in found or found[name] != expected.get(name):
             raise ValueError(f"{name} is {'damaged' if name in found else 'missing'}")
 
 
@@ -173,6 +180,8 @@ def _restore(tensors: dict[str, Tensor], ema: Codec, trained: Mapping[str, Train
             for moment in ("step", "exp_avg", "exp_avg_sq"):
                 saved = tensors.get(f"{name}_optimizer.{moment}.{key}")
                 if saved is not None and optimizer is not None:
+                    if saved.shape != (() if moment == "step" else parameter.shape):
+                        raise ValueError(f"{moment} of {name}.{key} is {list(saved.shape)}")
                     # On the device of the parameter, a moment also in its memory order, as the optimizer allocates it.
                     place = torch.empty_like(saved if moment == "step" else parameter, device=parameter.device)
                     optimizer.state[parameter][moment] = place.copy_(saved)

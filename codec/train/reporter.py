@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from codec.errors import ModelError
 from codec.model.quantizer.codebooks import Statistics
 from codec.model.quantizer.collective import sum_over_ranks
 from codec.model.quantizer.quantizer import Quantizer, codebook_health
@@ -70,12 +71,20 @@ class Reporter:
         }
 
     def restore(self, state: Mapping[str, Any], *, is_first: bool) -> None:
-        """Continue from a `state`: the first process takes the sums of all processes, the others start at zero."""
+        """Continue from a `state`: the first process takes the sums of all processes, the others start at zero.
+
+        Raises:
+            ModelError: The state is damaged.
+        """
         share = 1.0 if is_first else 0.0
-        self.sums = {
-            name: torch.tensor([share * value, share * count], dtype=torch.float64, device=self.device)
-            for name, value, count in zip(state["loss_names"], state["loss_sums"], state["num_summed"], strict=True)
-        }
+        columns = state["loss_names"], state["loss_sums"], state["num_summed"]
+        try:
+            self.sums = {
+                str(name): torch.tensor([share * value, share * count], dtype=torch.float64, device=self.device)
+                for name, value, count in zip(*columns, strict=True)
+            }
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"the losses in the state of the run are damaged: {error}") from error
 
     def report(
         self,

@@ -20,6 +20,7 @@ import filelock
 from codec.config import from_dict, to_dict
 from codec.environment import describe_environment
 from codec.errors import ConfigError
+from codec.jsonfile import read_json
 from codec.recipe import Recipe
 from codec.train.checkpoint import list_checkpoints
 from codec.train.tracking import HistoryTracker, TensorboardTracker, Tracker, WandbTracker
@@ -83,7 +84,7 @@ def read_run(run_dir: Path) -> Recipe:
     """
     path = run_dir / RECIPE_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"can't resume {run_dir}, {RECIPE_FILE} is missing or damaged ({error}); start a new run from its weights",

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from codec.errors import ConfigError, require
-from codec.files import replace_text
+from codec.files import new_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WANDB_ID_FILE = "wandb_id"
+_MAX_LINE = 2**16  # characters of a record
 _WANDB_SETTINGS = {"console": "off", "quiet": True, "save_code": False, "disable_git": True, "x_disable_stats": True}
 
 
@@ -67,9 +68,10 @@ class HistoryTracker:
     """
 
     def __init__(self, path: Path, last_step: int = 0) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line + "\n" for line in lines if _step_of(line) <= last_step]
-        replace_text(path, "".join(kept))
+        with new_path(path, overwrite=True) as partial, partial.open("w", encoding="utf-8") as kept:
+            for record in read_history(path) if path.exists() else ():
+                if record["step"] <= last_step:
+                    kept.write(json.dumps(record) + "\n")
         self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -108,7 +110,7 @@ class WandbTracker:
     def __init__(self, run_dir: Path, *, name: str, config: Mapping[str, Any]) -> None:
         self.wandb = require("wandb", "wandb")
         id_file = run_dir / WANDB_ID_FILE
-        run_id = id_file.read_text(encoding="utf-8").strip() if id_file.exists() else ""
+        run_id = id_file.read_text(encoding="utf-8", errors="replace").strip()[:128] if id_file.exists() else ""
         try:
             self.run = self.wandb.init(
                 project="codec",
@@ -149,8 +151,24 @@ class WandbTracker:
         self.run.finish()
 
 
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a killed run may leave an incomplete last line
-        return math.inf
+def read_history(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a history: "step", and numbers by name or None if they were not finite.
+
+    Lines that are no records are left out: a killed run may leave an incomplete one.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in iter(lambda: file.readline(_MAX_LINE), ""):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and _is_number(record.get("step")) and all(map(_is_value, record.values())):
+                yield record
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300

@@ -234,7 +234,8 @@ class SimVQCodebooks(Codebooks):
         if self.dead_threshold > 0 or self.has_zero:
             raise ValueError("simvq can't set a single codeword: dead_threshold must be 0 and has_zero False")
         self.register_buffer("fixed", codewords)
-        self.map = nn.Parameter(torch.eye(codewords.shape[-1]).repeat(len(codewords), 1, 1))
+        num_quantizers, _, codebook_dim = codewords.shape
+        self.map = nn.Parameter(torch.zeros(num_quantizers, codebook_dim, codebook_dim) + torch.eye(codebook_dim))
 
     def confine(self, mask: Tensor) -> None:
         """Set elements to zero, see `Codebooks.confine`, and the map between the two parts to zero."""
