@@ -672,6 +672,25 @@ class TestModel:
         assert_refused(call(cli.encode_main, *words[:-1], "cuda:2"), "codec-encode", "cuda:2", "cuda:1")
         assert find_device("cuda:1") == "cuda:1"
 
+    def test_training_runs_on_one_device_or_on_one_a_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from codec.train import engine
+
+        found: list[tuple[object, object]] = []
+
+        def build(*, accelerator: str, devices: object, **_: object) -> None:
+            found.append((accelerator, devices))
+            raise InterruptedError
+
+        monkeypatch.setattr(engine, "Fabric", build)
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        for device in ("cpu", "cuda:3", "mps"):
+            with pytest.raises(InterruptedError):
+                engine.build_fabric("32-true", device)
+        assert found == [("cpu", 1), ("cuda", [3]), ("mps", 1)]
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        with pytest.raises(ConfigError, match=one_line("cuda:3", "2 processes", "--device cuda")):
+            engine.build_fabric("32-true", "cuda:3")
+
 
 class TestTrain:
     def test_train_resume_and_use(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
