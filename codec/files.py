@@ -53,7 +53,8 @@ def new_path(path: Path, *, overwrite: bool) -> Iterator[Path]:
                 _check_free(path, overwrite)
                 partial.replace(path) if overwrite else _claim(partial, path)
             except WriteError as error:
-                if shutil.disk_usage(partial.parent).free <= _FULL_BYTES:  # libsndfile does not say why it failed
+                # libsndfile does not say why it failed
+                if not error.remedy and shutil.disk_usage(partial.parent).free <= _FULL_BYTES:
                     raise DiskFullError(f"can't write {path}: the disk is full") from error
                 raise
             finally:
@@ -109,7 +110,10 @@ def sweep(folder: Path) -> None:
     """Remove hidden files that dead processes left in a folder, once a process: `_PARTIAL` names that nobody locks."""
     if fcntl is None:
         return
-    for path in [path for path in folder.iterdir() if _PARTIAL.fullmatch(path.name)]:
+    paths: list[Path] = []
+    with contextlib.suppress(OSError):  # a folder that can be written, but not listed
+        paths += [path for path in folder.iterdir() if _PARTIAL.fullmatch(path.name) and path.is_file()]
+    for path in paths:
         with contextlib.suppress(OSError):  # locked, gone, or not ours to remove
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
             try:
@@ -122,10 +126,12 @@ def sweep(folder: Path) -> None:
 @contextlib.contextmanager
 def _locked(partial: Path) -> Iterator[None]:
     """Create a file and lock it until the context ends or the process dies."""
+    if fcntl is None:
+        partial.touch(exist_ok=False)
+        yield
+        return
     while True:
         descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        if fcntl is None:
-            break
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if partial.exists():  # else another process swept it before it was locked

@@ -162,6 +162,26 @@ class TestRoundTrip:
         assert call(cli.decode_main, "lm.jsonl", "--format", "flac")[0] == 0
         assert (sf.info("lm.decoded.flac").frames, sf.info("lm.decoded.flac").samplerate) == (55, 8000)
 
+    def test_a_line_of_jsonl_is_a_recording(self, call: Call) -> None:
+        """Each becomes a file, a bad one is named, and what is there is kept or skipped."""
+        lines = [
+            '{"path": "in/x.wav", "codes": [[0, 15, 3, 9]]}',
+            '{"codes": [[99]]}',
+            '{"codes": [[[1, 2]], [[3, 4]]]}',
+        ]
+        Path("lm.jsonl").write_text("\n".join(lines) + "\n")
+        code, out, err = call(cli.decode_main, "lm.jsonl")
+        assert code == 1
+        assert [line.split()[0] for line in out.splitlines()] == ["lm.decoded.x.wav", "lm.decoded.3.wav"]
+        assert re.search(one_line("lm.jsonl", 99), err.removesuffix("\n"))
+        assert (sf.info("lm.decoded.x.wav").frames, sf.info("lm.decoded.3.wav").channels) == (55, 2)
+        Path("lm.jsonl").write_text("\n".join([lines[0], "", lines[2]]) + "\n")
+        code, out, err = call(cli.decode_main, "lm.jsonl")
+        assert (code, out, err.count("already there")) == (1, "", 2)
+        Path("lm.decoded.3.wav").unlink()
+        assert call(cli.decode_main, "lm.jsonl", "--skip-existing")[1].startswith("lm.decoded.3.wav ")
+        assert_refused(call(cli.decode_main, "lm.jsonl", "-o", "-"), "codec-decode", "several", "-o")
+
     def test_folders_keep_their_tree(self, call: Call) -> None:
         write_noise("in/a.wav")
         write_noise("in/deep/b.flac", 16_000)
@@ -651,6 +671,25 @@ class TestModel:
         monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
         assert_refused(call(cli.encode_main, *words[:-1], "cuda:2"), "codec-encode", "cuda:2", "cuda:1")
         assert find_device("cuda:1") == "cuda:1"
+
+    def test_training_runs_on_one_device_or_on_one_a_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from codec.train import engine
+
+        found: list[tuple[object, object]] = []
+
+        def build(*, accelerator: str, devices: object, **_: object) -> None:
+            found.append((accelerator, devices))
+            raise InterruptedError
+
+        monkeypatch.setattr(engine, "Fabric", build)
+        monkeypatch.delenv("WORLD_SIZE", raising=False)
+        for device in ("cpu", "cuda:3", "mps"):
+            with pytest.raises(InterruptedError):
+                engine.build_fabric("32-true", device)
+        assert found == [("cpu", 1), ("cuda", [3]), ("mps", 1)]
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+        with pytest.raises(ConfigError, match=one_line("cuda:3", "2 processes", "--device cuda")):
+            engine.build_fabric("32-true", "cuda:3")
 
 
 class TestTrain:

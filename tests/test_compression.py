@@ -1,5 +1,8 @@
 """Audio and audio files to bitstreams and back: exact lengths, damage, and nothing left behind by a failure."""
 
+import re
+import warnings
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -15,6 +18,7 @@ from codec.bitstream.payload import PackedPayloads
 from codec.config import FILE_BEAM
 from codec.errors import AudioError, BitstreamError, ConfigError, WriteError
 from codec.inference.compression import (
+    FileBlocks,
     compress,
     compress_file,
     decompress,
@@ -116,6 +120,20 @@ def test_a_number_of_levels_that_the_model_lacks_is_refused(codec, tmp_path, num
 
 
 # ---- Files
+
+
+@pytest.mark.parametrize(("peak", "warned"), [(1.0, False), (1.5, True), (4.0, True), (4.5, False)])
+def test_a_peak_above_full_scale_is_named(tmp_path, peak, warned):
+    """Once a file, in the middle of it too; what the encoder refuses needs no warning."""
+    samples = np.zeros(9_000, np.float32)
+    samples[4_500] = -peak
+    sf.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        list(FileBlocks(tmp_path / "a.wav", 16_000))
+    texts = [str(each.message) for each in found]
+    assert len(texts) == warned
+    assert all(re.search(one_line(tmp_path / "a.wav", f"{peak:.4g}"), text) for text in texts)
 
 
 @pytest.mark.parametrize("num_channels", [1, 2])

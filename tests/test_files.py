@@ -181,6 +181,7 @@ def test_hidden_files_of_dead_processes_are_swept(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / ".00000000000000aa.partial").mkdir()
     (tmp_path / ".00000000000000bb.partial").symlink_to(".mine.partial")
+    os.mkfifo(tmp_path / ".00000000000000cc.partial")
     before = files_in(tmp_path)
     assert stale in before and held in before
     replace_text(tmp_path / "new", "new")
@@ -215,4 +216,7 @@ def test_a_full_disk_is_an_error_of_its_own(tmp_path, monkeypatch):
         with pytest.raises(WriteError) as error, new_path(tmp_path / "a", overwrite=False):
             raise WriteError("libsndfile failed")
         assert (error.type is DiskFullError) == (free == 0)
+        with pytest.raises(WriteError) as error, new_path(tmp_path / "a", overwrite=False):
+            raise WriteError("it is already there", overwrite=True)
+        assert error.type is WriteError
     assert files_in(tmp_path) == []

@@ -1,6 +1,7 @@
 """Codes as .npy, .npz and .jsonl: round trips, generated tokens, and every bad input."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from bitstream_cases import MODEL_ID, make_bitstream, make_header, peak_bytes
 from messages import one_line
 
-from codec.bitstream import ENTROPY_CODED, Bitstream, read_codes, write_codes
+from codec.bitstream import ENTROPY_CODED, Bitstream, count_recordings, read_codes, read_recordings, write_codes
 from codec.errors import BitstreamError, WriteError
 
 MODEL = replace(make_header(num_quantizers=4), num_samples=0)
@@ -57,7 +58,11 @@ def test_layout_of_jsonl_and_npz(tmp_path):
         "model_id": MODEL_ID.hex(),
     }
     (line,) = (tmp_path / "a.jsonl").read_text().splitlines()
-    assert json.loads(line) == {"channel": 0, "codes": original.codes[0].tolist()} | facts
+    assert json.loads(line) == {"codes": original.codes[0].tolist()} | facts
+    stereo = make_bitstream(9, num_channels=2)
+    write_codes(tmp_path / "b.jsonl", stereo)
+    (line,) = (tmp_path / "b.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"codes": stereo.codes.tolist()} | facts
     write_codes(tmp_path / "a.npz", original)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
         assert {name: arrays[name].item() for name in arrays if name != "codes"} == facts
@@ -87,6 +92,37 @@ def test_channels_of_jsonl_come_in_any_order(tmp_path):
     np.testing.assert_array_equal(read_codes(path, MODEL).codes, [[[2, 2]], [[1, 1]]])
 
 
+def test_recordings_of_jsonl_are_read_line_by_line(tmp_path):
+    """With the name of a path or the number of the line; a bad line stops nothing. Concatenated files are one."""
+    path = tmp_path / "all.jsonl"
+    stereo = make_bitstream(9, num_channels=2)
+    write_codes(tmp_path / "b.jsonl", stereo)
+    lines = [
+        '{"codes": [[1, 2]]}',
+        "",
+        '{"path": "in/a b.wav", "codes": [[1], [2]]}',
+        '{"file": "a b.flac", "codes": [[3]]}',
+        '{"path": "../..", "codes": [[9]]}',
+        '{"path": 7, "codes": [["x"]]}',
+        "{",
+        (tmp_path / "b.jsonl").read_text().strip(),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    assert count_recordings(path) == 7
+    found = list(read_recordings(path, MODEL))
+    assert [name for name, _ in found] == ["1", "a_b", "a_b.4", "..", "6", "7", "8"]
+    bad = {number for number, (_, each) in enumerate(found) if isinstance(each, BitstreamError)}
+    assert bad == {3, 4, 5}
+    assert all(re.search(one_line(path), str(found[number][1])) for number in bad)
+    np.testing.assert_array_equal(found[1][1].codes, [[[1], [2]]])
+    np.testing.assert_array_equal(found[6][1].codes, stereo.codes)
+    (tmp_path / "channels.jsonl").write_text('{"channel": 0, "codes": [[1]]}\n{"channel": 1, "codes": [[2]]}\n')
+    assert count_recordings(tmp_path / "channels.jsonl") == 1
+    assert read_codes(tmp_path / "channels.jsonl", MODEL).header.num_channels == 2
+    (tmp_path / "empty.jsonl").touch()
+    assert count_recordings(tmp_path / "empty.jsonl") == 0
+
+
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
@@ -111,8 +147,11 @@ def test_channels_of_jsonl_come_in_any_order(tmp_path):
         ('{"channel": 1, "codes": [[1]]}', ("left out",)),
         ('{"channel": "0", "codes": [[1]]}', ("channel", "integer")),
         ('{"channel": 0, "codes": [[1]]}\n{"channel": 0, "codes": [[1]]}', ("line 2", "channel 0")),
-        ('{"codes": [[1]]}\n{"codes": [[1, 2]]}', ("shapes",)),
-        ('{"codes": [[1]]}\n{"codes": [[1]], "sample_rate": 8000}', ("metadata",)),
+        ('{"channel": 0, "codes": [[1]]}\n{"channel": 1, "codes": [[1, 2]]}', ("shapes",)),
+        ('{"channel": 0, "codes": [[1]]}\n{"channel": 1, "codes": [[1]], "sample_rate": 8000}', ("metadata",)),
+        ('{"channel": 0, "codes": [[1]]}\n{"codes": [[1]]}', ("line 2", "read_recordings")),
+        ('{"codes": [[1]]}\n{"codes": [[1]]}', ("line 2", "read_recordings")),
+        ('{"codes": [[[[1]]]]}', ("K lists", "F integers")),
         ('{"codes": [[1]], "hop_length": 160}', ("hop_length", 160, 320)),
         ('{"codes": [[1]], "model_id": "ab"}', ("model_id", "'ab'", "model")),
         ('{"codes": [[1]], "codebook_size": 1024}', ("codebook_size", 1024, 5)),

@@ -25,7 +25,7 @@ and trailer. After damage it continues at the next sync whose chunk passes its c
 from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, read_complete_header
 from codec.bitstream.container import Bitstream
 from codec.bitstream.header import ENTROPY_CODED, PACKED, Header, describe_lost
-from codec.bitstream.plain import SUFFIXES, read_codes, write_codes
+from codec.bitstream.plain import SUFFIXES, count_recordings, read_codes, read_recordings, write_codes
 from codec.bitstream.rans import EntropyCoder
 
 __all__ = [
@@ -37,8 +37,10 @@ __all__ = [
     "BitstreamWriter",
     "EntropyCoder",
     "Header",
+    "count_recordings",
     "describe_lost",
     "read_codes",
     "read_complete_header",
+    "read_recordings",
     "write_codes",
 ]

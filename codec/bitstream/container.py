@@ -102,8 +102,10 @@ class Bitstream:
         """
         reader = BitstreamReader(io.BytesIO(data), coder)
         header = reader.header
-        chunks = list(reader.salvaged() if salvage else reader.intact())
-        codes = np.zeros((header.num_channels, header.num_quantizers, header.num_frames), np.int64)
-        for first, block in chunks:
+        shape = (header.num_channels, header.num_quantizers, header.num_frames)
+        if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * len(data)):
+            raise BitstreamError(f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold")
+        codes = np.zeros(shape, np.int64)
+        for first, block in reader.salvaged() if salvage else reader.intact():
             codes[:, :, first : first + block.shape[2]] = block
         return cls(header, codes, reader.lost, coder)

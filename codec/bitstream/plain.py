@@ -2,16 +2,20 @@
 
     .npy    int16 or int32 [C, K, F], no metadata
     .npz    the same as `codes`, and the header's fields as scalars
-    .jsonl  one object a channel: {"channel": 0, "codes": K lists of F integers, and the header's fields}
+    .jsonl  one object: {"codes": K lists of F integers, and the header's fields}; C times K lists for C > 1 channels
 
 A file that is read needs only the codes, [C, K, F] or, for one channel, [K, F]. Fields that it lacks are taken from the
-model.
+model. A .jsonl file may hold many recordings, one a line, which `read_recordings` reads. Lines with a `channel` are the
+channels of one recording instead.
 """
 
+import contextlib
 import json
 import math
+import re
 import reprlib
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -57,11 +61,10 @@ def write_codes(path: str | Path, bitstream: Bitstream, *, overwrite: bool = Fal
         elif suffix == ".npz":
             np.savez(file, codes=codes, **facts)
         else:
-            for channel, rows in enumerate(codes):
-                line = json.dumps({"channel": channel, "codes": rows.tolist(), **facts})
-                if len(line) >= _MAX_LINE:
-                    raise BitstreamError(f"{path} would have a line of {len(line)} characters: write .npz or .npy")
-                file.write(line.encode() + b"\n")
+            line = json.dumps({"codes": (codes[0] if len(codes) == 1 else codes).tolist(), **facts})
+            if len(line) >= _MAX_LINE:
+                raise BitstreamError(f"{path} would have a line of {len(line)} characters: write .npz or .npy")
+            file.write(line.encode() + b"\n")
 
 
 def read_codes(path: str | Path, model: Header) -> Bitstream:
@@ -78,9 +81,65 @@ def read_codes(path: str | Path, model: Header) -> Bitstream:
     """
     path = Path(path)
     read = {".npy": _read_npy, ".npz": _read_npz, ".jsonl": _read_jsonl}[_suffix(path)]
-    try:
+    with _named_errors(path):
         return _as_bitstream(*read(path), model)
+
+
+def count_recordings(path: str | Path) -> int:
+    """Number of recordings in a .jsonl file, by its lines; 1 if they are channels.
+
+    Raises:
+        BitstreamError: The file can't be read.
+    """
+    path = Path(path)
+    with _named_errors(path):
+        lines = _lines(path)
+        first = next(lines, None)
+        if first is not None and "channel" in _record(*first):
+            return 1
+        return (first is not None) + sum(1 for _ in lines)
+
+
+def read_recordings(path: str | Path, model: Header) -> Iterator[tuple[str, Bitstream | BitstreamError]]:
+    """Read a .jsonl file of one recording a line; a bad line does not stop the others.
+
+    Args:
+        path: The file.
+        model: As for `read_codes`.
+
+    Yields:
+        The name of each recording and its codes, or what is wrong with its line. The name is the stem of its `path` or
+        `file`, and the number of its line where it has none or another recording has the same.
+
+    Raises:
+        BitstreamError: The file can't be read.
+    """
+    path = Path(path)
+    names: set[str] = set()
+    with _named_errors(path):
+        for number, line in _lines(path):
+            name = str(number)
+            found: Bitstream | BitstreamError
+            try:
+                with _named_errors(path):
+                    record = _record(number, line)
+                    name = _name(record.get("path", record.get("file"))) or name
+                    found = _as_bitstream(*_recording(record, number), model)
+            except BitstreamError as error:
+                found = error
+            name = name if name not in names else f"{name}.{number}"
+            names.add(name)
+            yield name, found
+
+
+@contextlib.contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Raise every error of a damaged file as a BitstreamError of one line that names the file."""
+    try:
+        yield
     except BitstreamError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
         raise BitstreamError(f"{path}: {error}") from error
     except Exception as error:  # the errors of NumPy, zipfile and json on damaged files have no common class
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -177,29 +236,59 @@ def _read_array(file: IO[bytes], kinds: str, max_bytes: int) -> NDArray[Any]:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
 
 
-def _read_jsonl(path: Path) -> Contents:
-    channels: dict[int, NDArray[Any]] = {}
-    common: dict[str, Any] = {}
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line that is not empty."""
     with path.open(encoding="utf-8-sig") as file:
-        lines = iter(lambda: file.readline(_MAX_LINE), "")
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), start=1):
             if line.isspace():
                 continue
             if len(line) == _MAX_LINE or sum(map(line.count, '[{"')) > _MAX_MARKS:
                 raise BitstreamError(f"line {number} is too long for K lists of F integers")
-            record = json.loads(line)
-            if not isinstance(record, dict) or "codes" not in record:
-                raise BitstreamError(f"line {number} is no object with 'codes'")
-            channel = record.get("channel", len(channels))
-            if len(channels) == MAX_CHANNELS:
-                raise BitstreamError(f"there are more than {MAX_CHANNELS} channels")
-            if type(channel) is not int or channel in channels:
-                raise BitstreamError(f"line {number}: channel {reprlib.repr(channel)} is no integer, or there twice")
-            channels[channel] = _rows(record.pop("codes"), number)
-            facts = {name: record[name] for name in _FIELDS if name in record}
-            if len(channels) > 1 and facts != common:
-                raise BitstreamError(f"line {number} and the lines before it have different metadata")
-            common = facts
+            yield number, line
+
+
+def _record(number: int, line: str) -> dict[str, Any]:
+    record = json.loads(line)
+    if not isinstance(record, dict) or "codes" not in record:
+        raise BitstreamError(f"line {number} is no object with 'codes'")
+    return record
+
+
+def _recording(record: dict[str, Any], number: int) -> Contents:
+    """Codes [K, F] or [C, K, F] of a line, and its fields."""
+    try:
+        codes = np.array(record["codes"])
+    except ValueError as error:
+        raise BitstreamError(f"line {number}: the lists of codes differ in length") from error
+    if codes.dtype.kind not in "iu" or codes.ndim not in (2, 3):
+        raise BitstreamError(
+            f"line {number}: codes are {codes.dtype} {list(codes.shape)}, but must be K lists of F integers"
+        )
+    return codes, {name: record[name] for name in _FIELDS if name in record}
+
+
+def _name(path: Any) -> str:
+    """Part of a file name from the path of a recording; "" if there is none."""
+    return re.sub(r"[^\w.-]", "_", Path(path).stem)[:100] if isinstance(path, str) else ""
+
+
+def _read_jsonl(path: Path) -> Contents:
+    """Read the only recording of a file: a line, or lines that each are a channel."""
+    channels: dict[int, NDArray[Any]] = {}
+    common: dict[str, Any] = {}
+    for number, line in _lines(path):
+        record = _record(number, line)
+        codes, facts = _recording(record, number)
+        channel = record.get("channel", 0)
+        if len(channels) == MAX_CHANNELS:
+            raise BitstreamError(f"there are more than {MAX_CHANNELS} channels")
+        if channels and "channel" not in record:
+            raise BitstreamError(f"line {number} is another recording: use read_recordings")
+        if type(channel) is not int or channel in channels:
+            raise BitstreamError(f"line {number}: channel {reprlib.repr(channel)} is no integer, or there twice")
+        if channels and facts != common:
+            raise BitstreamError(f"line {number} and the lines before it have different metadata")
+        channels[channel], common = codes, facts
     if sorted(channels) != list(range(len(channels))) or not channels:
         raise BitstreamError(
             f"the channels are {reprlib.repr(sorted(channels))}, but must be 0, 1 and so on, none left out"
@@ -207,17 +296,6 @@ def _read_jsonl(path: Path) -> Contents:
     shapes = {codes.shape for codes in channels.values()}
     if len(shapes) > 1:
         raise BitstreamError(f"the channels have different shapes: {reprlib.repr(sorted(shapes))}")
+    if len(channels) == 1:
+        return channels[0], common
     return np.stack([channels[channel] for channel in sorted(channels)]), common
-
-
-def _rows(rows: Any, number: int) -> NDArray[Any]:
-    """Return the codes of one line as [K, F]."""
-    try:
-        codes = np.array(rows)
-    except ValueError as error:
-        raise BitstreamError(f"line {number}: the lists of codes differ in length") from error
-    if codes.dtype.kind not in "iu" or codes.ndim != 2:
-        raise BitstreamError(
-            f"line {number}: codes are {codes.dtype} {list(codes.shape)}, but must be K lists of F integers"
-        )
-    return codes

@@ -1,15 +1,19 @@
 """codec-decode: files of codes to audio files."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.cli.command_line import parse
-from codec.cli.jobs import Job, Outcome, leave_done, plan, run_jobs
+from codec.cli.jobs import Job, Outcome, attempt, leave_done, plan, run_jobs
 from codec.cli.loading import load_model
+from codec.cli.messages import message
 from codec.cli.options import DecodeOptions
 from codec.cli.pipes import piped
+from codec.errors import CodecError, DiskFullError
 
 if TYPE_CHECKING:
+    from codec.bitstream import Bitstream, Header
     from codec.model.codec import Codec
 
 
@@ -34,35 +38,72 @@ def _decode(options: DecodeOptions) -> int:
 
 
 def _is_done(codec: "Codec", job: Job) -> bool:
-    """Whether the audio file that exists has the rate, channels and length that the codes say."""
-    from codec.audio.file import read_info
     from codec.bitstream import SUFFIXES, Header, read_codes
-    from codec.inference.compression import describe_codes
 
     if job.source.suffix in SUFFIXES:
-        header = read_codes(job.source, describe_codes(codec, codec.quantizer.num_quantizers)).header
-    else:
-        with job.source.open("rb") as file:
-            header = Header.from_file(file)
-    return read_info(job.target) == (header.sample_rate, header.num_channels, header.num_samples)
+        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header)
+    with job.source.open("rb") as file:
+        return _holds(job.target, Header.from_file(file))
+
+
+def _holds(target: Path, header: "Header") -> bool:
+    """Whether an audio file has the rate, channels and length that the codes say."""
+    from codec.audio.file import read_info
+
+    return read_info(target) == (header.sample_rate, header.num_channels, header.num_samples)
+
+
+def _describe_model(codec: "Codec") -> "Header":
+    from codec.inference.compression import describe_codes
+
+    return describe_codes(codec, codec.quantizer.num_quantizers)
 
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
-    from codec.bitstream import SUFFIXES, describe_lost, read_codes
-    from codec.inference.compression import decompress_codes, decompress_file, describe_codes, read_bitstream
+    from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
+    from codec.inference.compression import decompress_file, read_bitstream
 
-    levels, is_plain = options.num_quantizers, job.source.suffix in SUFFIXES
-    if is_plain or levels:
-        if is_plain:
-            bitstream = read_codes(job.source, describe_codes(codec, codec.quantizer.num_quantizers))
-        else:
-            bitstream = read_bitstream(job.source, codec, salvage=options.salvage)
-        bitstream = bitstream.keep_quantizers(levels) if levels else bitstream
-        decompress_codes(codec, bitstream, job.target, overwrite=options.overwrite)
-        header, lost = bitstream.header, bitstream.lost
-    else:
-        reader = decompress_file(codec, job.source, job.target, salvage=options.salvage, overwrite=options.overwrite)
-        header, lost = reader.header, reader.lost
+    if job.source.suffix == ".jsonl" and count_recordings(job.source) > 1:
+        return _decode_lines(codec, job, options)
+    if job.source.suffix in SUFFIXES:
+        return _decode_codes(codec, read_codes(job.source, _describe_model(codec)), job.target, options)
+    if options.num_quantizers:
+        bitstream = read_bitstream(job.source, codec, salvage=options.salvage)
+        return _decode_codes(codec, bitstream, job.target, options)
+    reader = decompress_file(codec, job.source, job.target, salvage=options.salvage, overwrite=options.overwrite)
+    lost = describe_lost(reader.header, reader.lost) if reader.lost else ""
+    return Outcome(_describe_audio(job.target, reader.header), lost)
+
+
+def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
+    from codec.bitstream import describe_lost
+    from codec.inference.compression import decompress_codes
+
+    if options.num_quantizers:
+        bitstream = bitstream.keep_quantizers(options.num_quantizers)
+    decompress_codes(codec, bitstream, target, overwrite=options.overwrite)
+    lost = describe_lost(bitstream.header, bitstream.lost) if bitstream.lost else ""
+    return Outcome(_describe_audio(target, bitstream.header), lost)
+
+
+def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
+    """Decode a .jsonl file of one recording a line to a file each: lm.jsonl -> lm.decoded.1.wav, lm.decoded.2.wav."""
+    from codec.bitstream import read_recordings
+
+    lines, faults = [], []
+    for name, found in read_recordings(job.source, _describe_model(codec)):
+        target = job.target.with_name(f"{job.target.stem}.{name}{job.target.suffix}")
+        if isinstance(found, CodecError):
+            faults.append(message(found))
+        elif not (options.skip_existing and target.exists() and attempt(_holds, target, found.header) is True):
+            outcome = attempt(_decode_codes, codec, found, target, options)
+            if isinstance(outcome, DiskFullError):
+                raise outcome
+            lines += [] if isinstance(outcome, CodecError) else [outcome.line]
+            faults += [message(outcome)] if isinstance(outcome, CodecError) else []
+    return Outcome("\n".join(lines), "; ".join(faults))
+
+
+def _describe_audio(target: Path, header: "Header") -> str:
     channels = "1 channel" if header.num_channels == 1 else f"{header.num_channels} channels"
-    line = f"{job.target}  {header.duration_s:.2f} s  {header.sample_rate} Hz, {channels}"
-    return Outcome(line, describe_lost(header, lost) if lost else "")
+    return f"{target}  {header.duration_s:.2f} s  {header.sample_rate} Hz, {channels}"

@@ -54,6 +54,8 @@ def piped(options: Options, default: str) -> Iterator[Options]:
                 output=str(target) if writes else options.output,
             )
         if lines is not None:
+            if not target.exists():
+                raise ConfigError("there are several results: name a folder for them with -o")
             print(lines.getvalue().replace(f"{folder}/", ""), end="", file=sys.stderr)
             with target.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)

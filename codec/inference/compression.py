@@ -11,6 +11,7 @@ The codes of a model with entropy tables are entropy-coded in files, those of ot
 import contextlib
 import functools
 import itertools
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,7 @@ from codec.files import new_file
 from codec.inference.streaming import StreamDecoder, StreamEncoder
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
+from codec.model.encoder import MAX_PEAK
 from codec.model.entropy_tables import EntropyTables
 
 Codes = NDArray[np.int64]
@@ -40,7 +42,7 @@ BLOCK_S = 10.0
 
 
 class FileBlocks:
-    """Iterates over an audio file in blocks `[C, n]` at the model's rate.
+    """Iterates over an audio file in blocks `[C, n]` at the model's rate; warns of a peak above full scale.
 
     Args:
         path: Audio file of any rate, length and number of channels.
@@ -64,10 +66,14 @@ class FileBlocks:
     def __iter__(self) -> Iterator[Tensor]:
         self.num_samples = 0
         resampler = Resampler(self.sample_rate, self.model_rate, self.num_channels)
+        peak = 0.0
         for block in iterate_blocks(self.path, round(BLOCK_S * self.sample_rate)):
             self.num_samples += block.shape[1]
+            peak = max(peak, float(np.abs(block).max()))
             yield torch.from_numpy(resampler.push(block))
         yield torch.from_numpy(resampler.flush())
+        if 1 < peak <= MAX_PEAK:  # the encoder refuses what is above
+            warnings.warn(f"{self.path} has a peak of {peak:.4g}: audio is meant to be in [-1, 1]", stacklevel=2)
 
 
 def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM) -> Bitstream:
