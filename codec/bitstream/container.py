@@ -12,6 +12,10 @@ from codec.bitstream.payload import Codes
 from codec.bitstream.rans import EntropyCoder
 from codec.errors import BitstreamError
 
+# Lost frames take memory in `Bitstream.codes` and no bytes in the file: a file that exceeds both limits is refused.
+# A code takes at least one bit in a file and 64 here.
+_MAX_CODE_BYTES, _MAX_EXPANSION = 2**26, 64
+
 
 @dataclass(frozen=True, eq=False)
 class Bitstream:
