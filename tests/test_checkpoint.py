@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from tiny_runs import make_trainer, resume, start, tiny_recipe, write_clips
 
 import codec.inference.pretrained as pretrained_module
-from codec.errors import ModelError, WriteError
+from codec.errors import ConfigError, ModelError, WriteError
 from codec.inference.pretrained import load_codec
 from codec.train.checkpoint import Trained, load_checkpoint, read_index, save_checkpoint
+from codec.train.progress import Progress
 
 FILES = {"config.json", "model.safetensors", "training.safetensors", "state.json", "checksums.json"}
 
@@ -378,6 +379,38 @@ def test_a_state_without_its_counters_is_damaged(tmp_path, content):
     write_checksums(folder)
     with pytest.raises(ModelError, match=one_line("resume", tmp_path)):
         Run().load(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", "{}", '{"state.json": 3}', "[" * 10_000, "\xff"])
+def test_checksums_that_are_nonsense_are_damage(tmp_path, content):
+    run, other = Run(), Run(seed=1)
+    for _ in range(2):
+        run.advance()
+        folder = run.save(tmp_path)
+    (folder / "checksums.json").write_text(content, encoding="latin-1")
+    with pytest.warns(UserWarning, match=r"step-00000002.*resumed from step-00000001"):
+        assert other.load(tmp_path)["step"] == 1
+
+
+def test_a_moment_of_another_shape_is_damage(tmp_path):
+    run = Run()
+    run.advance()
+    path = run.save(tmp_path) / "training.safetensors"
+    tensors = load_file(path)
+    name = next(key for key, tensor in tensors.items() if ".exp_avg." in key and tensor.ndim)
+    save_file(tensors | {name: torch.zeros(1)}, path)
+    write_checksums(path.parent)
+    with pytest.raises(ModelError, match=one_line("resume", "exp_avg", "[1]")):
+        Run().load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["step", "skipped_steps", "seconds", "initialized", "best_score"])
+def test_counters_that_are_nonsense_are_refused(name):
+    values = Progress(step=3).to_json()
+    assert Progress.from_json(values) == Progress(step=3)
+    for value in ("x", [], {}, -1 if name != "best_score" else "y"):
+        with pytest.raises(ConfigError, match=one_line("state", name)):
+            Progress.from_json(values | {name: value})
 
 
 def test_a_folder_without_checkpoint_cannot_be_resumed(tmp_path):

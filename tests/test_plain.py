@@ -9,7 +9,15 @@ import pytest
 from bitstream_cases import MODEL_ID, make_bitstream, make_header, peak_bytes
 from messages import one_line
 
-from codec.bitstream import ENTROPY_CODED, Bitstream, count_recordings, read_codes, read_recordings, write_codes
+from codec.bitstream import (
+    ENTROPY_CODED,
+    Bitstream,
+    count_recordings,
+    plain,
+    read_codes,
+    read_recordings,
+    write_codes,
+)
 from codec.errors import BitstreamError, WriteError
 
 MODEL = replace(make_header(num_quantizers=4), num_samples=0)
@@ -237,6 +245,23 @@ def test_npz_without_codes_or_of_another_model(tmp_path):
     write_codes(path, make_bitstream(9), overwrite=True)
     with pytest.raises(BitstreamError, match=one_line("delay", 80, 0)):
         read_codes(path, replace(MODEL, delay=0))
+
+
+def test_a_line_that_could_not_be_read_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain, "_MAX_LINE", 300)
+    write_codes(tmp_path / "short.jsonl", make_bitstream(4))
+    assert read_codes(tmp_path / "short.jsonl", MODEL).codes.shape == (1, 2, 4)
+    with pytest.raises(BitstreamError, match=one_line("line", "characters", ".npz")):
+        write_codes(tmp_path / "long.jsonl", make_bitstream(90))
+    assert [path.name for path in tmp_path.iterdir()] == ["short.jsonl"]
+
+
+def test_compressed_npz_and_the_order_of_fortran_are_read(tmp_path):
+    codes = make_bitstream(9).codes
+    np.savez_compressed(tmp_path / "a.npz", codes=np.asfortranarray(codes))
+    np.save(tmp_path / "a.npy", np.asfortranarray(codes.astype(">i4")))
+    for name in ("a.npz", "a.npy"):
+        np.testing.assert_array_equal(read_codes(tmp_path / name, MODEL).codes, codes)
 
 
 def test_missing_files_and_other_suffixes(tmp_path):

@@ -153,6 +153,8 @@ def _checksums(folder: Path) -> dict[str, str]:
 def _check(folder: Path) -> None:
     """Raise ValueError unless every file of a checkpoint is as it was written."""
     expected = read_json(folder / CHECKSUMS_FILE)
+    if not isinstance(expected, dict):
+        raise ValueError(f"{CHECKSUMS_FILE} is damaged")
     found = _checksums(folder)
     for name in sorted({*FILES, *expected}):
         if name not in found or found[name] != expected.get(name):
