@@ -979,7 +979,8 @@ for main in (cli.train_main, cli.encode_main, cli.decode_main, cli.eval_main):
     except SystemExit:
         pass
     new = {name for name in set(sys.modules) - before if name.startswith("codec.cli.")}
-    print(*(new - {"codec.cli.jobs", "codec.cli.loading", "codec.cli.options", "codec.cli.command_line"}))
+    shared = {"jobs", "loading", "options", "command_line", "pipes"}
+    print(*(new - {f"codec.cli.{name}" for name in shared}))
 """
         done = python(code, cwd=tmp_path)
         assert done.stdout.splitlines() == [f"codec.cli.{name}" for name in ("train", "encode", "decode", "evaluate")]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from models import noise, tiny_codec
@@ -96,3 +97,17 @@ def test_a_pipeline(shell):
     assert sorted(line.split()[0] for line in err.splitlines()) == ["stdout.codec", "stdout.flac"]
     assert soundfile.info(io.BytesIO(out)).frames == 3000
     assert {path.name for path in shell.folder.rglob("*")} == {"a.wav", "tmp"}
+
+
+def test_a_target_that_appears_while_it_is_encoded_is_kept(shell):
+    """Neither it nor what a killed process leaves stays half-written."""
+    samples = 0.1 * np.random.default_rng(0).standard_normal(16_000 * 60)
+    soundfile.write(shell.folder / "a.wav", samples, 16_000)
+    wait = 'until [ -n "$(ls -A | grep partial)" ]; do sleep 0.01; done'
+    code, out, err = shell(f"encode a.wav & {wait}; echo theirs > a.codec; wait $!")
+    assert (code, out) == (2, b"") and "a.codec is already there" in err
+    assert (shell.folder / "a.codec").read_text() == "theirs\n"
+    assert shell(f"../encode a.wav -o b.codec & {wait}; kill -9 $!; wait $!")[0] == 137
+    assert len(list(shell.folder.glob(".*.partial"))) == 1
+    assert shell("encode a.wav -o b.codec")[0] == 0
+    assert {path.name for path in shell.folder.iterdir()} == {"a.wav", "a.codec", "b.codec"}
