@@ -155,7 +155,7 @@ class TestCommand:
             (["--seconds", "0"], ("seconds", 0.1, "'0'")),
             (["--file-seconds", "5", "nan"], ("file_seconds.1", "finite", "'nan'")),
             (["--rounds", "0"], ("rounds", "greater than 0", "'0'")),
-            (["--recipe", "speech"], ("'speech'", ".toml", "speech_16khz")),
+            (["--recipe", "speech"], ("'speech'", "'speech_16khz'")),
             (["--recipe", "gaussian_vq"], ("gaussian_vq", "vectors", "audio")),
             (["nowhere"], ("'nowhere'",)),
             (["nowhere", "--recipe", "quickstart"], ("nowhere", "quickstart")),

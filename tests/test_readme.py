@@ -138,7 +138,7 @@ def test_options_in_the_text_exist(page: str) -> None:
     spans = [span for span in re.findall(r"`([^`\n]+)`", prose(GUIDES[page])) if span.startswith(("--", "codec-"))]
     for option in (option for span in spans for option in re.findall(r"(?:^| )--([\w.-]+)", span)):
         key = option.replace("-", "_")
-        assert key in known | {dotted for dotted, _ in leaves(Recipe)} | {"help"}, f"{page}: --{option}"
+        assert key in known | {dotted for dotted, _ in leaves(Recipe)} | {"help", "version"}, f"{page}: --{option}"
 
 
 @pytest.mark.parametrize("page", GUIDES)

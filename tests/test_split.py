@@ -207,7 +207,7 @@ def test_onnx_gives_what_pytorch_gives():
     ("quantizer", "facts"),
     [
         ({"split_at": None}, ("quantizer", "split", "split_at")),
-        ({"split_at": 0}, ("quantizer.split_at", "greater than 0", 0)),
+        ({"split_at": 0}, ("quantizer.split_at", "greater than", 1, 0)),
         ({"split_at": 12}, ("split_at", 12, 12, "part 1")),
         ({"split_at": 6, "codebook_dim": 6}, ("quantizer", "split_at", 6, 6, "part 1")),
         ({"part_of_level": [0, 1]}, ("quantizer", "part_of_level", 2, 4)),
