@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from codec.cli.options import TrainOptions
 from codec.cli.signals import exit_code
 from codec.config import shipped
 from codec.errors import ConfigError
+from codec.jsonfile import read_json
 from codec.recipe import Recipe, load_recipe, with_absolute_root
 
 CHANGEABLE = (
@@ -70,7 +70,7 @@ def _describe_end(run_dir: Path) -> None:
     if not (run_dir / RESULTS_FILE).exists():
         print(f"next: codec-encode talk.wav --model {run_dir}")
         return
-    results = json.loads((run_dir / RESULTS_FILE).read_text(encoding="utf-8"))
+    results = read_json(run_dir / RESULTS_FILE)
     print(
         f"held-out distortion {results['held_out_distortion']:.4f} a dimension (Shannon's bound "
         f"{results['shannon_bound']:.4f}), {results['usage']:.1%} of the codes used, perplexity "
