@@ -45,7 +45,7 @@ def test_encode_and_decode(call):
     code, out, err = call(cli.encode_main, "a.wav", "--model", "model")
     assert (code, err) == (0, "")
     size = Path("a.codec").stat().st_size
-    assert out == f"a.codec  0.31 s  25.60 kbit/s codes, {size * 8 / 0.3125 / 1000:.2f} kbit/s file\n"
+    assert out == f"a.codec  0.31 s  4 levels, {size * 8 / 0.3125 / 1000:.2f} kbit/s\n"
     header = Header.from_bytes(Path("a.codec").read_bytes())
     assert header.payload_kind == ENTROPY_CODED and size < header.num_bytes
     assert compress_file(codec_of("model"), Path("a.wav"), Path("expected.codec")) == header
@@ -74,7 +74,7 @@ def test_cut_to_fewer_levels(call, monkeypatch, is_shipped):
         monkeypatch.setattr("codec.cli.loading.shipped", lambda kind: Path())
     words = [] if is_shipped else ["--model", "model"]
     code, out, err = call(cli.encode_main, "a.codec", "--num-quantizers", 2, *words)
-    assert (code, err) == (0, "") and out.startswith("a.2.codec  0.31 s  12.80 kbit/s codes, ")
+    assert (code, err) == (0, "") and out.startswith("a.2.codec  0.31 s  2 levels, ")
     assert Path("a.2.codec").read_bytes() == Path("low.codec").read_bytes()
     call(cli.decode_main, "a.codec", "--num-quantizers", 2, "-o", "cut.wav", "--model", "model")
     call(cli.decode_main, "a.2.codec", "-o", "low.wav", "--model", "model")

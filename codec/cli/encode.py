@@ -177,5 +177,5 @@ def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bit
 
 def _describe_codes(target: Path, header: "Header") -> str:
     file_rate = 8 * target.stat().st_size / header.duration_s
-    rates = f"{header.bitrate / 1000:.2f} kbit/s codes, {file_rate / 1000:.2f} kbit/s file"
-    return f"{target}  {header.duration_s:.2f} s  {rates}"
+    levels = f"{header.num_quantizers} level{'s' if header.num_quantizers > 1 else ''}"
+    return f"{target}  {header.duration_s:.2f} s  {levels}, {file_rate / 1000:.2f} kbit/s"
