@@ -19,15 +19,14 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def start(main, *words, cwd, ignored=None):
+def start(main, *words, cwd, ignored=None, **how):
     """Run a command in a process of its own, where SIGINT works even if a parent of the tests ignores it."""
     ignore = "" if ignored is None else f"signal.signal({int(ignored)}, signal.SIG_IGN); "
     handle = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code = f"{handle}{ignore}from codec import cli; cli.{main}()"
     command = [sys.executable, "-c", code, *map(str, words)]
-    return subprocess.Popen(
-        command, cwd=cwd, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, text=True, **pipes, **how)
 
 
 def wait_for(condition, process):
@@ -75,6 +74,18 @@ def test_training_saves_and_exits_with_the_code_of_the_signal(tmp_path, number, 
     returned, errors = stop_training(tmp_path, number)
     assert returned == code, errors
     assert errors.endswith(f"codec-train: {word}; go on with  codec-train quickstart --out run --resume\n")
+    assert "Traceback" not in errors
+    assert_saved(tmp_path)
+
+
+def test_a_signal_to_the_whole_process_group_spares_the_workers(tmp_path):
+    """Schedulers signal all processes of a job: the main one saves, and ends those that read ahead."""
+    words = [*TINY_RUN, "--data.num-workers", "2", "--train.steps", "1000000", "--train.log-every", "1"]
+    process = start("train_main", *words, cwd=tmp_path, start_new_session=True)
+    wait_for(lambda: steps_logged(tmp_path) >= 3, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
     assert "Traceback" not in errors
     assert_saved(tmp_path)
 

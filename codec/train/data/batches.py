@@ -1,5 +1,6 @@
 """Batches of segments, read ahead by other processes. Where a file can't be read, another segment is drawn."""
 
+import signal
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -110,8 +111,16 @@ def batches(
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
         collate_fn=_collate,
+        worker_init_fn=_ignore_signals,
     )
     return _counted(loader, skips or Skips())
+
+
+def _ignore_signals(_: int) -> None:
+    """Leave signals that a scheduler sends to the whole process group to the main process, which ends the workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def check_share(batch_size: int, world_size: int) -> int:
