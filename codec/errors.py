@@ -57,6 +57,11 @@ class DiskFullError(WriteError):
     """The disk is full: no other file can be written there either."""
 
 
+def one_line(error: Exception) -> str:
+    """The text of an error of a library in one line; the name of its class if it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def require(package: str, extra: str) -> ModuleType:
     """Import an optional package.
 

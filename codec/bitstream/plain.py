@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from codec.bitstream.container import Bitstream
 from codec.bitstream.header import MAX_CHANNELS, PACKED, Header
-from codec.errors import BitstreamError
+from codec.errors import BitstreamError, one_line
 from codec.files import new_file
 
 Contents = tuple[NDArray[Any], dict[str, Any]]  # codes, and the header's fields that the file holds
@@ -142,8 +142,7 @@ def _named_errors(path: Path) -> Iterator[None]:
             raise
         raise BitstreamError(f"{path}: {error}") from error
     except Exception as error:  # the errors of NumPy, zipfile and json on damaged files have no common class
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        reason = getattr(error, "strerror", None) or reason
+        reason = getattr(error, "strerror", None) or one_line(error)[:200]
         raise BitstreamError(f"{path}: can't be read as {path.suffix}: {reason}") from error
 
 

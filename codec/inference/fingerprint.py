@@ -38,7 +38,7 @@ from torch import Tensor
 
 from codec.config import from_dict
 from codec.dsp.precision import full_precision
-from codec.errors import BitstreamError, ConfigError, ModelError
+from codec.errors import BitstreamError, ConfigError, ModelError, one_line
 from codec.files import replace_text
 from codec.jsonfile import read_json
 from codec.model.codec import Codec
@@ -156,7 +156,7 @@ def check_fingerprint(codec: Codec, folder: Path) -> None:
         expected = from_dict(Fingerprint, read_json(path), source=str(path))
         deviation = measure_deviation(codec, expected)
     except (OSError, ValueError, BitstreamError, ConfigError, ModelError) as error:
-        raise ModelError(f"{path} does not fit its model, get both anew: {' '.join(str(error).split())}") from error
+        raise ModelError(f"{path} does not fit its model, get both anew: {one_line(error)}") from error
     fault = _first_fault(deviation, len(expected.audio))
     if fault is None:
         return

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from codec.config import CodecConfig, from_dict, shipped, to_dict
-from codec.errors import ConfigError, ModelError, WriteError
+from codec.errors import ConfigError, ModelError, WriteError, one_line
 from codec.files import replace_text
 from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint
 from codec.jsonfile import read_json
@@ -60,7 +60,7 @@ def read_codec(name: str | Path) -> Codec:
         with SizeLimit(_FREE_ELEMENTS + _MAX_OVERHEAD * num_elements):
             codec = build_codec(config, tables)
     except ConfigError as error:
-        raise ModelError(f"can't build the model of {folder}: {_one_line(error)}") from error
+        raise ModelError(f"can't build the model of {folder}: {one_line(error)}") from error
     if tables is not None:
         tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
     set_weights(codec, weights, source=str(folder / WEIGHTS_FILE))
@@ -77,7 +77,7 @@ def load_config(folder: Path) -> CodecConfig:
     try:
         return from_dict(CodecConfig, read_json(path), source=str(path))
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
-        raise ModelError(f"can't read the configuration of {folder}: {_one_line(error)}") from error
+        raise ModelError(f"can't read the configuration of {folder}: {one_line(error)}") from error
 
 
 def save_codec(codec: Codec, folder: str | Path) -> None:
@@ -107,7 +107,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file(tensors, path)
     except (OSError, SafetensorError) as error:
-        raise WriteError(f"can't write {path}: {_one_line(error)}") from error
+        raise WriteError(f"can't write {path}: {one_line(error)}") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:  # OSError, SafetensorError, and those of PyTorch for an odd type or shape
         what = "entropy tables" if path.name == ENTROPY_FILE else "weights"
-        raise ModelError(f"can't read the {what} {path}: {_one_line(error)}") from error
+        raise ModelError(f"can't read the {what} {path}: {one_line(error)}") from error
     return tensors
 
 
@@ -152,7 +152,7 @@ def _load_tables(path: Path) -> EntropyTables | None:
     try:
         return EntropyTables(**load_tensors(path))
     except TypeError as error:
-        raise ModelError(f"can't read the entropy tables {path}: {_one_line(error)}") from error
+        raise ModelError(f"can't read the entropy tables {path}: {one_line(error)}") from error
 
 
 def find_model(name: str | Path) -> Path:
@@ -168,7 +168,7 @@ def find_model(name: str | Path) -> Path:
             try:
                 index = load_index(folder)
             except (OSError, ValueError) as error:
-                raise ModelError(f"{folder / INDEX_FILE} is damaged: {_one_line(error)}") from error
+                raise ModelError(f"{folder / INDEX_FILE} is damaged: {one_line(error)}") from error
             return folder / "checkpoints" / index.get("best", index["last"])
     known = sorted(path.parent.name for path in shipped("weights").glob(f"[!.]*/{WEIGHTS_FILE}"))
     names = f"one of {', '.join(known)}, " if known else ""
@@ -192,7 +192,3 @@ def load_index(run_dir: Path) -> dict[str, str]:
         if not isinstance(name, str) or not _CHECKPOINT.fullmatch(name):
             raise ValueError(f"{reprlib.repr(name)} is no name of a checkpoint")
     return index
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

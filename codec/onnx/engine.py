@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from codec.errors import AudioError, BitstreamError, ModelError, require
+from codec.errors import AudioError, BitstreamError, ModelError, one_line, require
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.model.layers import Cache
@@ -94,7 +94,9 @@ class _Engine:
         try:
             self.session = runtime.InferenceSession(graph.model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the error classes of ONNX Runtime are private
-            raise ModelError(f"ONNX Runtime {runtime.__version__} does not take the graph: {_line(error)}") from error
+            raise ModelError(
+                f"ONNX Runtime {runtime.__version__} does not take the graph: {one_line(error)}"
+            ) from error
         self.graph = graph
 
     def __call__(self, given: Tensor, cache: Cache | None) -> Tensor:
@@ -106,7 +108,3 @@ class _Engine:
         result, *states = self.session.run(None, feed)
         cache.update(zip(self.graph.layers, map(torch.from_numpy, states), strict=True))
         return torch.from_numpy(result)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

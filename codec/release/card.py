@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codec.bench.operations import count_operations, count_parameters
-from codec.errors import ConfigError
+from codec.errors import ConfigError, one_line
 from codec.eval.report import scalars
 from codec.inference.pretrained import WEIGHTS_FILE
 from codec.jsonfile import read_json
@@ -179,4 +179,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(read_json(path)) if path.exists() else {}
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"can't read {path}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"can't read {path}: {one_line(error)}") from error

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from codec.errors import ModelError
+from codec.errors import ModelError, one_line
 from codec.files import new_folder, replace_text
 from codec.inference.pretrained import (
     CONFIG_FILE,
@@ -109,7 +109,7 @@ def load_checkpoint(
             state = {name: values[name] for name in ("step", *counters)}
             _restore(load_tensors(folder / TRAINING_FILE), ema, trained)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # ModelError is a RuntimeError
-            faults.append(f"can't resume from {folder}: {' '.join(str(error).split())[:300]}")
+            faults.append(f"can't resume from {folder}: {one_line(error)[:300]}")
             continue
         if faults:
             warnings.warn(f"{faults[0]}; resumed from {name}", stacklevel=2)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from codec.errors import one_line
 from codec.train.learner import Inputs, Plan, StepResult
 
 WARM_UP = 3
@@ -63,7 +64,7 @@ class GraphedSteps:
             try:
                 self.captured[kind] = self._capture(inputs, plan)
             except RuntimeError as error:  # the class of CUDA's own errors, too
-                reason = " ".join(str(error).split())[:200]
+                reason = one_line(error)[:200]
                 warnings.warn(f"steps are not replayed as a CUDA graph, which is slower: {reason}", stacklevel=2)
                 self.can_capture = False
                 torch.cuda.synchronize()

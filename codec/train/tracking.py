@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from codec.errors import ConfigError, require
+from codec.errors import ConfigError, one_line, require
 from codec.files import new_path
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class WandbTracker:
                 settings=_WANDB_SETTINGS,
             )
         except (self.wandb.Error, ValueError, OSError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
+            reason = one_line(error).rstrip(".")
             raise ConfigError(f"wandb can't start: {reason}: run `wandb login`, or set WANDB_MODE=offline") from error
         id_file.write_text(self.run.id + "\n", encoding="utf-8")
         self.run.define_metric("step")
