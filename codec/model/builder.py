@@ -1,5 +1,7 @@
 """Builds an untrained model from its configuration: the only code that knows both."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +27,7 @@ from codec.model.quantizer.codebooks import EMACodebooks, GradientCodebooks, Sim
 from codec.model.quantizer.estimators import ESTIMATORS
 from codec.model.quantizer.fsq import FiniteScalarQuantizer
 from codec.model.quantizer.quantizer import Quantizer
-from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer, SplitQuantizer
+from codec.model.quantizer.residual import ProductQuantizer, ResidualQuantizer, SplitQuantizer, VectorQuantizer
 from codec.model.signal_model import SignalModel
 
 CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCodebooks]] = {
@@ -110,17 +112,13 @@ def _build_quantizer(config: CodecConfig) -> Quantizer:
         normalize=quantizer.normalize,
         has_zero=quantizer.vbr_slope > 0,
     )
+    structure: Callable[..., VectorQuantizer]
     if quantizer.structure == "split":
         assert quantizer.split_at is not None  # checked by QuantizerConfig
-        return SplitQuantizer(
-            codebooks,
-            latent_dim=config.latent_dim,
-            codebook_dim=quantizer.codebook_dim,
-            estimator=ESTIMATORS[quantizer.estimator],
-            split_at=quantizer.split_at,
-            part_of_level=quantizer.part_of_level,
-        )
-    return STRUCTURES[quantizer.structure](
+        structure = partial(SplitQuantizer, split_at=quantizer.split_at, part_of_level=quantizer.part_of_level)
+    else:
+        structure = STRUCTURES[quantizer.structure]
+    return structure(
         codebooks,
         latent_dim=config.latent_dim,
         codebook_dim=quantizer.codebook_dim,
