@@ -78,8 +78,8 @@ class Learner:
             gradient.
 
     Attributes:
-        is_updating: True from the first change of a step until the caller, after `revive`, sets it to False. After an
-            error in between, the state is that of half a step and must not be saved.
+        is_updating: True from the first change of a step until `end_step`. After an error in between, the state is that
+            of half a step and must not be saved.
     """
 
     def __init__(
@@ -211,6 +211,10 @@ class Learner:
             table = quantizer.codebooks.get_parameter("table")
             reset_moments(self.optimizer, table, revived)
             self.ema.get_parameter("quantizer.codebooks.table")[revived] = table.detach()[revived]
+
+    def end_step(self) -> None:
+        """Mark the step as complete, with or without `revive`: its state can be saved."""
+        self.is_updating = False
 
     def copy_codebooks_to_ema(self) -> None:
         """Start the average of the codebooks at their first codewords, not at the random table before them."""

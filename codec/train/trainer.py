@@ -180,7 +180,7 @@ class Trainer:
             if (progress.step + 1) % self.recipe.train.revive_every == 0:
                 self.learner.revive(result, lambda: generator_of(seed, 3, 1, progress.step))
             progress.step += 1
-            self.learner.is_updating = False
+            self.learner.end_step()
         return result
 
     def _plan(self) -> Plan:
