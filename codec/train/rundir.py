@@ -19,7 +19,8 @@ import filelock
 
 from codec.config import from_dict, to_dict
 from codec.environment import describe_environment
-from codec.errors import ConfigError
+from codec.errors import ConfigError, WriteError
+from codec.files import replace_text
 from codec.jsonfile import read_json
 from codec.recipe import Recipe
 from codec.train.checkpoint import list_checkpoints
@@ -70,9 +71,9 @@ def record_run(run_dir: Path, recipe: Recipe) -> None:
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / RECIPE_FILE).write_text(json.dumps(to_dict(recipe), indent=2) + "\n", encoding="utf-8")
-        (run_dir / VERSIONS_FILE).write_text(json.dumps(describe_environment(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
+        replace_text(run_dir / RECIPE_FILE, json.dumps(to_dict(recipe), indent=2) + "\n")
+        replace_text(run_dir / VERSIONS_FILE, json.dumps(describe_environment(), indent=2) + "\n")
+    except (OSError, WriteError) as error:
         raise ConfigError(f"can't write to {run_dir}: {error}") from error
 
 
