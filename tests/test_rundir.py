@@ -1,4 +1,7 @@
+import dataclasses
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -102,3 +105,15 @@ os._exit(9)
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     with lock_run(tmp_path):
         pass
+
+
+def test_a_recipe_that_cannot_be_written_leaves_the_one_before(tmp_path, recipe, monkeypatch):
+    record_run(tmp_path, recipe)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(ConfigError, match=one_line(tmp_path, "No space left")):
+        record_run(tmp_path, dataclasses.replace(recipe, name="other"))
+    assert read_run(tmp_path) == recipe
