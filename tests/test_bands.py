@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codec.errors import AudioError
-from codec.eval.bands import FLOOR_DB, Bands, band_edges, describe_bands, measure_bands
+from codec.eval.metrics.bands import FLOOR_DB, Bands, band_edges, describe_bands, measure_bands
 
 RATE = 16_000
 TONES_HZ = (150, 350, 750, 1250, 1750, 2500, 3500, 5000, 7000)  # one a band, each a bin of the frames

@@ -15,10 +15,10 @@ import codec.eval.file_judge as file_judge
 from codec.audio.file import load_audio
 from codec.bitstream import Bitstream
 from codec.errors import AudioError, ConfigError
-from codec.eval.bands import Bands, measure_bands
 from codec.eval.evaluate import evaluate
 from codec.eval.file_judge import count_codes
-from codec.eval.metrics import snr
+from codec.eval.metrics.bands import Bands, measure_bands
+from codec.eval.metrics.metrics import snr
 from codec.inference.compression import compress_file
 from codec.model.quantizer.quantizer import codebook_health
 

@@ -9,8 +9,8 @@ from messages import one_line
 
 from codec.audio.file import load_audio
 from codec.errors import AudioError, ConfigError
-from codec.eval import judges
-from codec.eval.judges import dnsmos, speaker_similarity
+from codec.eval.metrics import judges
+from codec.eval.metrics.judges import dnsmos, speaker_similarity
 
 RATE = 16_000
 CLIPS = Path(__file__).parents[1] / "data" / "clips"

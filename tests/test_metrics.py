@@ -7,8 +7,8 @@ import torch
 from messages import one_line
 
 from codec.errors import AudioError, ConfigError
-from codec.eval import metrics
-from codec.eval.metrics import JUDGES, available_metrics, measure, mel_distance, pesq_wb, si_sdr, snr, stoi
+from codec.eval.metrics import metrics
+from codec.eval.metrics.metrics import JUDGES, available_metrics, measure, mel_distance, pesq_wb, si_sdr, snr, stoi
 
 RATE = 16000
 

@@ -11,8 +11,8 @@ import torch
 
 from codec.audio.file import load_audio
 from codec.config import shipped
-from codec.eval.bands import measure_bands
-from codec.eval.metrics import mel_distance
+from codec.eval.metrics.bands import measure_bands
+from codec.eval.metrics.metrics import mel_distance
 from codec.inference.compression import compress, decompress
 from codec.inference.pretrained import load_codec
 

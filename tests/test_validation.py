@@ -8,8 +8,8 @@ from tiny_runs import tiny_recipe, write_clips
 
 import codec.train.validation as validation_module
 from codec.errors import ConfigError
-from codec.eval.bands import describe_bands
 from codec.eval.evaluate import evaluate
+from codec.eval.metrics.bands import describe_bands
 from codec.train.validation import Validator
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import codec
 from codec.config import shipped
-from codec.eval.metrics import measure
+from codec.eval.metrics.metrics import measure
 from codec.inference.compression import compress, decompress
 
 ROOT = Path(codec.__file__).parents[1]

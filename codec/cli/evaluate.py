@@ -72,7 +72,7 @@ def _eval_paths(options: EvalOptions) -> list[Path]:
 
 
 def _installed_metrics() -> tuple[str, ...]:
-    from codec.eval.metrics import METRICS, OPTIONAL_PACKAGES, available_metrics
+    from codec.eval.metrics.metrics import METRICS, OPTIONAL_PACKAGES, available_metrics
 
     available = available_metrics()
     for name in METRICS:

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from codec.audio.headers import joined
 from codec.errors import AudioError
-from codec.eval.bands import Bands, band_edges
 from codec.eval.file_judge import FileJudge, FileResult
+from codec.eval.metrics.bands import Bands, band_edges
 from codec.eval.processes import judge_files
 from codec.model.codec import Codec
 from codec.model.digest import with_identity
@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
 
     path, gain_db (dB), seconds, num_quantizers; num_bytes and bitrate (bit/s) of the `.codec` file with its header and
     all channels; nominal_bitrate (bit/s) of its codes before entropy coding; each metric by name; bands, the fields of
-    `codec.eval.bands.Bands` by name.
+    `codec.eval.metrics.bands.Bands` by name.
     """
     means: list[dict[str, Any]]
     """One per gain and number of levels.
@@ -68,7 +68,7 @@ def evaluate(
         codec: In eval mode.
         paths: Audio files of any rate; channels are encoded separately, and their metrics averaged.
         num_quantizers: Numbers of levels to evaluate.
-        metrics: Names in `codec.eval.metrics.METRICS`.
+        metrics: Names in `codec.eval.metrics.metrics.METRICS`.
         gains_db: Gains (dB): each clip is scaled by each of them, encoded, and compared with the scaled clip.
         beam: Candidates of the search in the quantizer; None: as for files.
         jobs: Processes that share the files, each with one thread; 1 is this process, 0 one per processor.

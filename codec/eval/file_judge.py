@@ -17,8 +17,8 @@ from torch import Tensor
 from codec.audio.file import load_audio
 from codec.bitstream import Bitstream
 from codec.config import FILE_BEAM
-from codec.eval.bands import measure_bands
-from codec.eval.metrics import measure
+from codec.eval.metrics.bands import measure_bands
+from codec.eval.metrics.metrics import measure
 from codec.inference.compression import compress, decompress, entropy_coder
 from codec.model.codec import Codec
 
@@ -44,7 +44,7 @@ class FileJudge:
         codec: On any device, in eval mode.
         num_quantizers: Numbers of levels to evaluate. Each is encoded separately: a search over all levels chooses
             other codes for the first levels than a search over these alone.
-        metrics: Names in `codec.eval.metrics.METRICS`.
+        metrics: Names in `codec.eval.metrics.metrics.METRICS`.
         gains_db: Gains at which the clip is encoded and measured (dB).
         beam: Candidates of the search in the quantizer; None: as for files.
         reference: The same model in another mode, to count equal codes; None: no comparison.

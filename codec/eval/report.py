@@ -5,8 +5,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from codec.eval.bands import describe_bands
 from codec.eval.evaluate import Evaluation
+from codec.eval.metrics.bands import describe_bands
 from codec.table import Row, aligned
 
 LOUDNESS_LIMIT_DB = 3.0

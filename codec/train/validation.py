@@ -12,9 +12,9 @@ import torch
 from codec.audio.file import load_audio
 from codec.audio.manifest import list_items
 from codec.errors import AudioError
-from codec.eval.bands import describe_bands
 from codec.eval.evaluate import evaluate
-from codec.eval.metrics import JUDGES, available_metrics
+from codec.eval.metrics.bands import describe_bands
+from codec.eval.metrics.metrics import JUDGES, available_metrics
 from codec.eval.plotting import spectrogram_figure
 from codec.model.codec import Codec
 from codec.recipe import DataConfig, Recipe

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from codec.errors import ConfigError, require
-from codec.eval.pairs import SPEECH_RATE, Samples, speech_pair
+from codec.eval.metrics.pairs import SPEECH_RATE, Samples, speech_pair
 
 JUDGE_MIN_S = 1.6
 """Shorter clips are not judged: one window of the speaker network."""

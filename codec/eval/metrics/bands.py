@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.eval.pairs import Samples, check_channels
+from codec.eval.metrics.pairs import Samples, check_channels
 
 EDGES_HZ = (0, 250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 FRAME_S = 0.02

@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from codec.dsp.mel import LOG_FLOOR, mel_filterbank
 from codec.errors import ConfigError, require
-from codec.eval.judges import dnsmos, speaker_similarity
-from codec.eval.pairs import SPEECH_RATE, Samples, check_channels, check_pair, ratio_db, speech_pair
+from codec.eval.metrics.judges import dnsmos, speaker_similarity
+from codec.eval.metrics.pairs import SPEECH_RATE, Samples, check_channels, check_pair, ratio_db, speech_pair
 
 NUM_MELS = 80
 MEL_FRAME_S = 0.064  # 1024 samples at 16 kHz

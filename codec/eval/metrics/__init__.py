@@ -1,0 +1,1 @@
+"""Metrics that compare a decoded recording with its original."""

@@ -1,0 +1,1 @@
+"""Codecs that `codec-eval` can judge, ours and others, behind one protocol."""
