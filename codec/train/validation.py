@@ -13,10 +13,13 @@ from codec.audio.file import load_audio
 from codec.audio.manifest import list_items
 from codec.errors import AudioError
 from codec.eval.evaluate import evaluate
+from codec.eval.file_judge import FileJudge
 from codec.eval.metrics.bands import describe_bands
 from codec.eval.metrics.metrics import JUDGES, available_metrics
 from codec.eval.plotting import spectrogram_figure
+from codec.eval.systems.ours import OurCodec
 from codec.model.codec import Codec
+from codec.model.digest import with_identity
 from codec.recipe import DataConfig, Recipe
 from codec.train.data.segments import data_root
 from codec.train.tracking import Tracker
@@ -62,26 +65,31 @@ class Validator:
 
         A file that can't be read is left out with a warning; without any file there is no score.
         """
-        metrics = [name for name in available_metrics() if name not in JUDGES]  # judges are slow
+        metrics = tuple(name for name in available_metrics() if name not in JUDGES)  # judges are slow
+        codec = with_identity(codec)
+        systems = tuple(OurCodec("codec", codec, levels, beam=1) for levels in self.num_quantizers)
         try:
-            evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
+            evaluation = evaluate(FileJudge(systems, codec.sample_rate, metrics), self.paths)
         except AudioError as error:
             warnings.warn(f"no validation at step {step}: {error}", stacklevel=2)
             return None
-        for reason in evaluation.unread.values():
+        failed = [f"{row['path']}: {row['error']}" for row in evaluation.rows if row["error"] is not None]
+        for reason in [*evaluation.unread.values(), *failed]:
             warnings.warn(f"left out of the validation at step {step}: {reason}", stacklevel=2)
         values: dict[str, float] = {}
-        for mean in evaluation.means:
-            rate = f"{mean['num_quantizers'] * codec.config.bitrate_per_level / 1000:g}kbps"
-            scores = {name: mean[name] for name in metrics} | _by_band(mean["bands"], evaluation.edges_hz)
+        for levels, mean in zip(self.num_quantizers, evaluation.means, strict=True):
+            rate = f"{levels * codec.config.bitrate_per_level / 1000:g}kbps"
+            scores = {name: mean["metrics"][name]["mean"] for name in metrics}
+            scores |= _by_band(mean["bands"], evaluation.edges_hz)
             values |= {f"valid/{name}_{rate}": score for name, score in scores.items() if math.isfinite(score)}
-        for level, usage in enumerate(evaluation.health.usage.tolist()):
-            values[f"valid_usage/level_{level + 1}"] = usage
-        values["valid/entropy_bitrate"] = float(evaluation.health.entropy.sum()) * codec.config.frame_rate
+        for health in evaluation.health.values():
+            for level, usage in enumerate(health.usage.tolist(), start=1):
+                values[f"valid_usage/level_{level}"] = usage
+            values["valid/entropy_bitrate"] = float(health.entropy.sum()) * codec.config.frame_rate
         for tracker in trackers:
             tracker.scalars(values, step)
         self._log_samples(codec, [path for path in self.paths if path not in evaluation.unread], trackers, step)
-        return statistics.fmean(mean["mel"] for mean in evaluation.means)
+        return statistics.fmean(mean["metrics"]["mel"]["mean"] for mean in evaluation.means)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
         """Do nothing: the last validation measured the result."""

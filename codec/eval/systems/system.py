@@ -18,22 +18,26 @@ class Coded(NamedTuple):
     decode_seconds: float
     codes: Tensor | None = None
     """Codes `[C, K, F]` int64; None if the codec has none."""
+    codebook_size: int | None = None
+    """Codewords of a level; None if there are no codes."""
     nominal_bitrate: float | None = None
     """Bitrate of the codes before entropy coding, all channels (bit/s); None if the codec has none."""
 
 
 class System(Protocol):
-    """A codec at one setting, which can be sent to other processes.
+    """A codec at one setting, which can be sent to other processes."""
 
-    Attributes:
-        codec: Name of the codec, such as "opus".
-        setting: Its setting, such as "6 kbit/s" or "9 levels"; codec and setting together are unique.
-        sample_rate: Rate of the audio that it takes and returns (Hz).
-    """
+    @property
+    def codec(self) -> str:
+        """Name of the codec, such as "opus"."""
 
-    codec: str
-    setting: str
-    sample_rate: int
+    @property
+    def setting(self) -> str:
+        """Such as "6 kbit/s" or "9 levels"; codec and setting together are unique."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the audio that it takes and returns (Hz)."""
 
     def __call__(self, audio: Tensor) -> Coded:
         """Encode and decode a recording.
