@@ -74,7 +74,7 @@ KNOWN_BY = {
         *BEHIND,
     },
     "einops": {"codec.model", "codec.train", "codec.study"},
-    "soundfile": {"codec.audio"},
+    "soundfile": {"codec.audio", "codec.eval.systems.soundfile_codecs"},  # the second judges its lossy formats
     "soxr": {"codec.audio.resampling"},
     "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},

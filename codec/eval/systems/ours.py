@@ -1,6 +1,5 @@
-"""A codec of this project at a number of levels, through the files that `codec-encode` writes."""
+"""A model of this toolkit at a number of levels, as `codec-encode` and `codec-decode` run it."""
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -8,54 +7,63 @@ from torch import Tensor
 
 from codec.bitstream import Bitstream
 from codec.config import FILE_BEAM
-from codec.eval.systems.system import Coded
+from codec.eval.systems.system import Coded, in_levels, round_trip
 from codec.inference.compression import compress, decompress, entropy_coder
 from codec.model.codec import Codec
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class OurCodec:
-    """A model at a number of levels; see `codec.eval.systems.system.System`.
+    """A model that encodes to a `.codec` file in memory and decodes that file.
 
-    Each number of levels is encoded by itself: a search over all levels chooses other codes for the first levels than
-    a search over these alone.
+    Every number of levels is encoded for itself: a search over all levels chooses other codes for the first ones than a
+    search over these alone.
 
     Attributes:
         codec: Name of the model.
-        model: In eval mode, with its identity, on any device.
-        num_quantizers: Number of levels.
-        beam: Candidates of the search in the quantizer; None: as for files.
+        model: In eval mode. `with_identity` spares it the digest of its tensors for every file.
+        num_quantizers: Levels to use.
+        beam: Paths kept in the search, see `Codec.encode`.
     """
 
     codec: str
     model: Codec
     num_quantizers: int
-    beam: int | None = None
+    beam: int = FILE_BEAM
 
     @property
     def setting(self) -> str:
-        """Such as "9 levels"."""
-        return f"{self.num_quantizers} level{'s' if self.num_quantizers > 1 else ''}"
+        """Number of levels, such as "9 levels"."""
+        return in_levels(self.num_quantizers)
 
     @property
     def sample_rate(self) -> int:
-        """That of the model (Hz)."""
+        """Rate of the model (Hz)."""
         return self.model.sample_rate
 
+    @torch.no_grad()
     def __call__(self, audio: Tensor) -> Coded:
-        """Encode audio `[C, T]` to a `.codec` file in memory and decode that."""
-        began = time.perf_counter()
-        beam = FILE_BEAM if self.beam is None else self.beam
-        bitstream = compress(self.model, audio[None], num_quantizers=self.num_quantizers, beam=beam)
-        data = bitstream.to_bytes()
-        encoded = time.perf_counter()
-        decoded = decompress(self.model, Bitstream.from_bytes(data, coder=entropy_coder(self.model)))[0]
+        """Encode and decode a recording `[C, T]`; the channels are coded separately.
+
+        Raises:
+            CodecError: The audio holds NaN or Inf or has a peak above 4, or the model has fewer levels.
+        """
+        trip = round_trip(self.codec, audio, self._encode, self._decode)
+        bitstream, data = trip.encoded
         return Coded(
-            decoded,
-            num_bytes=len(data),
-            encode_seconds=encoded - began,
-            decode_seconds=time.perf_counter() - encoded,
+            trip.audio,
+            len(data),
+            trip.encode_seconds,
+            trip.decode_seconds,
             codes=torch.from_numpy(bitstream.codes),
             codebook_size=self.model.quantizer.codebook_size,
             nominal_bitrate=bitstream.bitrate,
         )
+
+    def _encode(self, audio: Tensor) -> tuple[Bitstream, bytes]:
+        bitstream = compress(self.model, audio[None], num_quantizers=self.num_quantizers, beam=self.beam)
+        return bitstream, bitstream.to_bytes()
+
+    def _decode(self, encoded: tuple[Bitstream, bytes]) -> Tensor:
+        """Decode the bytes, not the codes: what is judged is the file."""
+        return decompress(self.model, Bitstream.from_bytes(encoded[1], coder=entropy_coder(self.model)))[0]
