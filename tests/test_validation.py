@@ -9,7 +9,9 @@ from tiny_runs import tiny_recipe, write_clips
 import codec.train.validation as validation_module
 from codec.errors import ConfigError
 from codec.eval.evaluate import evaluate
+from codec.eval.file_judge import FileJudge
 from codec.eval.metrics.bands import describe_bands
+from codec.eval.systems.ours import OurCodec
 from codec.train.validation import Validator
 
 
@@ -75,18 +77,22 @@ def test_scores_go_to_every_tracker(clips, only_mel):
     codec, recorders = tiny_codec(), [Recorder(), Recorder()]
     judge = Validator(sorted(clips.iterdir()), num_quantizers=[1, 4], num_samples_logged=0)
     score = judge.validate(codec, recorders, 7)
-    expected = evaluate(codec, judge.paths, num_quantizers=[1, 4], metrics=("mel", "snr"), beam=1, progress=False)
-    assert score == (expected.means[0]["mel"] + expected.means[1]["mel"]) / 2
+    systems = tuple(OurCodec("tiny", codec, levels, beam=1) for levels in (1, 4))
+    expected = evaluate(FileJudge(systems, codec.sample_rate, ("mel", "snr")), judge.paths, progress=False)
+    first, second = (mean["metrics"]["mel"]["mean"] for mean in expected.means)
+    assert score == (first + second) / 2
     for recorder in recorders:
         (values,) = recorder.values.values()
         assert list(recorder.values) == [7]
         for mean, rate in zip(expected.means, ("3.2kbps", "12.8kbps"), strict=True):
-            assert values[f"valid/mel_{rate}"] == mean["mel"] and values[f"valid/snr_{rate}"] == mean["snr"]
+            for name in ("mel", "snr"):
+                assert values[f"valid/{name}_{rate}"] == mean["metrics"][name]["mean"]
             for band, name in enumerate(describe_bands(expected.edges_hz)):
                 for field in ("energy", "power_error"):
                     assert values[f"valid/{field}_{name}Hz_{rate}"] == mean["bands"][field][band]
-        assert [values[f"valid_usage/level_{level}"] for level in (1, 2, 3, 4)] == expected.health.usage.tolist()
-        assert values["valid/entropy_bitrate"] == pytest.approx(float(expected.health.entropy.sum()) * 800)
+        health = expected.health["tiny"]
+        assert [values[f"valid_usage/level_{level}"] for level in (1, 2, 3, 4)] == health.usage.tolist()
+        assert values["valid/entropy_bitrate"] == pytest.approx(float(health.entropy.sum()) * 800)
         assert not recorder.sounds and not recorder.figures
 
 
@@ -106,17 +112,18 @@ def test_samples_are_decoded_files(clips, only_mel):
 
 
 def test_slow_judges_are_left_out_and_the_search_is_greedy(clips, monkeypatch):
-    asked = {}
+    asked = []
 
-    def record(*_, **options):
-        asked.update(options)
+    def record(judge, paths, **options):
+        asked.append((judge, options))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(validation_module, "available_metrics", lambda: ("mel", "pesq_wb", "dnsmos", "speaker"))
     monkeypatch.setattr(validation_module, "evaluate", record)
     with pytest.raises(KeyboardInterrupt):
         Validator(sorted(clips.iterdir()), num_quantizers=[1], num_samples_logged=0).validate(tiny_codec(), [], 7)
-    assert asked["metrics"] == ["mel", "pesq_wb"] and asked["beam"] == 1 and "jobs" not in asked
+    ((judge, options),) = asked
+    assert judge.metrics == ("mel", "pesq_wb") and [system.beam for system in judge.systems] == [1] and not options
 
 
 def test_metrics_without_a_value_are_not_logged(tmp_path, only_mel):

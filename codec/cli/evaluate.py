@@ -32,7 +32,7 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.listening:
         return _summarise_listening(options)
     _check(options)
-    from codec.eval.comparison import bd_rates
+    from codec.eval.bd_table import bd_rates
     from codec.eval.evaluate import evaluate as judge_all
     from codec.eval.processes import check_jobs
 
@@ -86,7 +86,7 @@ def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None",
     """What is asked: systems, metrics, conditions."""
     from codec.eval.conditions import Condition, parse_condition
     from codec.eval.file_judge import FileJudge
-    from codec.eval.systems.catalogue import open_systems
+    from codec.eval.systems.catalogue import check_unique, parse_systems
     from codec.eval.systems.ours import OurCodec
 
     every = codec.quantizer.num_quantizers
@@ -97,8 +97,10 @@ def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None",
     conditions = [Condition(gain_db=gain) for gain in options.gains]
     conditions += [parse_condition(text) for text in options.conditions]
     number = min(options.report_clips, len(paths)) if options.report is not None else 0
+    systems = (*ours, *parse_systems(options.codecs, codec.sample_rate))
+    check_unique(systems)
     return FileJudge(
-        (*ours, *open_systems(options.codecs, codec.sample_rate, taken=ours)),
+        systems,
         sample_rate=codec.sample_rate,
         metrics=options.metrics or _installed_metrics(),
         conditions=tuple(dict.fromkeys(conditions)),
@@ -115,17 +117,8 @@ def _report_folder(options: EvalOptions, judge: "FileJudge", codec: "Codec") -> 
     if options.report is None:
         yield None
         return
-    folder = ReportFolder(
-        options.report,
-        judge,
-        model_identity(codec).hex(),
-        resume=options.resume,
-        overwrite=options.overwrite,
-    )
-    try:
-        yield folder
-    finally:
-        folder.close()
+    identity = model_identity(codec).hex()
+    yield ReportFolder(options.report, judge, identity, resume=options.resume, overwrite=options.overwrite)
 
 
 def _versus(options: EvalOptions, judge: "FileJudge") -> str:

@@ -167,8 +167,8 @@ class EvalOptions(ModelOptions):
     """Judge also with a DC offset, dc or dc=0.05, and with white noise at 20 dB, noise or noise=20."""
     listening: Annotated[tuple[Path, ...], _shown("JSON...")] = ()
     """Summarise the answers of a listening test instead; nothing else is done."""
-    beam: Annotated[int | None, _shown("N")] = None
-    """Candidates that the search in the quantizer keeps; as in files if not given."""
+    beam: Annotated[int, arg(metavar="N")] = FILE_BEAM
+    """Paths that the search for codes keeps, as for codec-encode."""
     jobs: Annotated[int, arg(metavar="N")] = 1
     """Processes that share the files, with one thread each; 0: one a processor."""
     split: Annotated[str, arg(metavar="NAME")] = "valid"

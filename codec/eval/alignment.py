@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 MAX_DELAY_S = 0.1
-EQUAL_PEAKS = 0.95
+EQUAL_PEAKS = 0.99
 """Peaks at least this high, relative to the highest, are candidates: periodic signals have one every period."""
 
 MIN_CORRELATION = 0.1

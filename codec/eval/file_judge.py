@@ -44,7 +44,7 @@ class FileResult(NamedTuple):
     counts: dict[str, npt.NDArray[np.int64]]
     """Uses of every codeword `[K, N]`, by codec: of its setting with the most levels, over all conditions."""
     num_equal: npt.NDArray[np.int64] | None
-    """How many codes of the first system are equal to those of the reference, `[K]`; None without a reference."""
+    """How many codes of the first codec are equal to those of the reference, `[K]`; None without a reference."""
     original: Tensor | None
     """The recording `[C, T]`, where the judge keeps it."""
     decodes: list[Decode]
@@ -60,7 +60,7 @@ class FileJudge:
         sample_rate: Rate at which everything is compared (Hz).
         metrics: Names in `codec.eval.metrics.metrics.METRICS`.
         conditions: Changes of the recording, each judged by itself.
-        reference: Compared with the first system, code by code; None: no comparison.
+        reference: Compared code by code with the first codec at the same setting; None: no comparison.
         kept: Files whose original and decoded audio are in the result, for a report.
     """
 
@@ -89,7 +89,9 @@ class FileJudge:
             for codec, uses in _count(self.systems, coded).items():
                 counts[codec] = counts.get(codec, 0) + uses
             if self.reference is not None:
-                equal = _num_equal(coded[0], _attempt(self.reference, changed, self.sample_rate))
+                settings = [system.setting for system in self.systems]  # the first codec is the model that is judged
+                same = coded[settings.index(self.reference.setting)]
+                equal = _num_equal(same, _attempt(self.reference, changed, self.sample_rate))
                 num_equal = equal if num_equal is None else num_equal + equal
             for system, result in zip(self.systems, coded, strict=True):
                 row, decode = self._judge(system, result, changed, condition)

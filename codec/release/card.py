@@ -16,6 +16,8 @@ from codec.train.checkpoint import STATE_FILE
 from codec.train.rundir import RECIPE_FILE, VERSIONS_FILE
 
 CARD_FILE = "README.md"
+MAX_RESULTS = 2**24
+"""Bytes of the results of codec-eval: thousands of files."""
 _TEMPLATE = """\
 # {name}
 
@@ -90,7 +92,7 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
     """
     if not path.is_file():
         raise ConfigError(f"no figures at {path}: run codec-eval -o {path}")
-    report = _read_json(path)
+    report = _read_json(path, max_bytes=MAX_RESULTS)
     try:
         identity = report["about"]["model"]["identity"]
         rounded = identity == model_identity(codec).hex()
@@ -176,13 +178,13 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, **how: Any) -> dict[str, Any]:
     """Read a JSON object; empty if there is no such file.
 
     Raises:
         ConfigError: The file is damaged.
     """
     try:
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(read_json(path, **how)) if path.exists() else {}
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"can't read {path}: {one_line(error)}") from error

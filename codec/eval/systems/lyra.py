@@ -24,7 +24,7 @@ from codec.eval.systems.system import Coded, in_kbits, round_trip, whole_frames
 
 EXTRA = "lyra"
 SAMPLE_RATE, HOP_LENGTH = 16_000, 320
-BITS_PER_LEVEL, MAX_LEVELS = 4, 46
+BITS_PER_LEVEL, CODEBOOK_SIZE, MAX_LEVELS = 4, 16, 46
 LEVELS = {3200: 16, 6000: 30, 9200: 46}
 """Number of levels by bitrate (bit/s): 64, 120 and 184 bits in packets of 8, 15 and 23 bytes."""
 ENCODER, QUANTIZER, DECODER = FILES = ("soundstream_encoder.tflite", "quantizer.tflite", "lyragan.tflite")
@@ -62,7 +62,9 @@ class Lyra:
         packet_bytes = math.ceil(LEVELS[self.bitrate] * BITS_PER_LEVEL / 8)
         num_bytes = len(audio) * trip.encoded.shape[-1] * packet_bytes
         bitrate = len(audio) * float(self.bitrate)
-        return Coded(trip.audio, num_bytes, trip.encode_seconds, trip.decode_seconds, trip.encoded, CODEBOOK_SIZE, bitrate)
+        return Coded(
+            trip.audio, num_bytes, trip.encode_seconds, trip.decode_seconds, trip.encoded, CODEBOOK_SIZE, bitrate
+        )
 
     def _encode(self, audio: Tensor) -> Tensor:
         frames = whole_frames(audio, HOP_LENGTH).reshape(len(audio), -1, HOP_LENGTH)

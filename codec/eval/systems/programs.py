@@ -97,7 +97,9 @@ class Codec2:
             ]
         audios, num_bytes, encode_seconds, decode_seconds, *_ = zip(*channels, strict=True)
         nominal_bitrate = len(audio) * float(self.bitrate)
-        return Coded(torch.cat(audios), sum(num_bytes), sum(encode_seconds), sum(decode_seconds), nominal_bitrate=nominal_bitrate)
+        return Coded(
+            torch.cat(audios), sum(num_bytes), sum(encode_seconds), sum(decode_seconds), nominal_bitrate=nominal_bitrate
+        )
 
     def _encode(self, audio: Tensor, target: Path) -> None:
         source = target.with_suffix(".raw")

@@ -124,7 +124,9 @@ class TransformersCodec:
         trip = round_trip(self.codec, audio, lambda audio: model.encode(audio, self.num_quantizers), model.decode)
         num_bytes = math.ceil(trip.encoded.numel() * math.log2(model.codebook_size) / 8)
         bitrate = len(audio) * self.bitrate
-        return Coded(trip.audio, num_bytes, trip.encode_seconds, trip.decode_seconds, trip.encoded, model.codebook_size, bitrate)
+        return Coded(
+            trip.audio, num_bytes, trip.encode_seconds, trip.decode_seconds, trip.encoded, model.codebook_size, bitrate
+        )
 
 
 @functools.cache
