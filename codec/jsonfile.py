@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 2**19
-"""Far above the size of any that this program writes, but for results of codec-eval. Parsed, a byte takes up to 35 bytes of memory."""
+"""Far above the size of what this program writes, but for results of codec-eval. Parsed, a byte takes up to 35 bytes of
+memory."""
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
