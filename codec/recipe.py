@@ -187,7 +187,7 @@ class ValidationConfig:
     max_files: PositiveInt | None = None
     """Use only this number of files, evenly spread over the list."""
     num_samples_logged: Count = 2
-    """Files whose audio and spectrogram are tracked."""
+    """Files whose audio and spectrograms are tracked, with charts of bands and codebooks; 0: none of these."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

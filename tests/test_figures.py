@@ -3,25 +3,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.colors import to_rgba
 from matplotlib.text import Text
-from sklearn.decomposition import PCA
 
-from codec.eval.plotting import COLOURS, RED, spectrogram_figure
+from codec.eval.plotting import COLOURS
 from codec.study.figures import (
     Measured,
     RatePoint,
-    codebook_figure,
     comparison_figure,
     learning_curves_figure,
     rate_distortion_figure,
-    usage_figure,
 )
-
-
-def tone(num_samples=8000):
-    return 0.5 * torch.sin(torch.arange(num_samples) * 2 * math.pi * 1000 / 16_000)
 
 
 def normal(*shape):
@@ -39,125 +31,6 @@ def labelled(artists):
 def legend_of(owner):
     (legend,) = owner.legends if hasattr(owner, "legends") else [owner.get_legend()]
     return [text.get_text() for text in legend.get_texts()]
-
-
-# ---- Codebooks
-
-
-def test_codewords_lie_over_the_data_in_their_principal_plane():
-    codewords = normal(200, 16) * ([5, 1, 3] + 13 * [0.1])
-    counts = np.arange(200)
-    vectors = 2 * normal(7000, 16) + 1
-    figure = codebook_figure(codewords, vectors, counts)
-    axis, bar = figure.axes
-    drawn = labelled(axis.collections)
-    assert drawn.keys() == {"data", "codeword", "unused codeword"}
-    shown = drawn["codeword"].get_offsets()
-    pca = PCA(n_components=2, svd_solver="full").fit(codewords)
-    np.testing.assert_allclose(shown, pca.transform(codewords)[1:], atol=1e-9)  # the signs too
-    np.testing.assert_allclose(drawn["data"].get_offsets(), pca.transform(vectors[::2]), atol=1e-9)
-    for label, share in zip((axis.get_xlabel(), axis.get_ylabel()), pca.explained_variance_ratio_, strict=True):
-        assert label.endswith(f"({100 * share:.1f} % of the variance)")
-    assert len(drawn["data"].get_offsets()) == 3500  # every second
-    assert drawn["data"].get_offsets().std() == pytest.approx(2, abs=0.1)
-    assert "use relative to uniform" in bar.get_ylabel()
-
-
-def test_codewords_have_the_colour_of_their_use():
-    figure = codebook_figure(normal(5, 3), normal(50, 3), np.array([0, 5, 10, 0, 10]))
-    drawn = labelled(figure.axes[0].collections)
-    assert drawn["codeword"].get_array().tolist() == [1, 2, 2]
-    assert drawn["codeword"].get_clim() == (0.25, 4)
-    unused = drawn["unused codeword"]
-    assert len(unused.get_offsets()) == 2
-    assert len(unused.get_facecolor()) == 0 and tuple(unused.get_edgecolor()[0]) == to_rgba(RED)  # hollow
-    assert figure.axes[0].get_title() == "5 codewords of size 3, 2 unused"
-    assert legend_of(figure) == ["data", "codeword", "unused codeword"]
-
-
-def test_two_dimensions_are_drawn_as_they_are():
-    codewords, vectors = normal(4, 2), normal(30, 2)
-    axis = codebook_figure(codewords, vectors, np.ones(4)).axes[0]
-    drawn = labelled(axis.collections)
-    assert np.array_equal(drawn["codeword"].get_offsets(), codewords)
-    assert np.array_equal(drawn["data"].get_offsets(), vectors)
-    assert drawn.keys() == {"data", "codeword"}
-    assert axis.get_xlabel() == "first dimension"
-
-
-@pytest.mark.parametrize("num_codewords", [4, 100])
-def test_one_dimension_is_a_density_with_a_line_a_codeword(num_codewords):
-    codewords, vectors = normal(num_codewords, 1), normal(20_000, 1)
-    counts = np.ones(num_codewords)
-    counts[1] = 0
-    axis = codebook_figure(codewords, vectors, counts).axes[0]
-    bars = axis.containers[0].patches
-    assert sum(bar.get_width() * bar.get_height() for bar in bars) == pytest.approx(1)
-    assert max(bar.get_height() for bar in bars) == pytest.approx(1 / math.sqrt(2 * math.pi), rel=0.1)
-    drawn = labelled(axis.collections)
-    places = [segment[0, 0] for segment in drawn["codeword"].get_segments()]
-    assert places == np.delete(codewords[:, 0], 1).tolist()
-    assert drawn["unused codeword"].get_segments()[0][0, 0] == codewords[1, 0]
-    assert drawn["codeword"].get_array().tolist() == pytest.approx([num_codewords / (num_codewords - 1)] * len(places))
-    reaches_over = drawn["codeword"].get_segments()[0][1, 1] > max(bar.get_height() for bar in bars)
-    assert reaches_over == (num_codewords == 4)
-
-
-@pytest.mark.parametrize("size", [1, 2, 8])
-def test_two_codewords_can_be_drawn(size, tmp_path):
-    figure = codebook_figure(normal(2, size), normal(10, size), np.array([3, 1]))
-    figure.savefig(tmp_path / "codebook.png")
-    assert labelled(figure.axes[0].collections)["codeword"].get_array().tolist() == [1.5, 0.5]
-
-
-@pytest.mark.parametrize("counts", [[9, 0, 0], [0, 0, 0]])
-@pytest.mark.parametrize("size", [1, 8])
-def test_a_codebook_that_collapsed_can_be_drawn(size, counts, tmp_path):
-    figure = codebook_figure(np.ones((3, size)), normal(10, size), np.array(counts))
-    figure.savefig(tmp_path / "codebook.png")
-    assert f"{counts.count(0)} unused" in figure.axes[0].get_title()
-
-
-# ---- Use
-
-
-def test_use_is_sorted_and_relative_to_uniform():
-    figure = usage_figure(np.array([[1, 0, 3, 0], [5, 5, 5, 5]]))
-    (axis,) = figure.axes
-    first, second = axis.patches
-    assert first.get_data().values.tolist() == [3, 1, 0, 0]
-    assert first.get_data().edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert second.get_data().values.tolist() == [1, 1, 1, 1]
-    assert legend_of(figure) == [
-        f"level 1: 50.0 % used, perplexity {4 / 3**0.75:.0f} of 4",
-        "level 2: 100.0 % used, perplexity 4 of 4",
-        "uniform use",
-    ]
-    assert axis.lines[0].get_ydata() == [1, 1]
-    assert axis.get_xlim() == (0, 1) and axis.get_ylim()[0] == 0 and axis.get_ylim()[1] > 3
-    assert axis.get_yscale() == "linear"
-
-
-def test_perplexity_is_that_of_the_counts():
-    counts = np.random.default_rng(0).poisson(20, (1, 1024))
-    counts[0, :4] = 0
-    probability = counts[0, 4:] / counts.sum()
-    expected = np.exp(-(probability * np.log(probability)).sum())
-    assert 900 < expected < 1010
-    assert legend_of(usage_figure(counts))[0] == f"level 1: 99.6 % used, perplexity {expected:.0f} of 1024"
-
-
-def test_many_levels_are_told_apart():
-    figure = usage_figure(np.ones((12, 8)))
-    looks = {(patch.get_edgecolor(), patch.get_linestyle()) for patch in figure.axes[0].patches}
-    assert len(looks) == 12
-
-
-@pytest.mark.parametrize("counts", [[[3, 1]], [[0, 0, 0]]])
-def test_use_of_few_or_no_codes_can_be_drawn(counts, tmp_path):
-    figure = usage_figure(np.array(counts))
-    figure.savefig(tmp_path / "usage.png")
-    assert figure.axes[0].patches[0].get_data().values.tolist() == ([1.5, 0.5] if counts[0][0] else [0, 0, 0])
 
 
 # ---- Rate and distortion
@@ -341,25 +214,3 @@ def test_a_single_quantizer_can_be_drawn(rows, tmp_path):
     figure.savefig(tmp_path / "single.png")
     (axis,) = figure.axes
     assert axis.get_xlim()[0] < axis.lines[0].get_xdata()[0] < axis.get_xlim()[1]
-
-
-# ---- Audio
-
-
-def test_spectrogram_figure_shows_both_on_one_scale():
-    figure = spectrogram_figure(tone(), 0.01 * tone(), 16_000)
-    original, decoded = figure.axes
-    assert (original.get_title(), decoded.get_title()) == ("original", "decoded")
-    pictures = [axis.get_images()[0] for axis in (original, decoded)]
-    assert pictures[0].get_clim() == pictures[1].get_clim()
-    levels = [np.asarray(picture.get_array())[::-1] for picture in pictures]  # rows from 0 Hz up
-    for level in levels:
-        assert abs(int(level.mean(axis=1).argmax()) - 32) <= 1  # 1000 Hz of 16 kHz / 512
-    assert levels[0].max() - levels[1].max() == pytest.approx(40, abs=0.5)  # dB
-
-
-@pytest.mark.parametrize("num_samples", [600, 8000])
-def test_silence_can_be_drawn(num_samples):
-    figure = spectrogram_figure(torch.zeros(num_samples), torch.zeros(num_samples), 16_000)
-    for axis in figure.axes:
-        assert np.isfinite(np.asarray(axis.get_images()[0].get_array())).all()

@@ -3,8 +3,8 @@ import torch
 from models import HOP, tiny_codec
 
 import codec.bench.speed as speed_module
-from codec.bench.operations import count_operations
 from codec.bench.speed import WHOLE, measure_offline, measure_stream, noise, part_tasks
+from codec.eval.inspection.operations import count_operations
 from codec.model.codec import Codec
 
 PARTS = {"encoder", "search", "lookup", "decoder"}

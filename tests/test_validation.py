@@ -1,9 +1,11 @@
+import random
+
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from messages import one_line
-from models import tiny_codec
+from models import assert_same_state, state_of, tiny_codec
 from tiny_runs import tiny_recipe, write_clips
 
 import codec.train.validation as validation_module
@@ -91,24 +93,57 @@ def test_scores_go_to_every_tracker(clips, only_mel):
                 for field in ("energy", "power_error"):
                     assert values[f"valid/{field}_{name}Hz_{rate}"] == mean["bands"][field][band]
         health = expected.health["tiny"]
-        assert [values[f"valid_usage/level_{level}"] for level in (1, 2, 3, 4)] == health.usage.tolist()
+        for name, levels in health._asdict().items():
+            assert [values[f"valid_{name}/level_{level}"] for level in (1, 2, 3, 4)] == levels.tolist()
         assert values["valid/entropy_bitrate"] == pytest.approx(float(health.entropy.sum()) * 800)
         assert not recorder.sounds and not recorder.figures
 
 
-def test_samples_are_decoded_files(clips, only_mel):
+def test_samples_are_decoded_at_each_bitrate_and_with_all_levels(clips, only_mel):
     codec, recorder = tiny_codec().requires_grad_(True), Recorder()
-    judge = Validator(sorted(clips.iterdir()), num_quantizers=[1], num_samples_logged=2)
+    judge = Validator(sorted(clips.iterdir()), num_quantizers=[1, 3], num_samples_logged=2)
     judge.validate(codec, [recorder], 7)
-    assert set(recorder.sounds) == {f"sample_{number}/{kind}" for number in (0, 1) for kind in ("original", "decoded")}
-    assert set(recorder.figures) == {"sample_0", "sample_1"}
+    rates = {"3.2kbps": 1, "9.6kbps": 3, "12.8kbps": 4}
+    assert set(recorder.sounds) == {f"sample_{number}/{kind}" for number in (0, 1) for kind in ("original", *rates)}
+    assert set(recorder.figures) == {"sample_0", "sample_1", "bands", "codebooks"}
     for number, num_samples in enumerate((4800, 3200)):
         original, rate, step = recorder.sounds[f"sample_{number}/original"]
-        decoded, *_ = recorder.sounds[f"sample_{number}/decoded"]
-        assert (rate, step) == (16_000, 7)
-        assert original.shape == decoded.shape == (num_samples,)
-        expected = codec.decode(codec.encode(original[None, None]), num_samples)[0, 0]
-        assert torch.equal(decoded, expected)
+        assert (rate, step, original.shape) == (16_000, 7, (num_samples,))
+        for name, levels in rates.items():
+            decoded, *_ = recorder.sounds[f"sample_{number}/{name}"]
+            expected = codec.decode(codec.encode(original[None, None], levels), num_samples)[0, 0]
+            assert torch.equal(decoded, expected)
+        titles = [axis.get_title() for axis in recorder.figures[f"sample_{number}"][0].axes]
+        assert titles == ["original", *rates, ""]
+
+
+def test_pictures_are_of_the_bands_and_of_the_codebooks(clips, only_mel):
+    codec, recorder = tiny_codec(), Recorder()
+    judge = Validator(sorted(clips.iterdir()), num_quantizers=[1, 3], num_samples_logged=1)
+    judge.validate(codec, [recorder], 7)
+    bands, step = recorder.figures["bands"]
+    expected = evaluate(codec, judge.paths, num_quantizers=[1, 3], metrics=(), beam=1, progress=False)
+    shown = {series.get_label(): [bar.get_height() for bar in series] for series in bands.axes[0].containers}
+    assert shown == dict(
+        zip(("3.2 kbit/s", "9.6 kbit/s"), (mean["bands"]["energy"] for mean in expected.means), strict=True)
+    )
+    codebooks, step = recorder.figures["codebooks"]
+    titles = [axis.get_title() for axis in codebooks.axes if axis.get_title()]
+    assert step == 7 and len(titles) == 4
+    for level, (title, usage) in enumerate(zip(titles, expected.health.usage.tolist(), strict=True), start=1):
+        assert title.startswith(f"level {level}: {100 * usage:.1f} % used")
+
+
+def test_what_is_recorded_draws_no_random_numbers_and_changes_no_weight(clips, only_mel):
+    codec = tiny_codec()
+    state, generators = state_of(codec), (torch.get_rng_state(), random.getstate())
+    for number in (0, 2):
+        Validator(sorted(clips.iterdir()), num_quantizers=[1], num_samples_logged=number).validate(
+            codec, [Recorder()], 7
+        )
+    assert_same_state(codec, state)
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert random.getstate() == generators[1]
 
 
 def test_slow_judges_are_left_out_and_the_search_is_greedy(clips, monkeypatch):
@@ -142,7 +177,7 @@ def test_a_file_that_goes_bad_is_left_out_with_a_warning(tmp_path, only_mel):
     with pytest.warns(UserWarning, match=one_line("validation", "step", 7, paths[0], "0 bytes")):
         score = judge.validate(codec, [recorder], 7)
     assert score == Validator(paths[1:], num_quantizers=[1], num_samples_logged=0).validate(codec, [], 7)
-    assert len(recorder.sounds) == 4  # of the two others
+    assert len(recorder.sounds) == 6  # of the two others: original, one level, all levels
     for path in paths:
         path.unlink(missing_ok=True)
     with pytest.warns(UserWarning, match=one_line("no validation", "step", 8, 3)):

@@ -10,7 +10,6 @@ import torch
 from tqdm import tqdm
 
 from codec.bench.memory import FileMemory, measure_memory
-from codec.bench.operations import Operations, Parameters, count_operations, count_parameters
 from codec.bench.peers import PeerSpeed, load_peer, measure_peer
 from codec.bench.residual_peer import ResidualComparison, Sizes, compare_residual
 from codec.bench.speed import PartSpeed, PeakShare, StreamSpeed, measure_offline, measure_stream
@@ -18,6 +17,7 @@ from codec.bench.timing import describe_threads, using_threads
 from codec.dsp.precision import has_fast_bfloat16
 from codec.environment import num_processors, package_version
 from codec.errors import CodecError, ConfigError
+from codec.eval.inspection.operations import Operations, Parameters, count_operations, count_parameters
 from codec.inference.modes import speed_up
 from codec.model.codec import Codec
 from codec.model.digest import model_identity

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from codec.bench.operations import num_parameters
 from codec.bench.speed import WHOLE, noise, part_tasks, total
 from codec.bench.timing import Spread, Task, interleave, ratios, spread
 from codec.errors import require
+from codec.eval.inspection.operations import num_parameters
 from codec.model.codec import Codec
 
 EXTRA = "bench"

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from codec.bench.operations import Operations, matrix_products
+from codec.bench.products import matrix_products
 from codec.bench.timing import Spread, Task, clock, interleave, ratios, spread
+from codec.eval.inspection.operations import Operations
 from codec.inference.streaming import StreamDecoder, StreamEncoder
 from codec.model.codec import Codec
 

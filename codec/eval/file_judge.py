@@ -21,19 +21,8 @@ from codec.eval.alignment import align, find_delay
 from codec.eval.conditions import AS_IT_IS, Condition
 from codec.eval.metrics.bands import measure_bands
 from codec.eval.metrics.metrics import measure
+from codec.eval.page.clip import Decode
 from codec.eval.systems.system import Coded, System
-
-
-class Decode(NamedTuple):
-    """What a system made of a recording, for a report."""
-
-    codec: str
-    setting: str
-    audio: Tensor
-    """Decoded and aligned `[C, T]`, at the rate of the evaluation."""
-    codes: Tensor | None
-    """Codes `[C, K, F]`."""
-    codebook_size: int | None
 
 
 class FileResult(NamedTuple):

@@ -4,6 +4,7 @@ A figure has no window; `figure.savefig(path)` writes it. matplotlib is imported
 few runs draw. The colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,16 +23,18 @@ DASHES = ("-", "--", ":", "-.")
 GREY = "#BBBBBB"
 
 
-def spectrogram_figure(audio: Tensor, decoded: Tensor, sample_rate: int) -> "Figure":
-    """Draw power spectrograms (dB, equal range) of the original above the decoded audio, both `[T]`."""
-    dither = 1e-7 * np.random.default_rng(0).standard_normal(len(audio))  # zero has no logarithm
-    figure = empty_figure(10, 6)
-    axes = figure.subplots(2, 1, sharex=True, sharey=True)
-    for axis, signal, title in zip(axes, (audio, decoded), ("original", "decoded"), strict=True):
+def spectrogram_figure(recordings: Mapping[str, Tensor], sample_rate: int) -> "Figure":
+    """Draw power spectrograms (dB, equal range) of recordings `[T]` of one length below each other, by their titles."""
+    length = len(next(iter(recordings.values())))
+    dither = 1e-7 * np.random.default_rng(0).standard_normal(length)  # zero has no logarithm
+    figure = empty_figure(10, 1.2 + 2.4 * len(recordings))
+    axes = figure.subplots(len(recordings), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axis, (title, signal) in zip(axes, recordings.items(), strict=True):
         samples = signal.numpy() + dither
         axis.specgram(samples, NFFT=512, Fs=sample_rate, noverlap=384, vmin=-140, vmax=-30, cmap="magma")
         axis.set(title=title, ylabel="frequency (Hz)")
-    axes[1].set_xlabel("time (s)")
+    figure.colorbar(axes[0].get_images()[0], ax=list(axes), label="power density (dB)", pad=0.01, aspect=12 * len(axes))
+    axes[-1].set_xlabel("time (s)")
     return figure
 
 

@@ -36,7 +36,7 @@ class ReportFolder:
         self.path = path
         self.sample_rate = judge.sample_rate
         self.ledger = Ledger(path, question(judge, model_id), resume=resume)
-        self.numbers = {kept: number for number, kept in enumerate(sorted(judge.kept))}
+        self.numbers = {kept: number for number, kept in enumerate(sorted(judge.kept), start=1)}
         if not self.ledger.done:
             shutil.rmtree(path / "clips", ignore_errors=True)
         self.page = ReportPage(path, title=f"{judge.systems[0].codec} on {len(self.numbers)} files")

@@ -4,8 +4,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codec.bench.operations import count_operations, count_parameters
 from codec.errors import ConfigError, one_line
+from codec.eval.inspection.operations import count_operations, count_parameters
 from codec.inference.pretrained import WEIGHTS_FILE
 from codec.jsonfile import read_json
 from codec.model.codec import Codec

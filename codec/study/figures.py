@@ -1,7 +1,7 @@
-"""Figures of quantizers: codebooks, codebook use, distortion compared with theory, learning curves.
+"""Figures of quantizers: distortion compared with theory, learning curves.
 
 Every function returns a matplotlib figure without a window; `figure.savefig(path)` writes it. The colours, those of
-`codec.eval.plotting` and the map viridis, can be told apart by colour-blind readers.
+`codec.eval.plotting`, can be told apart by colour-blind readers.
 """
 
 import math
@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from codec.eval.plotting import BLACK, BLUE, COLOURS, DASHES, GREY, MARKERS, RED, empty_figure
+from codec.eval.plotting import BLACK, BLUE, COLOURS, DASHES, GREY, MARKERS, empty_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.collections import Collection
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
@@ -24,10 +23,6 @@ Array = npt.NDArray[np.floating]
 
 LABEL_SHIFTS = (0, *(sign * shift for shift in range(12, 121, 12) for sign in (1, -1)))
 """How far up a label may move to find a free place (1/72 inch), in the order in which the places are tried."""
-USE_TICKS = (0.25, 0.5, 1, 2, 4)
-"""Of the colour bar: use relative to uniform use."""
-MAX_VECTORS = 5000
-"""Data points drawn; more hide each other."""
 
 
 class RatePoint(NamedTuple):
@@ -50,109 +45,6 @@ class Measured(NamedTuple):
     """Mean squared error per dimension."""
     bound: float
     """Shannon's bound: the least mean squared error of any quantizer of this dimension and rate."""
-
-
-def codebook_figure(codewords: Array, vectors: Array, counts: npt.NDArray[Any]) -> "Figure":
-    """Draw codewords over the data, coloured by use.
-
-    One dimension: a histogram of the data with a line per codeword. More than two: the plane of the first two principal
-    components of the codewords.
-
-    Args:
-        codewords: `[N, d]`, N >= 2.
-        vectors: The data, `[M, d]`; at most 5000 points are drawn (a histogram counts all).
-        counts: Uses of each codeword, `[N]`.
-    """
-    num_codewords, size = codewords.shape
-    relative = _relative_use(counts[None])[0]
-    figure = empty_figure(7, 6)
-    axis = figure.subplots()
-    if size == 1:
-        shown = _draw_lines(axis, codewords[:, 0], vectors[:, 0], relative)
-    else:
-        shown = _draw_scatter(axis, *_plane(axis, codewords, vectors[:: -(-len(vectors) // MAX_VECTORS)]), relative)
-    shown.set(cmap="viridis", clim=(USE_TICKS[0], USE_TICKS[-1]), label="codeword")
-    axis.set_title(f"{num_codewords} codewords of size {size}, {np.sum(relative == 0)} unused")
-    bar = figure.colorbar(shown, ax=axis, label="use relative to uniform use", extend="both")
-    bar.set_ticks(USE_TICKS, labels=[f"{tick:g}" for tick in USE_TICKS])
-    bar.minorticks_off()
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
-
-
-def _plane(axis: "Axes", codewords: Array, vectors: Array) -> tuple[Array, Array]:
-    """Label the axes; return codewords `[N, 2]` and data `[M, 2]` in the plane that is drawn.
-
-    For d > 2 the principal components of the codewords come from a singular value decomposition. Their signs are
-    arbitrary: the largest element of each direction is made positive, as in scikit-learn's PCA.
-    """
-    if codewords.shape[1] == 2:
-        axis.set(xlabel="first dimension", ylabel="second dimension")
-        return codewords, vectors
-    mean = codewords.mean(axis=0)
-    _, spreads, directions = np.linalg.svd(codewords - mean, full_matrices=False)
-    largest = np.abs(directions).argmax(axis=1)
-    directions *= np.sign(directions[range(len(directions)), largest])[:, None]
-    first, second = 100 * spreads[:2] ** 2 / max(np.square(spreads).sum(), np.finfo(float).tiny)
-    axis.set_xlabel(f"first principal component ({first:.1f} % of the variance)")
-    axis.set_ylabel(f"second principal component ({second:.1f} % of the variance)")
-    plane = directions[:2].T
-    return (codewords - mean) @ plane, (vectors - mean) @ plane
-
-
-def _draw_scatter(axis: "Axes", codewords: Array, vectors: Array, relative: Array) -> "Collection":
-    """Draw codewords `[N, 2]` over data `[M, 2]`; return the marks of the used ones."""
-    size = min(60.0, max(10.0, 6000 / len(codewords)))
-    axis.scatter(vectors[:, 0], vectors[:, 1], s=5, color=GREY, linewidths=0, label="data")
-    x, y = codewords[relative > 0].T
-    shown = axis.scatter(x, y, s=size, c=relative[relative > 0], norm="log", edgecolors=BLACK, linewidths=0.4)
-    if not relative.all():
-        x, y = codewords[relative == 0].T
-        axis.scatter(x, y, s=1.5 * size, facecolors="none", edgecolors=RED, label="unused codeword")
-    axis.set_aspect("equal", adjustable="datalim")
-    return shown
-
-
-def _draw_lines(axis: "Axes", codewords: Array, vectors: Array, relative: Array) -> "Collection":
-    """Draw codewords `[N]` over a histogram of data `[M]`; return the lines of the used ones."""
-    density, *_ = axis.hist(vectors, bins=80, density=True, color=GREY, label="data")
-    height = 1.05 * max(density) * (1 if len(codewords) <= 64 else 0.15)  # many would hide the histogram
-    shown = axis.vlines(codewords[relative > 0], 0, height, norm="log")
-    shown.set_array(relative[relative > 0])
-    if not relative.all():
-        axis.vlines(codewords[relative == 0], 0, height, colors=RED, linestyles=":", label="unused codeword")
-    axis.set(xlabel="value", ylabel="density of the data")
-    return shown
-
-
-def usage_figure(counts: npt.NDArray[Any]) -> "Figure":
-    """Draw how evenly the codewords of each level are used, most used first; uniform use is the line at 1.
-
-    Args:
-        counts: Uses of each codeword, `[K, N]`.
-    """
-    num_codewords = counts.shape[1]
-    figure = empty_figure(8, 5)
-    axis = figure.subplots()
-    for level, relative in enumerate(_relative_use(counts)):
-        probability = relative[relative > 0] / num_codewords
-        perplexity = math.exp(-(probability * np.log(probability)).sum())
-        used = 100 * np.count_nonzero(relative) / num_codewords
-        axis.stairs(
-            np.sort(relative)[::-1],
-            np.linspace(0, 1, num_codewords + 1),
-            baseline=None,
-            color=COLOURS[level % len(COLOURS)],
-            linestyle=DASHES[level // len(COLOURS) % len(DASHES)],
-            linewidth=1.8,
-            label=f"level {level + 1}: {used:.1f} % used, perplexity {perplexity:.0f} of {num_codewords}",
-        )
-    axis.axhline(1, color=BLACK, linestyle="--", linewidth=1, label="uniform use")
-    axis.set(xlim=(0, 1), xlabel="rank of the codeword, most used first (share of the codebook)")
-    axis.set(ylabel="use relative to uniform use", title="Use of the codebook")
-    axis.set_ylim(0, 1.05 * axis.dataLim.ymax)
-    figure.legend(loc="outside lower center", ncols=2 if len(counts) > 3 else 1)
-    return figure
 
 
 def rate_distortion_figure(points: Sequence[RatePoint], bound: Callable[[float], float]) -> "Figure":
@@ -305,12 +197,6 @@ def _draw_distances(axis: "Axes", rows: Sequence[Measured]) -> None:
     low, high = axis.get_ylim()
     axis.set_ylim(min(-0.12 * high, low))
     axis.text(0.99, -0.02 * high, "Shannon's bound", transform=axis.get_yaxis_transform(), ha="right", va="top")
-
-
-def _relative_use(counts: npt.NDArray[Any]) -> Array:
-    """Counts `[K, N]` divided by the mean of their level; zeros for a level without counts."""
-    relative: Array = counts / np.maximum(counts.mean(axis=1, keepdims=True), np.finfo(float).tiny)
-    return relative
 
 
 def _colours(number: int) -> list[str]:

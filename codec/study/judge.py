@@ -14,15 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from codec.eval.codebook_figures import codebook_figure, usage_figure
 from codec.model.codec import Codec
 from codec.study.distortion import Distortion, first_codewords, measure_distortion, measure_held_out
-from codec.study.figures import (
-    RatePoint,
-    codebook_figure,
-    learning_curves_figure,
-    rate_distortion_figure,
-    usage_figure,
-)
+from codec.study.figures import RatePoint, learning_curves_figure, rate_distortion_figure
 from codec.study.rate_distortion import lloyd_max, scalar_distortion, shannon_bound
 from codec.study.vectors import BLOCK, GaussianVectors
 from codec.train.rundir import HISTORY_FILE
@@ -48,8 +43,8 @@ class DistortionJudge:
         """Report distortion and codebook use on the small validation set."""
         measured = measure_distortion(codec, self.source.validation())
         values = {"valid/distortion": measured.total}
-        for level, (perplexity, usage) in enumerate(zip(*measured.health[1:], strict=True), start=1):
-            values |= {f"valid_perplexity/level_{level}": float(perplexity), f"valid_usage/level_{level}": float(usage)}
+        for name, levels in measured.health._asdict().items():
+            values |= {f"valid_{name}/level_{level}": value for level, value in enumerate(levels.tolist(), start=1)}
         for tracker in trackers:
             tracker.scalars(values, step)
 

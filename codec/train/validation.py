@@ -3,17 +3,20 @@
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from codec.audio.file import load_audio
 from codec.audio.manifest import list_items
 from codec.errors import AudioError
+from codec.eval.band_figure import band_figure
+from codec.eval.codebook_figures import codebooks_figure
 from codec.eval.evaluate import evaluate
 from codec.eval.file_judge import FileJudge
+from codec.eval.inspection.codebooks import measure_codebook_use
 from codec.eval.metrics.bands import describe_bands
 from codec.eval.metrics.metrics import JUDGES, available_metrics
 from codec.eval.plotting import spectrogram_figure
@@ -23,6 +26,9 @@ from codec.model.digest import with_identity
 from codec.recipe import DataConfig, Recipe
 from codec.train.data.segments import data_root
 from codec.train.tracking import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Judge(Protocol):
@@ -41,7 +47,8 @@ class Validator:
     Args:
         paths: Held-out files.
         num_quantizers: Numbers of levels to measure.
-        num_samples_logged: Number of files whose audio and spectrogram are recorded, decoded with all levels.
+        num_samples_logged: Number of files whose audio and spectrograms are recorded, beside charts of bands and
+            codebooks; 0: no audio and no pictures.
     """
 
     def __init__(self, paths: Sequence[Path], *, num_quantizers: Sequence[int], num_samples_logged: int) -> None:
@@ -77,18 +84,23 @@ class Validator:
         for reason in [*evaluation.unread.values(), *failed]:
             warnings.warn(f"left out of the validation at step {step}: {reason}", stacklevel=2)
         values: dict[str, float] = {}
-        for levels, mean in zip(self.num_quantizers, evaluation.means, strict=True):
-            rate = f"{levels * codec.config.bitrate_per_level / 1000:g}kbps"
+        rates = [_kilobits(codec, levels) for levels in self.num_quantizers]
+        for rate, mean in zip(rates, evaluation.means, strict=True):
             scores = {name: mean["metrics"][name]["mean"] for name in metrics}
             scores |= _by_band(mean["bands"], evaluation.edges_hz)
-            values |= {f"valid/{name}_{rate}": score for name, score in scores.items() if math.isfinite(score)}
+            values |= {f"valid/{name}_{rate}kbps": score for name, score in scores.items() if math.isfinite(score)}
         for health in evaluation.health.values():
-            for level, usage in enumerate(health.usage.tolist(), start=1):
-                values[f"valid_usage/level_{level}"] = usage
+            for name, levels in health._asdict().items():
+                values |= {f"valid_{name}/level_{level}": value for level, value in enumerate(levels.tolist(), start=1)}
             values["valid/entropy_bitrate"] = float(health.entropy.sum()) * codec.config.frame_rate
         for tracker in trackers:
             tracker.scalars(values, step)
-        self._log_samples(codec, [path for path in self.paths if path not in evaluation.unread], trackers, step)
+        if self.num_samples_logged and trackers:
+            bands = {f"{rate} kbit/s": mean["bands"] for rate, mean in zip(rates, evaluation.means, strict=True)}
+            paths = [path for path in self.paths if path not in evaluation.unread]
+            pictures = {"bands": band_figure(bands, evaluation.edges_hz), "codebooks": _draw_codebooks(codec, paths)}
+            _log_figures(trackers, pictures, step)
+            self._log_samples(codec, paths, trackers, step)
         return statistics.fmean(mean["metrics"]["mel"]["mean"] for mean in evaluation.means)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
@@ -96,14 +108,34 @@ class Validator:
 
     @torch.no_grad()
     def _log_samples(self, codec: Codec, paths: Sequence[Path], trackers: Sequence[Tracker], step: int) -> None:
+        """Record the first files, decoded with each number of levels that is measured and with all levels."""
         for number, path in enumerate(paths[: self.num_samples_logged]):
             audio = load_audio(path, codec.sample_rate)[:, :1].to(codec.device)
-            decoded = codec.decode(codec.encode(audio), audio.shape[-1])[0, 0].cpu()
-            original = audio[0, 0].cpu()
+            recordings = {"original": audio[0, 0].cpu()}
+            for levels in sorted({*self.num_quantizers, codec.quantizer.num_quantizers}):
+                decoded = codec.decode(codec.encode(audio, levels), audio.shape[-1])
+                recordings[f"{_kilobits(codec, levels)}kbps"] = decoded[0, 0].cpu()
             for tracker in trackers:
-                tracker.audio(f"sample_{number}/decoded", decoded, codec.sample_rate, step)
-                tracker.audio(f"sample_{number}/original", original, codec.sample_rate, step)
-                tracker.figure(f"sample_{number}", spectrogram_figure(original, decoded, codec.sample_rate), step)
+                for name, recording in recordings.items():
+                    tracker.audio(f"sample_{number}/{name}", recording, codec.sample_rate, step)
+            _log_figures(trackers, {f"sample_{number}": spectrogram_figure(recordings, codec.sample_rate)}, step)
+
+
+def _draw_codebooks(codec: Codec, paths: Sequence[Path]) -> "Figure":
+    """The codebooks of all levels, and their use on files by a greedy search."""
+    use = measure_codebook_use(codec, paths, beam=1, progress=False)
+    return codebooks_figure(use.codewords, use.vectors, use.counts.numpy())
+
+
+def _log_figures(trackers: Sequence[Tracker], figures: Mapping[str, "Figure"], step: int) -> None:
+    for tracker in trackers:
+        for name, figure in figures.items():
+            tracker.figure(name, figure, step)
+
+
+def _kilobits(codec: Codec, levels: int) -> str:
+    """Bitrate of so many levels before entropy coding (kbit/s)."""
+    return f"{levels * codec.config.bitrate_per_level / 1000:g}"
 
 
 def _by_band(bands: dict[str, list[float]], edges_hz: Sequence[float]) -> dict[str, float]:

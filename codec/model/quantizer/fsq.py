@@ -1,11 +1,12 @@
 """Finite scalar quantization: no codebook, a grid of cells in a few bounded dimensions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from codec.dsp.precision import full_precision
 from codec.model.quantizer.codebooks import Statistics
 from codec.model.quantizer.estimators import straight_through
 from codec.model.quantizer.quantizer import Quantized, Quantizer
@@ -43,6 +44,16 @@ class FiniteScalarQuantizer(Quantizer):
     def codes_to_digits(self, codes: Tensor) -> Tensor:
         """Map codes `[...]` to cell numbers `[..., d]`, int64."""
         return codes[..., None] // self.radix % self.steps
+
+    def codewords(self) -> Tensor:
+        """The centres of all cells, `[1, N, d]`."""
+        return self._lookup(torch.arange(self.codebook_size, device=self.steps.device)[None])[None]
+
+    @torch.no_grad()
+    def inputs_of_levels(self, latents: Tensor, codes: Tensor) -> Iterator[Tensor]:
+        """The bounded values that are rounded, see `Quantizer.inputs_of_levels`."""
+        with full_precision(latents.device):
+            yield self._vectors(latents)
 
     def _vectors(self, latents: Tensor) -> Tensor:
         return torch.tanh(super()._vectors(latents))

@@ -6,7 +6,7 @@ pass changes no state; `update` does, after the optimizer step. How vectors of c
 `codec.model.quantizer.residual` and `codec.model.quantizer.fsq`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -54,6 +54,11 @@ def codebook_health(counts: Tensor) -> CodebookHealth:
     probability = counts / counts.sum(dim=-1, keepdim=True).clamp_min(1.0)
     entropy = -torch.xlogy(probability, probability).sum(dim=-1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
     return CodebookHealth(entropy, entropy.exp2(), (counts > 0).double().mean(dim=-1))
+
+
+def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
+    """Uses of every codeword, int64 `[K, N]`, in codes `[B, K, F]`."""
+    return torch.stack([torch.bincount(level.flatten(), minlength=codebook_size) for level in codes.unbind(1)])
 
 
 class Quantized(NamedTuple):
@@ -235,6 +240,22 @@ class Quantizer(nn.Module):
     def dead_codewords(self) -> Tensor:
         """Codewords that are hardly used, see `Codebooks.dead_codewords`; bool `[K, N]`."""
         return torch.zeros(self.num_quantizers, self.codebook_size, dtype=torch.bool)
+
+    def codewords(self) -> Tensor:
+        """Codewords of all levels, `[K, N, d']`, without gradient; d' is the size of what a level sees."""
+        raise NotImplementedError
+
+    def inputs_of_levels(self, latents: Tensor, codes: Tensor) -> Iterator[Tensor]:
+        """What each level saw when it chose its codes: the vectors that its codewords stand for.
+
+        Args:
+            latents: `[B, D, F]`.
+            codes: Their codes, `[B, k, F]`.
+
+        Yields:
+            `[B * F, d']` for each of the k levels, without gradient.
+        """
+        raise NotImplementedError
 
     def _vectors(self, latents: Tensor) -> Tensor:
         """Vectors `[M, d]` of code space, float32; call this within `full_precision`."""

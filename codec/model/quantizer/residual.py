@@ -151,6 +151,20 @@ class VectorQuantizer(Quantizer):
         """Codewords that are hardly used, see `Codebooks.dead_codewords`; bool `[K, N]`."""
         return self.codebooks.dead_codewords()
 
+    def codewords(self) -> Tensor:
+        """Codewords of all levels, see `Quantizer.codewords`."""
+        return self.codebooks.table.detach()
+
+    @torch.no_grad()
+    def inputs_of_levels(self, latents: Tensor, codes: Tensor) -> Iterator[Tensor]:
+        """What each level saw when it chose its codes, see `Quantizer.inputs_of_levels`."""
+        with full_precision(latents.device):
+            residual = self._vectors(latents)
+        for level, indices in enumerate(codes.unbind(1)):
+            yield self._part(level, residual)
+            codewords = functional.embedding(indices.flatten(), self.codewords()[level])
+            residual = residual - self._place(level, codewords)
+
     def _no_codebook_loss(self) -> Tensor:
         table = self.codebooks.table
         return 0.0 * table.sum() if self.has_codebook_loss else table.new_zeros(())

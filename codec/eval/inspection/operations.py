@@ -1,4 +1,4 @@
-"""The cost of a model on any machine, in parameters and operations; and matrix products that show a machine's peak."""
+"""The cost of a model on any machine, in parameters and operations."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,8 +7,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from codec.bench.timing import Task
-from codec.dsp.precision import has_fast_bfloat16
 from codec.model.codec import Codec
 
 
@@ -77,16 +75,3 @@ def count_flop(task: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter:
         task()
     return int(counter.get_total_flops())
-
-
-def matrix_products(size: int) -> dict[str, Task]:
-    """Square matrix products, 2 size^3 FLOP each: in float32, and in bfloat16 if the processor has it."""
-    dtypes = [torch.float32, torch.bfloat16] if has_fast_bfloat16(torch.device("cpu")) else [torch.float32]
-    return {str(dtype).removeprefix("torch."): _product(size, dtype) for dtype in dtypes}
-
-
-def _product(size: int, dtype: torch.dtype) -> Task:
-    generator = torch.Generator().manual_seed(0)
-    first, second = (torch.randn(size, size, generator=generator).to(dtype) for _ in range(2))
-    result = torch.empty(size, size, dtype=dtype)
-    return lambda: torch.mm(first, second, out=result)
