@@ -13,7 +13,6 @@ from codec.cli.command_line import parse
 from codec.cli.jobs import check_inputs, check_outputs
 from codec.cli.loading import in_mode, load_original
 from codec.cli.options import EvalOptions
-from codec.config import to_dict
 from codec.errors import ConfigError
 from codec.table import aligned
 
@@ -35,6 +34,7 @@ def evaluate(argv: Sequence[str]) -> int:
     from codec.eval.bd_table import bd_rates
     from codec.eval.evaluate import evaluate as judge_all
     from codec.eval.processes import check_jobs
+    from codec.eval.results import describe_run, to_plain
 
     check_jobs(options.jobs)
     paths = _eval_paths(options)
@@ -51,9 +51,10 @@ def evaluate(argv: Sequence[str]) -> int:
         on_result = None if folder is None else folder.add
         evaluation = judge_all(judge, left, jobs=options.jobs, done=done.values(), on_result=on_result)
         rates = bd_rates(evaluation, _versus(options, judge)) if len({s.codec for s in judge.systems}) > 1 else []
-        results = _results(options, codec, evaluation, rates, argv)
+        about = describe_run(codec, shlex.join(["codec-eval", *argv]), options.mode) | {"beam": options.beam}
+        results = to_plain(evaluation, about, rates)
         if folder is not None:
-            folder.finish(results, evaluation)
+            folder.finish(results)
     _print(options, codec, evaluation, rates)
     if options.output is not None:
         _write(options.output, results, evaluation, options.overwrite)
@@ -178,41 +179,6 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
     ideal = float(health.entropy.sum()) * codec.config.frame_rate / 1000
     nominal = len(health.entropy) * codec.config.bitrate_per_level / 1000
     return "\n".join([*lines, f"ideal entropy coding of these levels: {ideal:.2f} of {nominal:.2f} kbit/s"])
-
-
-def _results(
-    options: EvalOptions, codec: "Codec", evaluation: "Evaluation", rates: list[dict[str, Any]], argv: Sequence[str]
-) -> dict[str, Any]:
-    """Everything as plain values."""
-    from codec.environment import describe_environment
-    from codec.eval.metrics.metrics import METRICS
-    from codec.eval.report import finite_or_null
-    from codec.model.digest import model_identity
-
-    metrics = {name: METRICS[name] for name in evaluation.metrics}
-    results = {
-        "about": {
-            "command": shlex.join(["codec-eval", *argv]),
-            "model": {"identity": model_identity(codec).hex(), "config": to_dict(codec.config)},
-            "mode": options.mode,
-            "device": str(codec.device),
-            "beam": options.beam,
-            "versions": describe_environment(),
-        },
-        "seconds": evaluation.seconds,
-        "metrics": {name: {"label": m.label, "unit": m.unit, "better": m.better} for name, m in metrics.items()},
-        "edges_hz": evaluation.edges_hz,
-        "means": evaluation.means,
-        "bd_rate": rates,
-        "rows": evaluation.rows,
-        "unread": {str(path): str(error) for path, error in evaluation.unread.items()},
-        "usage": {
-            codec: {name: values.tolist() for name, values in health._asdict().items()}
-            for codec, health in evaluation.health.items()
-        },
-        "agreement": None if evaluation.agreement is None else evaluation.agreement.tolist(),
-    }
-    return dict(finite_or_null(results))
 
 
 def _write(path: Path, results: dict[str, Any], evaluation: "Evaluation", overwrite: bool) -> None:

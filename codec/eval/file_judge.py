@@ -19,6 +19,7 @@ from codec.audio.resampling import resample
 from codec.errors import AudioError, one_line
 from codec.eval.alignment import align, find_delay
 from codec.eval.conditions import AS_IT_IS, Condition
+from codec.eval.metrics.clip import Original
 from codec.eval.metrics.bands import measure_bands
 from codec.eval.metrics.metrics import measure
 from codec.eval.page.clip import Decode
@@ -82,26 +83,29 @@ class FileJudge:
                 same = coded[settings.index(self.reference.setting)]
                 equal = _num_equal(same, _attempt(self.reference, changed, self.sample_rate))
                 num_equal = equal if num_equal is None else num_equal + equal
+            target = condition.heard(changed)
+            original = Original(target, self.sample_rate)
             for system, result in zip(self.systems, coded, strict=True):
-                row, decode = self._judge(system, result, changed, condition)
+                row, decode = self._judge(system, result, condition, target, original)
                 rows.append({"path": str(path), **row})
                 if decode is not None and condition == AS_IT_IS and path in self.kept:
                     decodes.append(decode)
         return FileResult(rows, counts, num_equal, audio if path in self.kept else None, decodes)
 
     def _judge(
-        self, system: System, coded: Coded | str, changed: Tensor, condition: Condition
+        self, system: System, coded: Coded | str, condition: Condition, target: Tensor, original: Original
     ) -> tuple[dict[str, Any], Decode | None]:
         """The row of one system, and what it decoded; an error in the row, and None, if it failed."""
-        seconds = changed.shape[-1] / self.sample_rate
+        num_channels, num_samples = target.shape
+        seconds = num_samples / self.sample_rate
         row: dict[str, Any] = {"codec": system.codec, "setting": system.setting, "condition": condition.name}
-        row |= {"gain_db": condition.gain_db, "seconds": seconds, "channels": len(changed)}
+        row |= {"gain_db": condition.gain_db, "seconds": seconds, "channels": num_channels}
         if isinstance(coded, str):
             return row | {"error": coded}, None
         decoded = resample(coded.audio, system.sample_rate, self.sample_rate)
-        delay = find_delay(decoded, changed, self.sample_rate)
-        decoded = align(decoded, changed.shape[-1], delay)
-        heard, target = condition.heard(decoded), condition.heard(changed)
+        delay = find_delay(condition.heard(decoded), target, self.sample_rate)
+        decoded = align(decoded, num_samples, delay)
+        heard = condition.heard(decoded)
         row |= {
             "num_bytes": coded.num_bytes,
             "bitrate": 8 * coded.num_bytes / seconds,
@@ -111,8 +115,9 @@ class FileJudge:
             "decode_speed": seconds / max(coded.decode_seconds, 1e-6),
         }
         try:
-            row |= measure(heard, target, self.sample_rate, self.metrics)
-            row["bands"] = measure_bands(heard, target, self.sample_rate)._asdict()
+            values, notes = measure(heard, original, self.metrics)
+            row |= values | {"notes": notes}
+            row["bands"] = measure_bands(heard, original)._asdict()
         except AudioError as error:  # NaN
             return row | {"error": str(error)}, None
         return row | {"error": None}, Decode(system.codec, system.setting, decoded, coded.codes, coded.codebook_size)

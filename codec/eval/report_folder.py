@@ -1,14 +1,17 @@
-"""The folder of `codec-eval --report`: the page, and the record with which an evaluation is resumed."""
+"""The folder of a report: the page, the results, and the record with which an evaluation is resumed."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from codec.errors import WriteError
-from codec.eval.evaluate import Evaluation
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.eval.ledger import LEDGER_FILE, Ledger, question
 from codec.eval.page.page import ReportPage
+from codec.files import replace_text
+
+RESULTS_FILE = "results.json"
 
 
 class ReportFolder:
@@ -48,6 +51,7 @@ class ReportFolder:
             self.page.add_clip(number, str(path), self.sample_rate, result.original, result.decodes)
         self.ledger.add(path, result)
 
-    def finish(self, results: dict[str, Any], evaluation: Evaluation) -> None:
-        """Write the page around the clips."""
+    def finish(self, results: dict[str, Any]) -> None:
+        """Write the page around the clips, and the results beside it."""
         self.page.finish(results)
+        replace_text(self.path / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False) + "\n")
