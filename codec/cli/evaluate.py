@@ -72,12 +72,12 @@ def _eval_paths(options: EvalOptions) -> list[Path]:
 
 
 def _installed_metrics() -> tuple[str, ...]:
-    from codec.eval.metrics.metrics import METRICS, OPTIONAL_PACKAGES, available_metrics
+    from codec.eval.metrics.metrics import METRICS, available_metrics
 
     available = available_metrics()
-    for name in METRICS:
+    for name, metric in METRICS.items():
         if name not in available:
-            packages = " ".join(OPTIONAL_PACKAGES[name])
+            packages = " ".join(metric.packages)
             print(f"codec-eval: without {name}: to have it, run  pip install {packages}", file=sys.stderr)
     return available
 

@@ -18,6 +18,7 @@ from codec.audio.file import load_audio
 from codec.bitstream import Bitstream
 from codec.config import FILE_BEAM
 from codec.eval.metrics.bands import measure_bands
+from codec.eval.metrics.clip import Original
 from codec.eval.metrics.metrics import measure
 from codec.inference.compression import compress, decompress, entropy_coder
 from codec.model.codec import Codec
@@ -79,9 +80,10 @@ class FileJudge:
             if self.reference is not None:
                 reference_codes = _compress(self.reference, scaled, None, self.beam).codes
                 num_equal += (torch.from_numpy(reference_codes) == codes).sum(dim=(0, 2))
+            original = Original(scaled[0], self.codec.sample_rate)
             for bitstream in self._files(whole, scaled):
                 row = {"path": str(path), "gain_db": gain_db, "seconds": seconds}
-                rows.append(row | self._judge(bitstream, scaled))
+                rows.append(row | self._judge(bitstream, original))
         return FileResult(rows, seconds, counts.numpy(), None if self.reference is None else num_equal.numpy())
 
     def _files(self, whole: Bitstream, audio: Tensor) -> Iterator[Bitstream]:
@@ -90,17 +92,16 @@ class FileJudge:
             is_whole = levels == whole.header.num_quantizers
             yield whole if is_whole else _compress(self.codec, audio, levels, self.beam)
 
-    def _judge(self, bitstream: Bitstream, audio: Tensor) -> dict[str, Any]:
+    def _judge(self, bitstream: Bitstream, original: Original) -> dict[str, Any]:
         data = bitstream.to_bytes()
         decoded = decompress(self.codec, Bitstream.from_bytes(data, coder=entropy_coder(self.codec)))[0]
-        sample_rate = self.codec.sample_rate
         return {
             "num_quantizers": bitstream.header.num_quantizers,
             "num_bytes": len(data),
-            "bitrate": 8 * len(data) * sample_rate / audio.shape[-1],
+            "bitrate": 8 * len(data) * original.sample_rate / original.shape[-1],
             "nominal_bitrate": bitstream.bitrate,
-            **measure(decoded, audio[0], sample_rate, self.metrics),
-            "bands": measure_bands(decoded, audio[0], sample_rate)._asdict(),
+            **measure(decoded, original, self.metrics).values,
+            "bands": measure_bands(decoded, original)._asdict(),
         }
 
 

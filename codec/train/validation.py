@@ -14,7 +14,7 @@ from codec.audio.manifest import list_items
 from codec.errors import AudioError
 from codec.eval.evaluate import evaluate
 from codec.eval.metrics.bands import describe_bands
-from codec.eval.metrics.metrics import JUDGES, available_metrics
+from codec.eval.metrics.metrics import METRICS, available_metrics
 from codec.eval.plotting import spectrogram_figure
 from codec.model.codec import Codec
 from codec.recipe import DataConfig, Recipe
@@ -62,7 +62,7 @@ class Validator:
 
         A file that can't be read is left out with a warning; without any file there is no score.
         """
-        metrics = [name for name in available_metrics() if name not in JUDGES]  # judges are slow
+        metrics = [name for name in available_metrics() if not METRICS[name].slow]
         try:
             evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
         except AudioError as error:
