@@ -77,7 +77,7 @@ def test_beginning_anew_forgets_what_was_there(tmp_path, clips):
 
 
 def test_damaged_lines_are_not_taken_for_results(tmp_path):
-    (tmp_path / LEDGER_FILE).write_text(json.dumps(ASKED) + "\n" + 
-        "[1, 2]\n\x00garbage\n" + "[" * 100_000 + '\n{"path": 3}\n{"path": "a", "size": 5}'
+    (tmp_path / LEDGER_FILE).write_text(
+        json.dumps(ASKED) + "\n" + "[1, 2]\n\x00garbage\n" + "[" * 100_000 + '\n{"path": 3}\n{"path": "a", "size": 5}'
     )
     assert not Ledger(tmp_path, ASKED, resume=True).done

@@ -19,8 +19,8 @@ from codec.audio.resampling import resample
 from codec.errors import AudioError, one_line
 from codec.eval.alignment import align, find_delay
 from codec.eval.conditions import AS_IT_IS, Condition
-from codec.eval.metrics.clip import Original
 from codec.eval.metrics.bands import measure_bands
+from codec.eval.metrics.clip import Original
 from codec.eval.metrics.metrics import measure
 from codec.eval.page.clip import Decode
 from codec.eval.systems.system import Coded, System

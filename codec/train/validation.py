@@ -12,8 +12,8 @@ import torch
 from codec.audio.file import load_audio
 from codec.audio.manifest import list_items
 from codec.errors import AudioError
-from codec.eval.bd_table import bd_rates
 from codec.eval.band_figure import band_figure
+from codec.eval.bd_table import bd_rates
 from codec.eval.codebook_figures import codebooks_figure
 from codec.eval.evaluate import evaluate
 from codec.eval.file_judge import FileJudge
