@@ -120,7 +120,7 @@ def test_another_model(tmp_path):
         ("opus@6k,", ("opus@6k,", "6000")),
         ("opus@fast", ("opus@fast", "6k")),
         ("opus@0", ("0", "6k")),
-        ("opus@-6k", ("opus@-6k", "6000")),
+        ("opus@-6k", ("opus@-6k", "9000")),
         ("opus@5k", ("opus", "5 kbit/s", "6")),
         ("mp3@300k", ("mp3", "300 kbit/s", "160")),
     ],
