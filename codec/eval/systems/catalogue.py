@@ -72,7 +72,6 @@ def parse_system(specification: str, sample_rate: int) -> Sequence[System]:
             package is not installed.
         ModelError: A model can't be loaded.
     """
-    # A path may hold colons and @: what follows the last @ is bitrates if it looks like some.
     name, path, bitrates = _split(specification)
     if name not in KINDS:
         nearest = difflib.get_close_matches(name, KINDS, 1)
@@ -109,20 +108,16 @@ def describe() -> str:
 
 
 def _split(specification: str) -> tuple[str, str, Bitrates]:
-    """Name, path and bitrates of a specification."""
-    text, at, tail = specification.rpartition("@")
-    if not at or re.search(r"[/\\]", tail):
-        text, tail = specification, ""
-    name, _, path = text.partition(":")
-    if not at or not tail:
-        if at and specification.endswith("@"):
-            raise ConfigError(f"codec {specification!r} has no bitrate after @: give some, as in {name}@6k,9k")
-        return name, path, ()
-    return name, path, tuple(_bitrate(part, specification) for part in tail.split(","))
+    """Name, path and bitrates of a specification; an @ in a path is part of it unless digits follow to the end."""
+    match = re.fullmatch(r"(?P<name>[^:@]*)(:(?P<path>.*?))?(@(?P<bitrates>[\d.,k]*))?", specification)
+    if match is None:
+        raise ConfigError(f"{specification!r} has bitrates that can't be read: give bit/s, as in opus@6k,9000")
+    texts = [] if match["bitrates"] is None else match["bitrates"].split(",")
+    return match["name"], match["path"] or "", tuple(_bitrate(text, specification) for text in texts)
 
 
 def _bitrate(text: str, specification: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)", text.strip())
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)", text)
     bitrate = float(match[1]) * (1000 if match[2] else 1) if match else 0.0
     if not 0 < bitrate < 1e7:
         raise ConfigError(f"{text!r} in {specification!r} is no bitrate: give bit/s, such as 6000 or 6k")

@@ -18,7 +18,6 @@ from codec.eval.systems.system import Coded, codec_errors, in_kbits, round_trip
 
 SEARCH_STEPS = 8
 """Halvings of the interval of levels in the search: the last step changes the size by about 1 %."""
-LARGEST_LEVEL = 0.999  # libsndfile refuses 1 for MP3
 
 
 class Format(NamedTuple):
@@ -28,12 +27,14 @@ class Format(NamedTuple):
     encoding: str
     sample_rates: tuple[int, ...] = ()
     """Rates that it takes (Hz), ascending; any if empty."""
+    largest_level: float = 1.0
+    """Libsndfile refuses 1 for MP3."""
 
 
 FORMATS = {
     "opus": Format("OGG", "OPUS", (8000, 12000, 16000, 24000, 48000)),
     "vorbis": Format("OGG", "VORBIS"),
-    "mp3": Format("MP3", "MPEG_LAYER_III", (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)),
+    "mp3": Format("MP3", "MPEG_LAYER_III", (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000), 0.999),
 }
 
 
@@ -69,7 +70,7 @@ class SoundfileCodec:
         return Coded(trip.audio, len(trip.encoded), trip.encode_seconds, trip.decode_seconds)
 
     def _encode(self, audio: Tensor, level: float) -> bytes:
-        container, encoding, _ = FORMATS[self.codec]
+        container, encoding, *_ = FORMATS[self.codec]
         mode = {"bitrate_mode": "CONSTANT"} if self.codec == "mp3" else {}
         file = io.BytesIO()
         samples = audio.T.numpy()
@@ -88,7 +89,8 @@ class SoundfileCodec:
         low, high = bitrate_range(self.codec, self.sample_rate)
         if self.codec == "opus":  # its range is that of one channel
             low, high = num_channels * low, num_channels * high
-        return min(max((high - num_channels * self.bitrate) / (high - low), 0.0), LARGEST_LEVEL)
+        level = (high - num_channels * self.bitrate) / (high - low)
+        return min(max(level, 0.0), FORMATS[self.codec].largest_level)
 
     def _search_level(self, audio: Tensor) -> float:
         """The level whose file comes closest to the bitrate from below; the smallest file if all are larger."""

@@ -46,6 +46,7 @@ class TransformersModel:
 
     def __init__(self, folder: Path) -> None:
         library: Any = require("transformers", EXTRA)
+        library.utils.logging.disable_progress_bar()  # a bar for every process would garble that of the evaluation
         if not folder.is_dir():
             raise ConfigError(f"{folder} is no folder: give one that save_pretrained of transformers wrote")
         config = _load(folder, library.AutoConfig)
