@@ -30,6 +30,7 @@ COMMANDS = {
     "codec-encode": cli.EncodeOptions,
     "codec-decode": cli.DecodeOptions,
     "codec-eval": cli.EvalOptions,
+    "codec-inspect": cli.InspectOptions,
     "codec-compare": cli.CompareOptions,
     "codec-bench": cli.BenchOptions,
     "codec-export": cli.ExportOptions,

@@ -50,6 +50,20 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
     return [_item(location, row) for row in rows]
 
 
+def list_paths(sources: Sequence[Path], *, split: str, kinds: Sequence[str] = ()) -> list[Path]:
+    """List audio files: those given, those of folders, and the chosen rows of manifests (.tsv), each once.
+
+    Raises:
+        AudioError: A folder holds no audio file.
+        ConfigError: As for `list_items`.
+    """
+    paths: list[Path] = []
+    for source in sources:
+        is_list = source.is_dir() or source.suffix == ".tsv"
+        paths += [item.path for item in list_items(Path(), source, split=split, kinds=kinds)] if is_list else [source]
+    return list(dict.fromkeys(paths))
+
+
 def _read_manifest(path: Path) -> list[dict[str, str]]:
     """One row a line, split at every tab: a quotation mark is a character like others. Empty lines are skipped."""
     try:

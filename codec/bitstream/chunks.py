@@ -180,6 +180,8 @@ class BitstreamReader:
 
     Attributes:
         header: The file's header. If the file was never closed, num_samples is computed from its chunks.
+        is_closed: Whether the file was closed by its writer.
+        chunk_bytes: Bytes of the chunk that was yielded last, as it stands in the file.
 
     Args:
         file: Seekable, opened for reading in binary; the .codec file starts at its first byte.
@@ -194,8 +196,8 @@ class BitstreamReader:
         self._num_bytes = file.seek(0, io.SEEK_END)
         self.header = Header.from_file(file)
         self._payloads = payloads_of(self.header, coder)
-        self._closed = self.header.num_samples > 0
-        if not self._closed:
+        self.is_closed = self.header.num_samples > 0
+        if not self.is_closed:
             self._recover_length()
         self.seek(0)
 
@@ -215,6 +217,11 @@ class BitstreamReader:
     def lost(self) -> tuple[Frames, ...]:
         """Frame ranges (first, one past the last) found lost since the last `seek`, or since the start."""
         return tuple(self._lost)
+
+    @property
+    def has_index(self) -> bool:
+        """Whether the index at the end of the file is intact."""
+        return self._offsets is not None
 
     def seek(self, frame: int) -> None:
         """Go to the chunk that holds `frame`: by the index or, if that is damaged, by scanning the file.
@@ -243,12 +250,12 @@ class BitstreamReader:
         self.seek(0)
         sizes = []
         for chunk in self:
-            sizes.append(self._size)  # of this chunk, in bytes
+            sizes.append(self.chunk_bytes)
             if not self._lost:
                 yield chunk
         if self._lost:
             raise BitstreamError(describe_lost(self.header, self._lost), salvage=True)
-        if not self._closed:
+        if not self.is_closed:
             raise BitstreamError(
                 f"the file was never closed; it holds {self.header.duration_s:.2f} s of audio", salvage=True
             )
@@ -300,8 +307,8 @@ class BitstreamReader:
         """Move to the next intact chunk and return its codes; None at the end of the file."""
         for offset in self._syncs():
             if (found := self._chunk_at(offset)) is not None:
-                self._number, codes, self._size = found
-                self._offset = offset + self._size
+                self._number, codes, self.chunk_bytes = found
+                self._offset = offset + self.chunk_bytes
                 return codes
             if self._checksummed > _CHECKSUM_PASSES * self._num_bytes:
                 break

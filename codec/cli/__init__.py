@@ -1,4 +1,4 @@
-"""The commands: codec-train, -encode, -decode, -eval, -compare, -bench, -export and -release.
+"""The commands: codec-train, -encode, -decode, -eval, -inspect, -compare, -bench, -export and -release.
 
 Results go to standard output, notes and progress to standard error. Exit codes: 0 success; 1 some files failed or are
 incomplete, and are named; 2 failure, with the reason in one line; 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 nobody
@@ -48,6 +48,13 @@ def eval_main(argv: Sequence[str] | None = None) -> None:
     from codec.cli.evaluate import evaluate
 
     _run("codec-eval", evaluate, argv)
+
+
+def inspect_main(argv: Sequence[str] | None = None) -> None:
+    """Run codec-inspect."""
+    from codec.cli.inspect import inspect
+
+    _run("codec-inspect", inspect, argv)
 
 
 def compare_main(argv: Sequence[str] | None = None) -> None:

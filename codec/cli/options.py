@@ -190,6 +190,36 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class InspectOptions:
+    """Show what is in a .codec file, what a model is, and how it uses its codebooks on audio.
+
+    A file: header, model, chunks and their checksums, bytes, bitrate, use of the codes by level. Of a damaged one it
+    says what is intact and what is lost (exit code 1). A model: parts, receptive field, latency, operations, bitrates.
+      codec-inspect talk.codec
+      codec-inspect codes/ --json
+      codec-inspect speech_16khz
+      codec-inspect runs/speech_16khz --audio DATA/MANIFEST.tsv --split valid --kinds speech -o pictures
+    """
+
+    inputs: Positional[Annotated[tuple[Path, ...], _shown("FILE|MODEL...")]]
+    """.codec files, folders of them, or models: a shipped one, a run directory, a checkpoint, a model folder."""
+    model: Name = None
+    """The model that made the files; if not given, one that ships. Only entropy-coded files need it."""
+    audio: Annotated[tuple[Path, ...], _shown("AUDIO...")] = ()
+    """How the model uses its codebooks on audio files, folders of them, or manifests (.tsv with a column `path`)."""
+    output: Annotated[Path | None, _shown("DIR", "-o")] = None
+    """Draw the codebooks into this folder: their principal plane, coloured by use, over what each level saw."""
+    split: Annotated[str, arg(metavar="NAME")] = "valid"
+    """Rows of a manifest to use."""
+    kinds: Annotated[tuple[str, ...], _shown("KIND...")] = ()
+    """Keep only rows of these kinds."""
+    json: bool = False
+    """One JSON object a line for each file or model, instead of text."""
+    overwrite: bool = False
+    """Replace pictures that are there already."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class BenchOptions:
     """Measure how fast a model is on this processor, beside other codecs and beside the machine's own peak.
 
