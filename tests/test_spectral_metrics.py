@@ -62,7 +62,9 @@ def test_mel_distance_equals_numpy(num_samples):
 @pytest.mark.parametrize("num_samples", LENGTHS)
 def test_stft_distance_equals_scipy(num_samples):
     decoded, original = noise(num_samples), noise(num_samples, seed=1)
-    assert stft_distance(*clips(decoded, original)) == pytest.approx(reference_stft_distance(decoded, original))
+    assert stft_distance(*clips(decoded, original)) == pytest.approx(
+        reference_stft_distance(decoded, original), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("num_samples", LENGTHS)
@@ -74,7 +76,9 @@ def test_log_spectral_distance_equals_scipy(num_samples):
 def test_floors_count_as_in_the_references():
     original = np.concatenate([tone(1000, 4000), np.zeros(4000)])
     decoded = original + 1e-7 * noise(8000)
-    assert stft_distance(*clips(decoded, original)) == pytest.approx(reference_stft_distance(decoded, original))
+    assert stft_distance(*clips(decoded, original)) == pytest.approx(
+        reference_stft_distance(decoded, original), abs=1e-7
+    )
     assert log_spectral_distance(*clips(decoded, original)) == pytest.approx(reference_lsd(decoded, original), abs=1e-6)
     assert log_spectral_distance(*clips(decoded, original)) < 0.5, "noise 100 dB below the tone is below the floor"
 
