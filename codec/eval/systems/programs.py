@@ -20,7 +20,7 @@ from codec.eval.systems.system import Coded, in_kbits, round_trip, whole_frames
 TIMEOUT_S = 300.0
 PACKAGES = {"opusenc": "opus-tools", "opusdec": "opus-tools", "c2enc": "codec2", "c2dec": "codec2"}
 """Debian package of each program."""
-CODEC2_MODES = {3200: "3200", 2400: "2400", 1600: "1600", 1400: "1400", 1300: "1300", 1200: "1200", 700: "700C"}
+CODEC2_MODES = {700: "700C", 1200: "1200", 1300: "1300", 1400: "1400", 1600: "1600", 2400: "2400", 3200: "3200"}
 """Modes of Codec2 by their bitrate (bit/s)."""
 CODEC2_RATE = 8000  # Hz
 CODEC2_FRAME = 320  # samples: 40 ms, one or two frames of every mode

@@ -44,8 +44,8 @@ class SoundfileCodec:
 
     Attributes:
         codec: Name in `FORMATS`.
-        bitrate: Wanted for one channel (bit/s); that of the file is higher by its container, and for Vorbis lower or
-            higher where no level comes closer.
+        bitrate: Wanted for one channel (bit/s). Vorbis counts its whole file, header included. Opus and MP3 count their
+            packets: the file is larger by its container.
         sample_rate: One that the format takes (Hz), see `allowed_rate`.
     """
 
