@@ -52,8 +52,8 @@ class CodeFile(NamedTuple):
 
     @property
     def health(self) -> CodebookHealth | None:
-        """Entropy (bit), perplexity and usage of every level; None if the codes could not be read."""
-        return None if self.counts is None else codebook_health(self.counts)
+        """Entropy (bit), perplexity and usage of every level; None if no codes could be read."""
+        return None if self.counts is None or not self.chunk_bytes else codebook_health(self.counts)
 
     @property
     def damage(self) -> str:
