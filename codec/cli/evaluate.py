@@ -58,6 +58,8 @@ def evaluate(argv: Sequence[str]) -> int:
     _print(options, codec, evaluation, rates)
     if options.output is not None:
         _write(options.output, results, evaluation, options.overwrite)
+    if options.plot is not None:
+        _draw(options.plot, evaluation, options.overwrite)
     if folder is not None:
         print(f"\nreport: {folder.path / 'index.html'}, listening test: {folder.path / 'listening.html'}")
     for error in evaluation.unread.values():
@@ -80,7 +82,7 @@ def _check(options: EvalOptions) -> None:
     if options.output is not None:
         if options.output.suffix not in FORMATS:
             raise ConfigError(f"{options.output}: name a file that ends with {', '.join(FORMATS)}")
-        check_outputs([options.output], options.overwrite)
+    check_outputs([path for path in (options.output, options.plot) if path is not None], options.overwrite)
 
 
 def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None", paths: list[Path]) -> "FileJudge":
@@ -194,6 +196,16 @@ def _write(path: Path, results: dict[str, Any], evaluation: "Evaluation", overwr
         text = json.dumps(results, indent=1, allow_nan=False) + "\n"
     with new_file(path, overwrite=overwrite) as file:
         file.write(text.encode())
+
+
+def _draw(path: Path, evaluation: "Evaluation", overwrite: bool) -> None:
+    """Draw rate-distortion curves into a file."""
+    from codec.eval.curve_figure import curve_figure
+    from codec.files import new_file
+
+    figure = curve_figure(evaluation)
+    with new_file(path, overwrite=overwrite) as file:
+        figure.savefig(file, format="png", dpi=150)
 
 
 def _summarise_listening(options: EvalOptions) -> int:

@@ -146,6 +146,8 @@ class EvalOptions(ModelOptions):
     """Audio files, folders of them, or manifests (.tsv with a column `path`)."""
     output: Annotated[Path | None, _shown("FILE", "-o")] = None
     """Write all results to FILE.json, or the rows of every file to FILE.jsonl or FILE.csv."""
+    plot: Annotated[Path | None, _shown("PNG")] = None
+    """Draw rate-distortion curves into this file."""
     report: Annotated[Path | None, _shown("DIR")] = None
     """Make a page there to look at and listen to, with a listening test: open DIR/index.html."""
     report_clips: Annotated[PositiveInt, arg(metavar="N")] = 20

@@ -157,7 +157,7 @@ def _describe_excess(values: Sequence[float], edges_hz: Sequence[float]) -> list
 def _with_interval(values: dict[str, float]) -> str:
     """Such as "2.66 ±0.05"."""
     half = (values["high"] - values["low"]) / 2
-    bounds = f" ±{_short(half)}" if math.isfinite(half) else ""
+    bounds = f" ±{half:.2g}" if math.isfinite(half) else ""
     return f"{_short(values['mean'])}{bounds}"
 
 
