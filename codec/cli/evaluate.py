@@ -79,9 +79,8 @@ def _check(options: EvalOptions) -> None:
     check_inputs(options.inputs)
     if options.resume and options.report is None:
         raise ConfigError("--resume goes on with a report: name its folder with --report")
-    if options.output is not None:
-        if options.output.suffix not in FORMATS:
-            raise ConfigError(f"{options.output}: name a file that ends with {', '.join(FORMATS)}")
+    if options.output is not None and options.output.suffix not in FORMATS:
+        raise ConfigError(f"{options.output}: name a file that ends with {', '.join(FORMATS)}")
     check_outputs([path for path in (options.output, options.plot) if path is not None], options.overwrite)
 
 

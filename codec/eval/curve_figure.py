@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SHOWN = ("pesq_wb", "stoi", "mel", "dnsmos", "speaker", "f0")
 """Metrics that get a panel where they were measured; if none of them was, the first four do."""
 MAX_PANELS = 4
+TICKS = (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Bitrates that are named on the axis (kbit/s)."""
 
 
 class Point(NamedTuple):
@@ -42,10 +44,10 @@ def curve_figure(evaluation: Evaluation) -> "Figure":
     columns = min(2, len(metrics))
     rows = -(-len(metrics) // columns)
     figure = empty_figure(5.5 * columns, 3.6 * rows)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, metric in zip(axes, metrics, strict=False):
         _draw(axis, metric, means)
-    for axis in list(axes)[len(metrics) :]:
+    for axis in axes[len(metrics) :]:
         axis.remove()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)), frameon=False)
@@ -65,16 +67,15 @@ def _draw(axis: "Axes", metric: str, means: Sequence[dict[str, Any]]) -> None:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         axis.plot(rates, [point.score for point in points], color=colour, marker=marker, markersize=5, label=codec)
         known = [point for point in points if math.isfinite(point.low)]
-        low, high = [point.low for point in known], [point.high for point in known]
-        axis.fill_between([point.bitrate / 1000 for point in known], low, high, color=colour, alpha=0.18, linewidth=0)
+        bounds = [point.low for point in known], [point.high for point in known]
+        axis.fill_between([point.bitrate / 1000 for point in known], *bounds, color=colour, alpha=0.18, linewidth=0)
         if len(known) == 1:  # a band needs two points
-            axis.vlines(known[0].bitrate / 1000, low, high, color=colour, alpha=0.5)
+            axis.vlines(known[0].bitrate / 1000, *bounds, color=colour, alpha=0.5)
     axis.set_xscale("log")
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    low, high = axis.get_xlim()
-    ticks = [tick for tick in (0.5, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256) if low <= tick <= high]
-    axis.set_xticks(ticks)
+    least, greatest = axis.get_xlim()
+    axis.set_xticks([tick for tick in TICKS if least <= tick <= greatest])
     axis.yaxis.set_major_locator(MaxNLocator(6))
     axis.grid(color=GREY, linewidth=0.5, alpha=0.6)
     axis.set_xlabel("kbit/s (log)")
