@@ -138,7 +138,7 @@ def test_files_are_filtered_and_the_worst_is_first(report):
 
     count = report.locator("#rows .count")
     assert count.inner_text() == "32 of 32 rows"
-    assert cells(report, "#rows", 4)[0] == "1.20"
+    assert cells(report, "#rows", 3)[0] == "1.20"
     report.get_by_role("combobox", name="Worst by").select_option("mel_distance")
     assert "not in the page.wav" in first() and "0.41" in first()
     report.get_by_role("combobox", name="Worst by").select_option(

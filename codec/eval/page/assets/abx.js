@@ -29,12 +29,34 @@
         for (const button of answers) button.setAttribute("aria-pressed", String(button.dataset.choice === choice));
         changed();
       };
-      const buttons = NAMES.map((name, index) => make("button", { type: "button", class: "stimulus", "aria-pressed": String(index === 0), onclick: () => choose(index) }, make("kbd", {}, name)));
+      const buttons = NAMES.map((name, index) =>
+        make(
+          "button",
+          { type: "button", class: "stimulus", "aria-pressed": String(index === 0), onclick: () => choose(index) },
+          make("kbd", {}, name),
+        ),
+      );
       const answers = ["a", "b"].map((letter, index) =>
-        make("button", { type: "button", class: "decision", "data-choice": letter, "aria-pressed": String(choice === letter), onclick: () => decide(letter) }, make("kbd", {}, String(index + 1)), ` X is ${letter.toUpperCase()}`),
+        make(
+          "button",
+          {
+            type: "button",
+            class: "decision",
+            "data-choice": letter,
+            "aria-pressed": String(choice === letter),
+            onclick: () => decide(letter),
+          },
+          make("kbd", {}, String(index + 1)),
+          ` X is ${letter.toUpperCase()}`,
+        ),
       );
       return {
-        element: make("div", { class: "abx" }, make("div", { class: "sounds", role: "group", "aria-label": "Sounds" }, buttons), make("div", { class: "decisions", role: "group", "aria-label": "Answer" }, answers)),
+        element: make(
+          "div",
+          { class: "abx" },
+          make("div", { class: "sounds", role: "group", "aria-label": "Sounds" }, buttons),
+          make("div", { class: "decisions", role: "group", "aria-label": "Answer" }, answers),
+        ),
         answer: () => ({ choice }),
         missing() {
           if (heard.size < NAMES.length) return "Listen to A, B and X first.";

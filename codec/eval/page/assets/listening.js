@@ -16,7 +16,14 @@
   }
 
   function volumeControl(value, change) {
-    const slider = make("input", { type: "range", min: "0", max: "1", step: "0.01", value: String(value), oninput: () => change(Number(slider.value)) });
+    const slider = make("input", {
+      type: "range",
+      min: "0",
+      max: "1",
+      step: "0.01",
+      value: String(value),
+      oninput: () => change(Number(slider.value)),
+    });
     return make("label", { class: "field volume" }, make("span", {}, "Volume"), slider);
   }
 
@@ -24,9 +31,21 @@
     return make(
       "div",
       { class: "instructions" },
-      make("p", {}, "Use good headphones in a quiet room. Play a sample, set a comfortable volume, and leave it there."),
-      make("p", {}, "Rating: give each sound a score against the reference, 100 for no difference. One of the sounds is the reference itself, one is a poor sound on purpose. ABX: X is the same as A or as B; say which, and guess if you hear no difference."),
-      make("p", {}, "The sounds of a trial are matched in loudness and run in step, so you can switch while they play, and repeat a part. The first trial is for practice and does not count. Your answers stay in this browser until you save them at the end."),
+      make(
+        "p",
+        {},
+        "Use good headphones in a quiet room. Play a sample, set a comfortable volume, and leave it there.",
+      ),
+      make(
+        "p",
+        {},
+        "Rating: give each sound a score against the reference, 100 for no difference. One of the sounds is the reference itself, one is a poor sound on purpose. ABX: X is the same as A or as B; say which, and guess if you hear no difference.",
+      ),
+      make(
+        "p",
+        {},
+        "The sounds of a trial are matched in loudness and run in step, so you can switch while they play, and repeat a part. The first trial is for practice and does not count. Your answers stay in this browser until you save them at the end.",
+      ),
     );
   }
 
@@ -50,17 +69,33 @@
     const most = () => report.trials.count(test, clips);
     const listener = make("input", { required: true, maxlength: "40", autocomplete: "off", id: "listener" });
     const count = make("input", { type: "number", min: "1", required: true, id: "count" });
-    const seed = make("input", { type: "number", min: "0", max: "999999999", required: true, id: "seed", value: String(Math.floor(Math.random() * 1e6)) });
+    const seed = make("input", {
+      type: "number",
+      min: "0",
+      max: "999999999",
+      required: true,
+      id: "seed",
+      value: String(Math.floor(Math.random() * 1e6)),
+    });
     const fit = () => {
       count.max = String(most());
       count.value = String(Math.min(MOST[test], most()));
     };
-    const kind = choice("Test", [["mushra", "Rating of several sounds (MUSHRA)"], ["abx", "Comparison of two sounds (ABX)"]], test, (value) => {
-      test = value;
-      fit();
-    });
+    const kind = choice(
+      "Test",
+      [
+        ["mushra", "Rating of several sounds (MUSHRA)"],
+        ["abx", "Comparison of two sounds (ABX)"],
+      ],
+      test,
+      (value) => {
+        test = value;
+        fit();
+      },
+    );
     const sample = sampleButton(() => volume);
-    const field = (label, input, hint) => make("label", { class: "field" }, make("span", {}, label), input, hint ? make("small", {}, hint) : null);
+    const field = (label, input, hint) =>
+      make("label", { class: "field" }, make("span", {}, label), input, hint ? make("small", {}, hint) : null);
     const begin = (event) => {
       event.preventDefault();
       run(Session.begin(test, listener.value.trim(), Number(seed.value), Number(count.value), volume));
@@ -72,16 +107,25 @@
       field("Your name or number", listener, "Stands in the file of answers."),
       field("Trials", count),
       field("Seed", seed, "The same seed gives the same order."),
-      make("div", { class: "controls" }, volumeControl(volume, (value) => {
-        volume = value;
-        sample.set(value);
-      }), sample.button),
+      make(
+        "div",
+        { class: "controls" },
+        volumeControl(volume, (value) => {
+          volume = value;
+          sample.set(value);
+        }),
+        sample.button,
+      ),
       make("button", { class: "primary" }, "Begin"),
     );
     fit();
     page.release();
     page = { key: () => false, release: sample.release };
-    show("Listening test", instructions(), clips.length ? form : make("p", { class: "empty" }, "This report holds no audio."));
+    show(
+      "Listening test",
+      instructions(),
+      clips.length ? form : make("p", { class: "empty" }, "This report holds no audio."),
+    );
   }
 
   function resumePage(session) {
@@ -92,7 +136,9 @@
     };
     const go = make("button", { type: "button", class: "primary", onclick: () => run(session) }, "Go on");
     const anew = make("button", { type: "button", onclick: begin }, "Discard these answers and begin anew");
-    const text = session.trial ? `A test of ${session.listener} was interrupted: ${Math.max(0, at - 1)} of ${of} trials are answered.` : `The answers of ${session.listener} are complete.`;
+    const text = session.trial
+      ? `A test of ${session.listener} was interrupted: ${Math.max(0, at - 1)} of ${of} trials are answered.`
+      : `The answers of ${session.listener} are complete.`;
     show("Listening test", make("p", {}, text), make("div", { class: "controls" }, go, anew));
   }
 
@@ -137,13 +183,25 @@
     };
     const { at, of } = session.progress;
     const name = trial.isPractice ? "Practice; this does not count" : `Trial ${at} of ${of}`;
-    const progress = make("div", { class: "progress" }, make("span", {}, name), make("progress", { max: String(of), value: String(Math.max(0, at - 1)), "aria-label": "Trials answered" }));
+    const progress = make(
+      "div",
+      { class: "progress" },
+      make("span", {}, name),
+      make("progress", { max: String(of), value: String(Math.max(0, at - 1)), "aria-label": "Trials answered" }),
+    );
     const volume = volumeControl(session.volume, (value) => {
       session.volume = mixer.volume = value;
       session.keep();
     });
     changed();
-    show(kind.title, progress, make("p", { class: "help" }, kind.help, " [ and ] set the part that repeats."), controls.element, loop.element, make("div", { class: "controls foot" }, play, volume, next, status));
+    show(
+      kind.title,
+      progress,
+      make("p", { class: "help" }, kind.help, " [ and ] set the part that repeats."),
+      controls.element,
+      loop.element,
+      make("div", { class: "controls foot" }, play, volume, next, status),
+    );
     loop.follow();
     page = { key: (event) => trialKey(event, { toggle, finish, controls, loop }), release: () => mixer.release() };
   }
@@ -161,12 +219,35 @@
     const results = session.results();
     const text = JSON.stringify(results, null, 1);
     const plain = session.listener.replace(/[^\p{L}\p{N}]+/gu, "-");
-    const save = make("a", { class: "primary", download: `listening-${session.test}-${plain}-${session.seed}.json`, href: URL.createObjectURL(new Blob([text], { type: "application/json" })) }, "Save the answers");
-    const again = make("button", { type: "button", onclick: () => {
-      session.forget();
-      startPage();
-    } }, "Discard these answers and begin anew");
-    show("Thank you", make("p", {}, `${results.trials.length} trials are answered. Save the file, and give it to the person who runs the test.`), make("div", { class: "controls" }, save, again));
+    const save = make(
+      "a",
+      {
+        class: "primary",
+        download: `listening-${session.test}-${plain}-${session.seed}.json`,
+        href: URL.createObjectURL(new Blob([text], { type: "application/json" })),
+      },
+      "Save the answers",
+    );
+    const again = make(
+      "button",
+      {
+        type: "button",
+        onclick: () => {
+          session.forget();
+          startPage();
+        },
+      },
+      "Discard these answers and begin anew",
+    );
+    show(
+      "Thank you",
+      make(
+        "p",
+        {},
+        `${results.trials.length} trials are answered. Save the file, and give it to the person who runs the test.`,
+      ),
+      make("div", { class: "controls" }, save, again),
+    );
   }
 
   document.addEventListener("keydown", (event) => {

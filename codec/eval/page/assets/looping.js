@@ -8,7 +8,8 @@
     const canvas = make("canvas", { "aria-hidden": "true" });
     const region = make("i", { class: "region", "aria-hidden": "true" });
     const cursor = make("i", { class: "cursor", "aria-hidden": "true" });
-    const bound = (label) => make("input", { type: "range", min: "0", max: String(mixer.seconds), step: "0.01", "aria-label": label });
+    const bound = (label) =>
+      make("input", { type: "range", min: "0", max: String(mixer.seconds), step: "0.01", "aria-label": label });
     const [from, to] = [bound("Repeat from"), bound("Repeat to")];
     const text = make("output", {});
     const shortest = Math.min(SHORTEST, mixer.seconds);
@@ -35,11 +36,20 @@
     }
 
     from.addEventListener("change", () => repeat(Number(from.value), mixer.loop.end));
-    to.addEventListener("change", () => repeat(Math.min(mixer.loop.start, Number(to.value) - shortest), Number(to.value)));
+    to.addEventListener("change", () =>
+      repeat(Math.min(mixer.loop.start, Number(to.value) - shortest), Number(to.value)),
+    );
     const whole = make("button", { type: "button", onclick: () => repeat(0, mixer.seconds) }, "Whole clip");
     const view = make("div", { class: "loopview" }, canvas, region, cursor);
-    const element = make("div", { class: "loop", role: "group", "aria-label": "Part that repeats" }, view, make("div", { class: "bounds" }, from, to), make("div", { class: "controls" }, make("span", {}, "Repeats ", text), whole));
-    const draw = () => canvas.isConnected && report.pictures.wave(canvas, channels, rate, { start: 0, end: mixer.seconds });
+    const element = make(
+      "div",
+      { class: "loop", role: "group", "aria-label": "Part that repeats" },
+      view,
+      make("div", { class: "bounds" }, from, to),
+      make("div", { class: "controls" }, make("span", {}, "Repeats ", text), whole),
+    );
+    const draw = () =>
+      canvas.isConnected && report.pictures.wave(canvas, channels, rate, { start: 0, end: mixer.seconds });
     new ResizeObserver(draw).observe(view);
     document.addEventListener("themechange", draw);
     show();

@@ -72,7 +72,12 @@
       this.#startedAt = this.context.currentTime + 0.02;
       this.#gains = this.buffers.map((_, index) => this.#gain(index));
       this.#sources = this.buffers.map((buffer, index) => {
-        const source = new AudioBufferSourceNode(this.context, { buffer, loop: true, loopStart: this.loop.start, loopEnd: this.loop.end });
+        const source = new AudioBufferSourceNode(this.context, {
+          buffer,
+          loop: true,
+          loopStart: this.loop.start,
+          loopEnd: this.loop.end,
+        });
         source.connect(this.#gains[index]);
         source.start(this.#startedAt, this.#from);
         return source;
@@ -141,7 +146,9 @@
   report.listeningSignals = async (number) => {
     const { facts, audio } = await report.clips.load(number);
     const rate = facts.sample_rate;
-    const [original, ...decodes] = await Promise.all(audio.map(async (bytes) => report.bytes.channels(await report.bytes.decode(bytes, rate))));
+    const [original, ...decodes] = await Promise.all(
+      audio.map(async (bytes) => report.bytes.channels(await report.bytes.decode(bytes, rate))),
+    );
     return {
       rate,
       original: { channels: original, gain: 1 },

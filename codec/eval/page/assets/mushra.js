@@ -25,12 +25,33 @@
         buttons.forEach((button, other) => button.setAttribute("aria-pressed", String(other === index)));
         changed();
       };
-      const reference = make("button", { type: "button", class: "stimulus", "aria-pressed": "true", onclick: () => choose(0) }, make("kbd", {}, "0"), " Reference");
+      const reference = make(
+        "button",
+        { type: "button", class: "stimulus", "aria-pressed": "true", onclick: () => choose(0) },
+        make("kbd", {}, "0"),
+        " Reference",
+      );
       const rows = trial.stimuli.map((_, index) => row(index, scores, () => choose(index + 1), changed));
       const buttons = [reference, ...rows.map(({ button }) => button)];
-      const scale = make("div", { class: "words", "aria-hidden": "true" }, make("span"), make("div", {}, WORDS.map((text) => make("span", {}, text))), make("span"));
+      const scale = make(
+        "div",
+        { class: "words", "aria-hidden": "true" },
+        make("span"),
+        make(
+          "div",
+          {},
+          WORDS.map((text) => make("span", {}, text)),
+        ),
+        make("span"),
+      );
       return {
-        element: make("div", { class: "mushra" }, reference, scale, rows.map(({ element }) => element)),
+        element: make(
+          "div",
+          { class: "mushra" },
+          reference,
+          scale,
+          rows.map(({ element }) => element),
+        ),
         answer: () => ({ scores: [...scores] }),
         missing() {
           if (heard.size < trial.stimuli.length) return "Listen to every sound first.";
@@ -48,10 +69,21 @@
 
   function row(index, scores, choose, changed) {
     const value = make("output", {});
-    const slider = make("input", { type: "range", min: "0", max: "100", step: "1", value: String(scores[index] ?? 50), "aria-label": `Score of sound ${index + 1}`, class: scores[index] === null ? "unset" : null });
+    const slider = make("input", {
+      type: "range",
+      min: "0",
+      max: "100",
+      step: "1",
+      value: String(scores[index] ?? 50),
+      "aria-label": `Score of sound ${index + 1}`,
+      class: scores[index] === null ? "unset" : null,
+    });
     const show = () => {
       value.textContent = scores[index] === null ? "–" : String(scores[index]);
-      slider.setAttribute("aria-valuetext", scores[index] === null ? "no score yet" : `${scores[index]}, ${word(scores[index])}`);
+      slider.setAttribute(
+        "aria-valuetext",
+        scores[index] === null ? "no score yet" : `${scores[index]}, ${word(scores[index])}`,
+      );
       slider.classList.toggle("unset", scores[index] === null);
     };
     slider.addEventListener("input", () => {
@@ -59,7 +91,17 @@
       show();
       changed();
     });
-    const button = make("button", { type: "button", class: "stimulus", "aria-pressed": "false", "aria-label": `Listen to sound ${index + 1}`, onclick: choose }, make("kbd", {}, String(index + 1)));
+    const button = make(
+      "button",
+      {
+        type: "button",
+        class: "stimulus",
+        "aria-pressed": "false",
+        "aria-label": `Listen to sound ${index + 1}`,
+        onclick: choose,
+      },
+      make("kbd", {}, String(index + 1)),
+    );
     show();
     return { button, slider, element: make("div", { class: "rating" }, button, slider, value) };
   }

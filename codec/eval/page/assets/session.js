@@ -15,7 +15,16 @@
       const trials = report.trials.design(test, data.clips, seed, count);
       const [practice] = report.trials.design(test, data.clips, seed + 1, 1);
       const started = new Date().toISOString();
-      const session = new Session({ test, listener, seed, volume, trials: [{ ...practice, isPractice: true }, ...trials], answers: [], draft: null, started });
+      const session = new Session({
+        test,
+        listener,
+        seed,
+        volume,
+        trials: [{ ...practice, isPractice: true }, ...trials],
+        answers: [],
+        draft: null,
+        started,
+      });
       session.keep();
       return session;
     }
@@ -56,7 +65,9 @@
 
     /** What `codec-eval --listening` reads. */
     results() {
-      const trials = this.trials.map((trial, index) => ({ trial, answer: this.answers[index] })).filter(({ trial, answer }) => answer && !trial.isPractice);
+      const trials = this.trials
+        .map((trial, index) => ({ trial, answer: this.answers[index] }))
+        .filter(({ trial, answer }) => answer && !trial.isPractice);
       return {
         format: "codec-listening",
         version: 1,
@@ -68,7 +79,9 @@
         finished: new Date().toISOString(),
         volume: this.volume,
         level_matching: "loudness of ITU-R BS.1770-4, equal to that of the original",
-        trials: trials.map(({ trial, answer }) => (trial.kind === "abx" ? abxResult(trial, answer) : mushraResult(trial, answer))),
+        trials: trials.map(({ trial, answer }) =>
+          trial.kind === "abx" ? abxResult(trial, answer) : mushraResult(trial, answer),
+        ),
       };
     }
   }
@@ -79,14 +92,25 @@
   };
 
   function mushraResult(trial, { scores, seconds }) {
-    const ratings = trial.stimuli.map(({ role, decode }, index) => ({ role, ...(role === "system" ? system(trial, decode) : {}), score: scores[index] }));
+    const ratings = trial.stimuli.map(({ role, decode }, index) => ({
+      role,
+      ...(role === "system" ? system(trial, decode) : {}),
+      score: scores[index],
+    }));
     return { kind: "mushra", clip: clipOf(trial.clip).name, seconds, ratings };
   }
 
   /** `answer` is what the listener took X for. */
   function abxResult(trial, { choice, seconds }) {
     const other = { original: "decode", decode: "original" }[trial.a];
-    return { kind: "abx", clip: clipOf(trial.clip).name, seconds, ...system(trial, trial.decode), x: trial.x, answer: choice === "a" ? trial.a : other };
+    return {
+      kind: "abx",
+      clip: clipOf(trial.clip).name,
+      seconds,
+      ...system(trial, trial.decode),
+      x: trial.x,
+      answer: choice === "a" ? trial.a : other,
+    };
   }
 
   report.Session = Session;

@@ -12,7 +12,11 @@
     return Array.from({ length: count }, (_, part) => ({
       kind: "mushra",
       clip: clip.number,
-      stimuli: random.shuffled([{ role: "reference" }, { role: "anchor" }, ...systems.filter((_, index) => index % count === part)]),
+      stimuli: random.shuffled([
+        { role: "reference" },
+        { role: "anchor" },
+        ...systems.filter((_, index) => index % count === part),
+      ]),
     }));
   }
 
@@ -25,7 +29,9 @@
         bySystem.set(systemKey(decode), [...trials, { kind: "abx", clip: clip.number, decode: index }]);
       });
     }
-    const queues = random.shuffled([...bySystem.values()]).map((trials, index) => [...trials.slice(index % trials.length), ...trials.slice(0, index % trials.length)]);
+    const queues = random
+      .shuffled([...bySystem.values()])
+      .map((trials, index) => [...trials.slice(index % trials.length), ...trials.slice(0, index % trials.length)]);
     const rounds = Math.max(0, ...queues.map((trials) => trials.length));
     return Array.from({ length: rounds }, (_, round) => queues.flatMap((trials) => trials[round] ?? [])).flat();
   }
@@ -40,7 +46,8 @@
     /** A test ("mushra" or "abx") of `count` trials. */
     design(test, clips, seed, count) {
       const random = new report.Random(seed);
-      if (test === "mushra") return random.shuffled(clips.flatMap((clip) => mushraTrials(clip, random))).slice(0, count);
+      if (test === "mushra")
+        return random.shuffled(clips.flatMap((clip) => mushraTrials(clip, random))).slice(0, count);
       const side = () => ["original", "decode"][random.below(2)];
       const chosen = random.shuffled(abxTrials(clips, random).slice(0, count));
       return chosen.map((trial) => ({ ...trial, a: side(), x: side() }));
