@@ -55,7 +55,7 @@ def row(path, system, condition, value):
         "notes": {},
         "error": None,
     }
-    return facts | {"pesq_wb": value, "mel_distance": value / 10, "loudness": value - 2.5}
+    return facts | {"pesq_wb": value, "mel_distance": value / 10, "loudness": value - 3}
 
 
 def mean(system, condition):
