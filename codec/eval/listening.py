@@ -156,7 +156,7 @@ def summarise(answers: Sequence[Answers]) -> Summary:
 
 def format_summary(summary: Summary) -> str:
     """The summary as text for a terminal."""
-    sections = [f"{len(summary.listeners)} listeners: {', '.join(summary.listeners)}"]
+    sections = [f"Listeners ({len(summary.listeners)}): {', '.join(summary.listeners)}"]
     if summary.excluded:
         names = ", ".join(f"{name} ({share:.0%} of trials)" for name, share in summary.excluded.items())
         sections.append(f"Left out of the scores, hidden reference below {REFERENCE_SCORE}: {names}")
