@@ -13,10 +13,10 @@ from codec.eval.page.clip import Decode, clip_script, read_facts
 from codec.files import replace_text
 
 _HERE = Path(__file__).parent
-SHARED_SCRIPTS = ("report", "dom", "format", "theme", "bytes", "clips", "fft", "spectrum")
+SHARED_SCRIPTS = ("report", "dom", "format", "theme", "bytes", "clips", "colormap", "pictures")
 INDEX_SCRIPTS = (
-    *("colormap", "evaluation", "table", "scale", "curves", "bands", "means", "robustness", "usage", "rows"),
-    *("timeline", "pictures", "players", "strips", "clip", "index"),
+    *("evaluation", "table", "scale", "curves", "bands", "means", "robustness", "usage", "rows"),
+    *("fft", "spectrum", "timeline", "players", "strips", "clip", "index"),
 )
 LISTENING_SCRIPTS = ("random", "trials", "session", "mixer", "looping", "mushra", "abx", "listening")
 

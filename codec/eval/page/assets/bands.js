@@ -19,7 +19,11 @@
       const last = spans.at(-1);
       if (kind === null) return;
       if (last?.kind === kind && last.high === edges[band]) {
-        Object.assign(last, { high: edges[band + 1], from: Math.min(last.from, Math.abs(value)), to: Math.max(last.to, Math.abs(value)) });
+        Object.assign(last, {
+          high: edges[band + 1],
+          from: Math.min(last.from, Math.abs(value)),
+          to: Math.max(last.to, Math.abs(value)),
+        });
       } else {
         spans.push({ kind, low: edges[band], high: edges[band + 1], from: Math.abs(value), to: Math.abs(value) });
       }
@@ -36,7 +40,9 @@
   function faultList(means) {
     const items = means.flatMap((mean) => {
       const found = faults(mean);
-      return found.length ? [make("li", {}, make("strong", {}, report.evaluation.system(mean)), ` ${found.map(inWords).join("; ")}`)] : [];
+      return found.length
+        ? [make("li", {}, make("strong", {}, report.evaluation.system(mean)), ` ${found.map(inWords).join("; ")}`)]
+        : [];
     });
     return items.length ? make("ul", { class: "faults" }, items) : null;
   }
@@ -49,15 +55,37 @@
     const style = value < 0 ? `top: 50%; height: ${height}` : `bottom: 50%; height: ${height}`;
     const bar = make("i", { class: "bar", style, "aria-hidden": "true" });
     const words = kind ? make("span", { class: "verdict" }, `too ${kind}`) : null;
-    return make("td", { class: `band ${value < 0 ? "below" : "above"} ${kind ?? ""}` }, bar, make("b", {}, decibel(value)), words);
+    return make(
+      "td",
+      { class: `band ${value < 0 ? "below" : "above"} ${kind ?? ""}` },
+      bar,
+      make("b", {}, decibel(value)),
+      words,
+    );
   }
 
   function chart(means) {
-    const heads = edges.slice(0, -1).map((low, band) => make("th", { scope: "col" }, `${kilohertz(low)}–${kilohertz(edges[band + 1])}`));
-    const rows = means.map((mean) => make("tr", {}, make("th", { scope: "row" }, report.table.system(mean)), energies(mean).map(bandCell)));
+    const heads = edges
+      .slice(0, -1)
+      .map((low, band) => make("th", { scope: "col" }, `${kilohertz(low)}–${kilohertz(edges[band + 1])}`));
+    const rows = means.map((mean) =>
+      make(
+        "tr",
+        { class: faults(mean).length ? "faulty" : null },
+        make("th", { scope: "row" }, report.table.system(mean)),
+        energies(mean).map(bandCell),
+      ),
+    );
     const caption = "Energy of the decode over energy of the original, dB, by band in kHz";
-    const table = make("table", { class: "bands" }, make("caption", {}, caption), make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Codec"), heads)), make("tbody", {}, rows));
-    return make("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": caption }, table);
+    const table = make(
+      "table",
+      { class: "bands" },
+      make("caption", { class: "unseen" }, caption),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Codec"), heads)),
+      make("tbody", {}, rows),
+    );
+    const scroller = make("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": caption }, table);
+    return [make("p", { class: "caption", "aria-hidden": "true" }, caption), scroller];
   }
 
   /** The alarm at the top of the page: under which conditions which bands are off. */
@@ -71,7 +99,10 @@
     place.append(make("h2", {}, `Bands are off by more than ${LIMIT_DB} dB`));
     if (list) place.append(list);
     const also = list ? "Also under" : "Under";
-    if (elsewhere.length) place.append(make("p", {}, `${also}: ${elsewhere.join(", ")}. `, make("a", { href: "#bands" }, "See the bands.")));
+    if (elsewhere.length)
+      place.append(
+        make("p", {}, `${also}: ${elsewhere.join(", ")}. `, make("a", { href: "#bands" }, "See the bands.")),
+      );
   }
 
   report.showBands = () => {
@@ -84,7 +115,7 @@
         return;
       }
       const fine = make("p", { class: "fine" }, `No band of any codec is off by more than ${LIMIT_DB} dB.`);
-      place.replaceChildren(faultList(means) ?? fine, chart(means));
+      place.replaceChildren(faultList(means) ?? fine, ...chart(means));
     });
     alarm();
   };

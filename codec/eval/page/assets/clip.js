@@ -12,29 +12,54 @@
 
   /** Range of the chosen metric over the decodes of a clip. */
   function rangeText(clip) {
-    const values = rowsOf(clip).map((row) => row[report.chosen.metric]).filter(report.format.isNumber);
+    const values = rowsOf(clip)
+      .map((row) => row[report.chosen.metric])
+      .filter(report.format.isNumber);
     if (!values.length) return "";
     return `${metrics[report.chosen.metric].label} ${number(Math.min(...values))} to ${number(Math.max(...values))}`;
   }
 
   function metricTable(clip) {
-    const rates = { title: "kbit/s", numeric: true, value: (row) => row.bitrate ?? null, cell: (row) => kilobits(row.bitrate) };
+    const rates = {
+      title: "kbit/s",
+      numeric: true,
+      value: (row) => row.bitrate ?? null,
+      cell: (row) => kilobits(row.bitrate),
+    };
     const scores = metricNames.map((name) => ({
       title: metric(metrics[name]),
       numeric: true,
       value: (row) => row[name] ?? null,
-      cell: (row) => make("span", { class: "mean" }, make("b", {}, number(row[name])), row.notes?.[name] ? make("small", {}, row.notes[name]) : null),
+      cell: (row) =>
+        make(
+          "span",
+          { class: "mean" },
+          make("b", {}, number(row[name])),
+          row.notes?.[name] ? make("small", {}, row.notes[name]) : null,
+        ),
     }));
     const names = { title: "Codec", head: true, value: report.evaluation.system, cell: report.table.system };
-    return report.table({ caption: "Metrics of this clip", columns: [names, rates, ...scores], rows: rowsOf(clip) }).element;
+    return report.table({ caption: "Metrics of this clip", columns: [names, rates, ...scores], rows: rowsOf(clip) })
+      .element;
   }
 
   async function readSignals({ facts, audio, codes }) {
-    const names = [{ name: "the original" }, ...facts.decodes.map((decode) => ({ ...decode, name: report.evaluation.system(decode) }))];
+    const names = [
+      { name: "the original" },
+      ...facts.decodes.map((decode) => ({ ...decode, name: report.evaluation.system(decode) })),
+    ];
     return Promise.all(
       names.map(async ({ name, codec, setting, codes: codeFacts }, index) => {
         const channels = report.bytes.channels(await report.bytes.decode(audio[index], facts.sample_rate));
-        return { name, codec, setting, codeFacts, rate: facts.sample_rate, channels, codes: index ? codes[index - 1] : null };
+        return {
+          name,
+          codec,
+          setting,
+          codeFacts,
+          rate: facts.sample_rate,
+          channels,
+          codes: index ? codes[index - 1] : null,
+        };
       }),
     );
   }
@@ -47,9 +72,17 @@
       this.clip = clip;
       this.body = make("div", { class: "body" });
       this.range = make("span", { class: "range" });
-      const title = [make("span", { class: "number" }, String(clip.number)), make("span", { class: "path" }, shortNames.get(clip.name))];
+      const title = [
+        make("span", { class: "number" }, String(clip.number)),
+        make("span", { class: "path" }, shortNames.get(clip.name)),
+      ];
       const summary = make("summary", {}, title, make("span", { class: "length" }, seconds(clip.seconds)), this.range);
-      this.element = make("details", { class: "clip", id: `clip-${clip.number}`, ontoggle: () => this.#toggle() }, summary, this.body);
+      this.element = make(
+        "details",
+        { class: "clip", id: `clip-${clip.number}`, ontoggle: () => this.#toggle() },
+        summary,
+        this.body,
+      );
       for (const name of ["focusin", "pointerdown"]) this.element.addEventListener(name, () => (active = this));
       report.chosen.watch(() => (this.range.textContent = rangeText(clip)));
       this.near = new IntersectionObserver(([entry]) => entry.isIntersecting && this.#load(), { rootMargin: NEAR });
@@ -61,7 +94,9 @@
       this.element.open = true;
       this.element.scrollIntoView({ block: "start" });
       await this.#load();
-      const index = this.clip.decodes.findIndex((decode) => decode.codec === row.codec && decode.setting === row.setting);
+      const index = this.clip.decodes.findIndex(
+        (decode) => decode.codec === row.codec && decode.setting === row.setting,
+      );
       this.#strips?.players.select(index + 1);
       this.#strips?.element.focus({ preventScroll: true });
     }

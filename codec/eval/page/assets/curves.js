@@ -17,8 +17,15 @@
       .map((codec) => ({
         codec,
         points: means
-          .filter((mean) => mean.codec === codec && isNumber(mean.bitrate) && isNumber(mean.metrics[chosen.metric]?.mean))
-          .map((mean) => ({ ...mean.metrics[chosen.metric], kilobits: mean.bitrate / 1000, setting: mean.setting, codec }))
+          .filter(
+            (mean) => mean.codec === codec && isNumber(mean.bitrate) && isNumber(mean.metrics[chosen.metric]?.mean),
+          )
+          .map((mean) => ({
+            ...mean.metrics[chosen.metric],
+            kilobits: mean.bitrate / 1000,
+            setting: mean.setting,
+            codec,
+          }))
           .sort((a, b) => a.kilobits - b.kilobits),
       }))
       .filter(({ points }) => points.length);
@@ -43,15 +50,25 @@
   function axes({ x, y, right }) {
     const bottom = HEIGHT - EDGE.bottom;
     const text = (properties, value) => draw("text", properties, value);
-    const across = y.ticks(6).map((tick) => [
-      draw("line", { class: "rule", x1: EDGE.left, x2: right, y1: y(tick), y2: y(tick) }),
-      text({ class: "tick", x: EDGE.left - 8, y: y(tick), dy: "0.35em", "text-anchor": "end" }, report.scale.text(tick)),
-    ]);
-    const up = x.ticks(6).map((tick) => [
-      draw("line", { class: "notch", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 5 }),
-      text({ class: "tick", x: x(tick), y: bottom + 19, "text-anchor": "middle" }, report.scale.text(tick)),
-    ]);
-    const title = text({ class: "tick", x: right, y: HEIGHT - 6, "text-anchor": "end" }, "Bitrate of the files, kbit/s");
+    const across = y
+      .ticks(6)
+      .map((tick) => [
+        draw("line", { class: "rule", x1: EDGE.left, x2: right, y1: y(tick), y2: y(tick) }),
+        text(
+          { class: "tick", x: EDGE.left - 8, y: y(tick), dy: "0.35em", "text-anchor": "end" },
+          report.scale.text(tick),
+        ),
+      ]);
+    const up = x
+      .ticks(6)
+      .map((tick) => [
+        draw("line", { class: "notch", x1: x(tick), x2: x(tick), y1: bottom, y2: bottom + 5 }),
+        text({ class: "tick", x: x(tick), y: bottom + 19, "text-anchor": "middle" }, report.scale.text(tick)),
+      ]);
+    const title = text(
+      { class: "tick", x: right, y: HEIGHT - 6, "text-anchor": "end" },
+      "Bitrate of the files, kbit/s",
+    );
     const base = draw("line", { class: "base", x1: EDGE.left, x2: right, y1: bottom, y2: bottom });
     return draw("g", { "aria-hidden": "true" }, ...across, ...up, base, title);
   }
@@ -59,9 +76,23 @@
   function mark(shape, x, y) {
     if (shape === "circle") return draw("circle", { class: "mark", cx: x, cy: y, r: 4.5 });
     const corners = {
-      square: [[-4, -4], [4, -4], [4, 4], [-4, 4]],
-      diamond: [[0, -5.5], [5.5, 0], [0, 5.5], [-5.5, 0]],
-      triangle: [[0, -5.5], [5, 4], [-5, 4]],
+      square: [
+        [-4, -4],
+        [4, -4],
+        [4, 4],
+        [-4, 4],
+      ],
+      diamond: [
+        [0, -5.5],
+        [5.5, 0],
+        [0, 5.5],
+        [-5.5, 0],
+      ],
+      triangle: [
+        [0, -5.5],
+        [5, 4],
+        [-5, 4],
+      ],
     }[shape];
     return draw("polygon", { class: "mark", points: corners.map(([dx, dy]) => `${x + dx},${y + dy}`).join(" ") });
   }
@@ -75,7 +106,10 @@
 
   function curve({ codec, points }, { x, y }, showTip) {
     const known = points.filter((point) => isNumber(point.low) && isNumber(point.high));
-    const outline = [...known.map((p) => [x(p.kilobits), y(p.high)]), ...known.map((p) => [x(p.kilobits), y(p.low)]).reverse()];
+    const outline = [
+      ...known.map((p) => [x(p.kilobits), y(p.high)]),
+      ...known.map((p) => [x(p.kilobits), y(p.low)]).reverse(),
+    ];
     const shape = MARKS[evaluation.codecs.indexOf(codec) % MARKS.length];
     const dots = points.map((point) => {
       const place = [x(point.kilobits), y(point.mean)];
@@ -86,7 +120,13 @@
       const hide = () => showTip(null);
       const events = { onpointerenter: tip, onpointerleave: hide, onfocus: tip, onblur: hide };
       const properties = { class: "point", role: "img", tabindex: "-1", "aria-label": describe(point), ...events };
-      return draw("g", properties, whisker, draw("circle", { class: "target", cx: place[0], cy: place[1], r: 14 }), mark(shape, ...place));
+      return draw(
+        "g",
+        properties,
+        whisker,
+        draw("circle", { class: "target", cx: place[0], cy: place[1], r: 14 }),
+        mark(shape, ...place),
+      );
     });
     return draw(
       "g",
@@ -100,15 +140,24 @@
   /** Names at the right ends of the curves, moved down where they would overlap. */
   function endLabels(curves, { x, y }) {
     const placed = [];
-    const ends = curves.map(({ codec, points }) => ({ codec, x: x(points.at(-1).kilobits) + 11, y: y(points.at(-1).mean) }));
+    const ends = curves.map(({ codec, points }) => ({
+      codec,
+      x: x(points.at(-1).kilobits) + 11,
+      y: y(points.at(-1).mean),
+    }));
     for (const label of ends.sort((a, b) => a.y - b.y)) {
       const width = 9 * label.codec.length;
-      const overlaps = (other) => Math.abs(other.y - label.y) < 16 && label.x < other.x + 9 * other.codec.length && other.x < label.x + width;
+      const overlaps = (other) =>
+        Math.abs(other.y - label.y) < 16 && label.x < other.x + 9 * other.codec.length && other.x < label.x + width;
       while (placed.some(overlaps)) label.y += 4;
       placed.push(label);
     }
     const texts = placed.map(({ codec, x: left, y: height }) =>
-      draw("text", { class: "name", style: `color: ${evaluation.colour(codec)}`, x: left, y: height, dy: "0.35em" }, codec),
+      draw(
+        "text",
+        { class: "name", style: `color: ${evaluation.colour(codec)}`, x: left, y: height, dy: "0.35em" },
+        codec,
+      ),
     );
     return draw("g", { "aria-hidden": "true" }, texts);
   }
@@ -117,7 +166,12 @@
     const items = curves.map(({ codec }) => {
       const shape = MARKS[evaluation.codecs.indexOf(codec) % MARKS.length];
       const style = `color: ${evaluation.colour(codec)}`;
-      return make("li", {}, draw("svg", { viewBox: "-8 -8 16 16", width: 16, height: 16, style, "aria-hidden": "true" }, mark(shape, 0, 0)), codec);
+      return make(
+        "li",
+        {},
+        draw("svg", { viewBox: "-8 -8 16 16", width: 16, height: 16, style, "aria-hidden": "true" }, mark(shape, 0, 0)),
+        codec,
+      );
     });
     return make("ul", { class: "legend" }, items);
   }
@@ -151,11 +205,22 @@
     };
     const scale = scales(curves, width);
     const label = `${report.format.metricInWords(evaluation.metrics[chosen.metric])}, over bitrate. The table below holds the same.`;
-    const svg = draw("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "group", "aria-label": label });
+    const svg = draw("svg", {
+      viewBox: `0 0 ${width} ${HEIGHT}`,
+      width,
+      height: HEIGHT,
+      role: "group",
+      "aria-label": label,
+    });
     svg.append(axes(scale), ...curves.map((each) => curve(each, scale, showTip)));
     if (width >= 560) svg.append(endLabels(curves, scale));
     walk(svg);
-    place.replaceChildren(legend(curves), make("p", { class: "axis" }, report.format.metricInWords(evaluation.metrics[chosen.metric])), svg, tip);
+    place.replaceChildren(
+      legend(curves),
+      make("p", { class: "axis" }, report.format.metricInWords(evaluation.metrics[chosen.metric])),
+      svg,
+      tip,
+    );
   }
 
   function textTable() {
@@ -167,7 +232,12 @@
       columns: [
         { title: "Codec", head: true, value: (p) => `${p.codec} ${p.setting}`, cell: report.table.system },
         { title: "kbit/s", numeric: true, value: (p) => p.kilobits, cell: (p) => kilobits(1000 * p.kilobits) },
-        { title: report.format.metric(metrics[chosen.metric]), numeric: true, value: (p) => p.mean, cell: (p) => number(p.mean) },
+        {
+          title: report.format.metric(metrics[chosen.metric]),
+          numeric: true,
+          value: (p) => p.mean,
+          cell: (p) => number(p.mean),
+        },
         { title: "95 % from", numeric: true, value: (p) => p.low, cell: (p) => number(p.low) },
         { title: "to", numeric: true, value: (p) => p.high, cell: (p) => number(p.high) },
       ],
@@ -177,12 +247,24 @@
   report.showCurves = () => {
     const place = make("div", { class: "chart" });
     const table = make("div");
-    const scaleChoice = choice("Scale of the bitrate", [["log", "logarithmic"], ["linear", "linear"]], "log", (value) => {
-      isLog = value === "log";
-      plot(place);
-    });
+    const scaleChoice = choice(
+      "Scale of the bitrate",
+      [
+        ["log", "logarithmic"],
+        ["linear", "linear"],
+      ],
+      "log",
+      (value) => {
+        isLog = value === "log";
+        plot(place);
+      },
+    );
     const details = make("details", {}, make("summary", {}, "The same as a table"), table);
-    find("curves").append(make("div", { class: "controls" }, chosen.metricChoice(), chosen.conditionChoice(), scaleChoice), place, details);
+    find("curves").append(
+      make("div", { class: "controls" }, chosen.metricChoice(), chosen.conditionChoice(), scaleChoice),
+      place,
+      details,
+    );
     chosen.watch(() => {
       plot(place);
       table.replaceChildren(textTable());

@@ -24,7 +24,8 @@
     /** Compare two values of a metric, the worse first; missing values come last. */
     worseFirst(name) {
       const { better } = data.metrics[name];
-      const badness = { higher: (value) => -value, lower: (value) => value, zero: Math.abs }[better] ?? ((value) => -value);
+      const badness =
+        { higher: (value) => -value, lower: (value) => value, zero: Math.abs }[better] ?? ((value) => -value);
       const { isNumber } = report.format;
       return (a, b) => {
         if (!isNumber(a) || !isNumber(b)) return isNumber(b) - isNumber(a);
@@ -52,7 +53,13 @@
     },
     /** Null where there is nothing to choose. */
     conditionChoice: () =>
-      conditions.length > 1 ? linked("Condition", conditions.map((name) => [name, name]), "condition") : null,
+      conditions.length > 1
+        ? linked(
+            "Condition",
+            conditions.map((name) => [name, name]),
+            "condition",
+          )
+        : null,
   };
 
   /** A choice that follows when the same is chosen elsewhere. */

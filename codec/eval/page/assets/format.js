@@ -9,7 +9,8 @@
 
   function fixed(value, digits) {
     if (!isNumber(value)) return NONE;
-    return value.toFixed(digits).replace("-", "−");
+    const text = value.toFixed(digits);
+    return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
   }
 
   report.format = {
@@ -46,7 +47,10 @@
     shortNames(paths) {
       const folders = paths.map((path) => path.split("/").slice(0, -1));
       let shared = 0;
-      while (folders.length && folders.every((parts) => parts.length > shared && parts[shared] === folders[0][shared])) {
+      while (
+        folders.length &&
+        folders.every((parts) => parts.length > shared && parts[shared] === folders[0][shared])
+      ) {
         shared += 1;
       }
       return new Map(paths.map((path) => [path, path.split("/").slice(shared).join("/")]));

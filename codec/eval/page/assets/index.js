@@ -8,5 +8,6 @@ report.showRobustness();
 report.showUsage();
 report.showRows();
 report.showClips();
-for (const link of document.querySelectorAll("nav a")) link.hidden = document.querySelector(link.getAttribute("href")).hidden;
+for (const link of document.querySelectorAll("nav a"))
+  link.hidden = document.querySelector(link.getAttribute("href")).hidden;
 document.documentElement.dataset.ready = "";

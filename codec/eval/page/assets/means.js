@@ -15,7 +15,12 @@
   const speed = (value) => (isNumber(value) ? `${number(value)} ×` : NONE);
 
   function columns() {
-    const plain = (title, name, text) => ({ title, numeric: true, value: (mean) => mean[name] ?? null, cell: (mean) => text(mean[name]) });
+    const plain = (title, name, text) => ({
+      title,
+      numeric: true,
+      value: (mean) => mean[name] ?? null,
+      cell: (mean) => text(mean[name]),
+    });
     return [
       { title: "Codec", head: true, value: (mean) => report.evaluation.system(mean), cell: report.table.system },
       plain("kbit/s", "bitrate", kilobits),
@@ -33,11 +38,17 @@
   }
 
   function filesCell({ num_files: numFiles, num_failed: numFailed }) {
-    return make("span", {}, String(numFiles), numFailed ? make("small", { class: "failed" }, `${numFailed} failed`) : null);
+    return make(
+      "span",
+      {},
+      String(numFiles),
+      numFailed ? make("small", { class: "failed" }, `${numFailed} failed`) : null,
+    );
   }
 
   report.showMeans = () => {
-    const caption = "Means over the files; below each its 95 % interval, and in brackets the number of files where some have no value. Speed in times real time.";
+    const caption =
+      "Means over the files; below each its 95 % interval, and in brackets the number of files where some have no value. Speed in times real time.";
     const table = report.table({ caption, columns: columns(), rows: [] });
     const controls = make("div", { class: "controls" }, report.chosen.conditionChoice());
     find("means").append(controls, table.element);
@@ -54,7 +65,12 @@
       rows: rates,
       rowClass: (rate) => (isNumber(rate.percent) ? (rate.percent < 0 ? "saves" : "costs") : null),
       columns: [
-        { title: "Codec", head: true, value: (rate) => rate.codec, cell: (rate) => report.table.system({ codec: rate.codec, setting: "" }) },
+        {
+          title: "Codec",
+          head: true,
+          value: (rate) => rate.codec,
+          cell: (rate) => report.table.system({ codec: rate.codec, setting: "" }),
+        },
         { title: "Reference", value: (rate) => rate.reference, cell: (rate) => rate.reference },
         { title: "Metric", value: (rate) => rate.metric, cell: (rate) => metrics[rate.metric]?.label ?? rate.metric },
         {
@@ -62,7 +78,12 @@
           numeric: true,
           value: (rate) => rate.percent,
           cell: (rate) =>
-            make("span", { class: "mean" }, make("b", {}, percent(rate.percent)), isNumber(rate.low) ? make("small", {}, `${percent(rate.low)} to ${percent(rate.high)}`) : null),
+            make(
+              "span",
+              { class: "mean" },
+              make("b", {}, percent(rate.percent)),
+              isNumber(rate.low) ? make("small", {}, `${percent(rate.low)} to ${percent(rate.high)}`) : null,
+            ),
         },
         { title: "Note", cell: (rate) => rate.note ?? "" },
       ],

@@ -69,22 +69,34 @@
       const { columns, bins } = decoded;
       const map = report.colormap.diverging[report.theme()];
       const floor = top - RANGE_DB;
-      paint(canvas, columns, bins, (column, bin) => {
-        const at = column * bins + bin;
-        const change = Math.max(floor, decoded.db[at]) - Math.max(floor, original.db[at]);
-        return map(0.5 + change / (2 * DIFFERENCE_DB));
-      }, true);
+      paint(
+        canvas,
+        columns,
+        bins,
+        (column, bin) => {
+          const at = column * bins + bin;
+          const change = Math.max(floor, decoded.db[at]) - Math.max(floor, original.db[at]);
+          return map(0.5 + change / (2 * DIFFERENCE_DB));
+        },
+        true,
+      );
     },
 
     /** Codes of the first channel: a row for each level, the first at the top; the colour is the number of the codeword. */
     codes(canvas, codes, { shape: [, levels, frames], size }, seconds, { start, end }) {
       const { magma } = report.colormap;
       const columns = Math.max(1, Math.min(canvas.clientWidth, Math.ceil(((end - start) / seconds) * frames) * 4));
-      paint(canvas, columns, levels, (column, row) => {
-        const time = start + ((column + 0.5) / columns) * (end - start);
-        const frame = Math.min(frames - 1, Math.floor((time / seconds) * frames));
-        return magma(0.12 + (0.85 * codes[(levels - 1 - row) * frames + frame]) / Math.max(1, size - 1));
-      }, false);
+      paint(
+        canvas,
+        columns,
+        levels,
+        (column, row) => {
+          const time = start + ((column + 0.5) / columns) * (end - start);
+          const frame = Math.min(frames - 1, Math.floor((time / seconds) * frames));
+          return magma(0.12 + (0.85 * codes[(levels - 1 - row) * frames + frame]) / Math.max(1, size - 1));
+        },
+        false,
+      );
     },
   };
 }

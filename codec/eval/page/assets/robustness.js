@@ -5,21 +5,28 @@
   const { isNumber, number } = report.format;
   const { conditions, metrics, means, system, worseFirst } = report.evaluation;
 
+  /** A mean with its change against that of the first condition; marked if it is worse, and outside its interval. */
   function cell(mean, first) {
-    const change = isNumber(mean) && isNumber(first) ? mean - first : null;
-    const isWorse = change !== null && worseFirst(report.chosen.metric)(mean, first) < 0;
-    const sign = change > 0 ? "+" : "";
-    const small = change === null ? null : make("small", { class: isWorse ? "worse" : "" }, sign + number(change));
-    return make("span", { class: "mean" }, make("b", {}, number(mean)), small);
+    if (!isNumber(mean) || !isNumber(first?.mean)) return make("span", { class: "mean" }, make("b", {}, number(mean)));
+    const isOutside = mean < first.low || mean > first.high;
+    const isWorse = isOutside && worseFirst(report.chosen.metric)(mean, first.mean) < 0;
+    const change = mean - first.mean;
+    const text = `${change > 0 ? "+" : ""}${number(change)}`;
+    return make(
+      "span",
+      { class: "mean" },
+      make("b", {}, number(mean)),
+      make("small", { class: isWorse ? "worse" : null }, text),
+    );
   }
 
   report.showRobustness = () => {
     find("robustness").hidden = conditions.length < 2;
     if (conditions.length < 2) return;
     const systems = [...new Map(means.map((mean) => [system(mean), mean])).values()];
-    const valueOf = (row, condition) => {
+    const meanOf = (row, condition) => {
       const found = means.find((mean) => system(mean) === system(row) && mean.condition === condition);
-      return found?.metrics[report.chosen.metric]?.mean ?? null;
+      return found?.metrics[report.chosen.metric] ?? null;
     };
     const place = make("div");
     find("robustness").append(make("div", { class: "controls" }, report.chosen.metricChoice()), place);
@@ -27,11 +34,12 @@
       const columns = conditions.map((condition) => ({
         title: condition,
         numeric: true,
-        value: (row) => valueOf(row, condition),
-        cell: (row) => cell(valueOf(row, condition), condition === conditions[0] ? null : valueOf(row, conditions[0])),
+        value: (row) => meanOf(row, condition)?.mean ?? null,
+        cell: (row) =>
+          cell(meanOf(row, condition)?.mean, condition === conditions[0] ? null : meanOf(row, conditions[0])),
       }));
       const names = { title: "Codec", head: true, value: system, cell: report.table.system };
-      const caption = `${report.format.metricInWords(metrics[report.chosen.metric])}: mean, and change against “${conditions[0]}”`;
+      const caption = `${report.format.metricInWords(metrics[report.chosen.metric])}: mean, and change against “${conditions[0]}”, in red where it is worse and outside the 95 % interval of that`;
       place.replaceChildren(report.table({ caption, columns: [names, ...columns], rows: systems }).element);
     });
   };

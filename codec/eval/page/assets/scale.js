@@ -29,7 +29,9 @@
   report.scale = (low, high, from, to, isLog = false) => {
     const bend = isLog ? Math.log : (value) => value;
     const place = (value) => from + ((bend(value) - bend(low)) / (bend(high) - bend(low))) * (to - from);
-    return Object.assign(place, { ticks: (count = 5) => (isLog ? logTicks(low, high) : linearTicks(low, high, count)) });
+    return Object.assign(place, {
+      ticks: (count = 5) => (isLog ? logTicks(low, high) : linearTicks(low, high, count)),
+    });
   };
 
   /** Text of a tick with no more digits than it needs. */

@@ -8,25 +8,45 @@
   /** A canvas with the cursor of playback over it. */
   function view(kind, label) {
     const canvas = make("canvas", { role: "img", "aria-label": label });
-    return { canvas, element: make("div", { class: `view ${kind}` }, canvas, make("i", { class: "cursor", "aria-hidden": "true" })) };
+    return {
+      canvas,
+      element: make("div", { class: `view ${kind}` }, canvas, make("i", { class: "cursor", "aria-hidden": "true" })),
+    };
   }
 
   function who(signal, index, bytes) {
     const url = URL.createObjectURL(new Blob([bytes], { type: "audio/flac" }));
     const audio = make("audio", { controls: true, src: url, preload: "auto", "aria-label": `Play ${signal.name}` });
-    const pick = make("button", { type: "button", class: "pick", "aria-pressed": "false", "aria-label": `Listen to ${signal.name}` }, String(index));
+    const pick = make(
+      "button",
+      { type: "button", class: "pick", "aria-pressed": "false", "aria-label": `Listen to ${signal.name}` },
+      String(index),
+    );
     const name = index ? report.table.system(signal) : make("span", { class: "system" }, "Original");
     return { audio, pick, element: make("div", { class: "who" }, make("div", { class: "label" }, pick, name), audio) };
   }
 
   /** What the colours mean, in the place where the original has no difference. */
   function legend() {
-    const scale = (kind, from, to, title) => make("div", { class: `legendscale ${kind}` }, make("span", {}, title), make("i", { "aria-hidden": "true" }), make("small", {}, from), make("small", {}, to));
+    const scale = (kind, from, to, title) =>
+      make(
+        "div",
+        { class: `legendscale ${kind}` },
+        make("span", {}, title),
+        make("i", { "aria-hidden": "true" }),
+        make("small", {}, from),
+        make("small", {}, to),
+      );
     return make(
       "div",
       { class: "scales" },
       scale("magma", `−${pictures.RANGE_DB} dB`, "0 dB", "Level, below the loudest of the original"),
-      scale("diverging", `−${pictures.DIFFERENCE_DB} dB, too quiet`, `+${pictures.DIFFERENCE_DB} dB, too loud`, "Difference, decode less original"),
+      scale(
+        "diverging",
+        `−${pictures.DIFFERENCE_DB} dB, too quiet`,
+        `+${pictures.DIFFERENCE_DB} dB, too loud`,
+        "Difference, decode less original",
+      ),
       make("p", {}, "Codes: a row for each level, a colour for each codeword; its number has no order."),
     );
   }
@@ -39,8 +59,16 @@
     spectrum.element.append(nyquist);
     const codes = signal.codes ? view("codes", `Codes of ${signal.name}`) : null;
     const difference = index ? view("difference", `Level of ${signal.name} less the original`) : null;
-    const right = index ? [codes ? codes.element : make("div", { class: "view none" }, "no codes"), difference.element] : [legend()];
-    const element = make("div", { class: "strip", role: "group", "aria-label": signal.name }, head.element, make("div", { class: "views" }, wave.element, spectrum.element), make("div", { class: "views" }, right));
+    const right = index
+      ? [codes ? codes.element : make("div", { class: "view none" }, "no codes"), difference.element]
+      : [legend()];
+    const element = make(
+      "div",
+      { class: "strip", role: "group", "aria-label": signal.name },
+      head.element,
+      make("div", { class: "views" }, wave.element, spectrum.element),
+      make("div", { class: "views" }, right),
+    );
     return { ...head, signal, element, wave, spectrum, codes, difference };
   }
 
@@ -49,7 +77,11 @@
     const element = make("div", { class: "time", "aria-hidden": "true" });
     const fill = () => {
       const ticks = report.scale(timeline.start, timeline.end, 0, 100).ticks(6);
-      element.replaceChildren(...ticks.map((tick) => make("span", { style: `left: ${100 * timeline.place(tick)}%` }, `${report.scale.text(tick)} s`)));
+      element.replaceChildren(
+        ...ticks.map((tick) =>
+          make("span", { style: `left: ${100 * timeline.place(tick)}%` }, `${report.scale.text(tick)} s`),
+        ),
+      );
     };
     timeline.watch(fill);
     fill();
@@ -66,9 +98,20 @@
       this.strips = signals.map((signal, index) => strip(signal, index, audio[index]));
       this.players = new report.Players(this.strips.map(({ audio: player }) => player));
       const axes = make("div", { class: "strip axes" }, make("div"), axis(this.timeline), axis(this.timeline));
-      this.element = make("div", { class: "strips", tabindex: "0", role: "group", "aria-label": "Pictures: plus and minus zoom, arrows move, digits switch, space plays" }, this.strips.map(({ element }) => element), axes);
+      this.element = make(
+        "div",
+        {
+          class: "strips",
+          tabindex: "0",
+          role: "group",
+          "aria-label": "Pictures: plus and minus zoom, arrows move, digits switch, space plays",
+        },
+        this.strips.map(({ element }) => element),
+        axes,
+      );
       this.strips.forEach(({ pick }, index) => pick.addEventListener("click", () => this.players.select(index)));
-      for (const element of this.element.querySelectorAll(".view:not(.none)")) this.timeline.attach(element, (time) => this.players.seek(time));
+      for (const element of this.element.querySelectorAll(".view:not(.none)"))
+        this.timeline.attach(element, (time) => this.players.seek(time));
       this.timeline.watch(() => this.redraw());
       this.players.watch(() => this.#showPosition());
       this.observer = new ResizeObserver(() => this.redraw());

@@ -17,10 +17,22 @@
     let current = rows;
     const body = make("tbody");
     const headers = columns.map((column, index) => header(column, () => sortBy(index)));
-    const table = make("table", {}, make("caption", {}, caption), make("thead", {}, make("tr", {}, headers)), body);
+    const table = make(
+      "table",
+      {},
+      make("caption", { class: "unseen" }, caption),
+      make("thead", {}, make("tr", {}, headers)),
+      body,
+    );
     const scroller = make("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": caption }, table);
     const more = make("button", { type: "button", class: "more", onclick: showMore });
-    const element = make("div", { class: "table" }, scroller, more);
+    const element = make(
+      "div",
+      { class: "table" },
+      make("p", { class: "caption", "aria-hidden": "true" }, caption),
+      scroller,
+      more,
+    );
 
     function sortBy(index) {
       order = { column: index, reversed: order.column === index && !order.reversed };
@@ -49,7 +61,15 @@
         else cell.removeAttribute("aria-sort");
       });
       const visible = ordered().slice(0, shown);
-      body.replaceChildren(...visible.map((row) => make("tr", { class: rowClass(row) }, columns.map((column) => cell(column, row)))));
+      body.replaceChildren(
+        ...visible.map((row) =>
+          make(
+            "tr",
+            { class: rowClass(row) },
+            columns.map((column) => cell(column, row)),
+          ),
+        ),
+      );
       more.hidden = current.length <= shown;
       more.textContent = `Show ${Math.min(PAGE, current.length - shown)} more of ${current.length}`;
     }
@@ -86,7 +106,11 @@
     make(
       "span",
       { class: "system" },
-      make("i", { class: "swatch", style: `background: ${report.evaluation.colour(row.codec)}`, "aria-hidden": "true" }),
+      make("i", {
+        class: "swatch",
+        style: `background: ${report.evaluation.colour(row.codec)}`,
+        "aria-hidden": "true",
+      }),
       `${row.codec} `,
       make("span", { class: "setting" }, row.setting),
     );

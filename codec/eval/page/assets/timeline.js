@@ -86,7 +86,8 @@
         else if (moved > CLICK_PIXELS) this.pan(-(event.clientX - before) / element.clientWidth);
       });
       element.addEventListener("pointerup", (event) => {
-        if (pointers.delete(event.pointerId) && moved <= CLICK_PIXELS) seek(this.start + share(event.clientX) * this.span);
+        if (pointers.delete(event.pointerId) && moved <= CLICK_PIXELS)
+          seek(this.start + share(event.clientX) * this.span);
       });
       element.addEventListener("pointercancel", (event) => pointers.delete(event.pointerId));
     }

@@ -8,10 +8,21 @@
     const bars = shares.map((share, level) => {
       const bar = make("i", { class: "column", style: `height: ${Math.max(1, 100 * share)}%`, "aria-hidden": "true" });
       const digits = share < 0.995 && share >= 0.1 ? 0 : share >= 0.995 ? 0 : 1;
-      return make("li", {}, make("span", { class: "value" }, `${fixed(100 * share, digits)} %`), make("span", { class: "well" }, bar), make("span", { class: "level" }, `${level + 1}`));
+      return make(
+        "li",
+        {},
+        make("span", { class: "value" }, `${fixed(100 * share, digits)} %`),
+        make("span", { class: "well" }, bar),
+        make("span", { class: "level" }, `${level + 1}`),
+      );
     });
     const style = `color: ${report.evaluation.colour(codec)}`;
-    return make("figure", { class: "usage" }, make("figcaption", {}, codec, make("small", {}, " by level")), make("ol", { style, "aria-label": `Codewords of ${codec} in use, by level` }, bars));
+    return make(
+      "figure",
+      { class: "usage" },
+      make("figcaption", {}, codec, make("small", {}, " by level")),
+      make("ol", { style, "aria-label": `Codewords of ${codec} in use, by level` }, bars),
+    );
   }
 
   report.showUsage = () => {
