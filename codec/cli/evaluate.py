@@ -209,8 +209,8 @@ def _draw(path: Path, evaluation: "Evaluation", overwrite: bool) -> None:
 
 def _summarise_listening(options: EvalOptions) -> int:
     """Print what the answers of a listening test say."""
-    from codec.eval.listening import summarise_files
+    from codec.eval.listening import format_summary, read_answers, summarise
 
     check_inputs(options.listening)
-    print(summarise_files(options.listening))
+    print(format_summary(summarise(read_answers(options.listening))))
     return 0
