@@ -37,11 +37,13 @@ def test_opus_has_nearly_the_bitrate_that_was_asked_for(speechlike, bitrate):
     assert 1.4 * bitrate < bitrate_of(both, stereo) < 2.4 * bitrate + 800  # the bitrate is that of a channel
 
 
-@pytest.mark.parametrize(("bitrate", "rate"), [(16_000, RATE), (24_000, RATE), (64_000, 48_000), (8000, 8000)])
+@pytest.mark.parametrize(("bitrate", "rate"), [(16_000, RATE), (24_000, RATE), (64_000, 48_000), (24_000, 8000)])
 def test_mp3_has_the_bitrate_that_was_asked_for(speechlike, bitrate, rate):
     audio = resample(speechlike, RATE, rate)
     coded = SoundfileCodec("mp3", bitrate, rate)(audio)
-    assert bitrate_of(coded, audio, rate) == pytest.approx(bitrate, rel=0.04)  # whole frames, and one for its length
+    assert bitrate_of(coded, audio, rate) == pytest.approx(
+        bitrate, rel=0.06
+    )  # whole frames of up to 72 ms, one for its length
     both = SoundfileCodec("mp3", bitrate / 2, rate)(audio.expand(2, -1))
     assert both.num_bytes == pytest.approx(coded.num_bytes, rel=0.01)
 
