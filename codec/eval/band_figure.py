@@ -56,8 +56,8 @@ def band_figure(bands: Mapping[str, Mapping[str, Sequence[float]]], edges_hz: Se
 def _finish(axis: "Axes", within: tuple[float, float], label: str) -> None:
     """Shade the range that is right, and keep it in view whatever the bars are."""
     axis.axhspan(*within, color=GREY, alpha=0.45, linewidth=0, zorder=0)
-    low, high = axis.dataLim.intervaly if np.isfinite(axis.dataLim.intervaly).all() else within
-    axis.set_ylim(1.05 * min(low, 4 / 3 * within[0]), 1.05 * max(high, 4 / 3 * within[1]))
+    low, high = axis.dataLim.intervaly  # of the bars and of this range
+    axis.set_ylim(1.05 * low, 1.05 * high)
     axis.set_ylabel(label)
     axis.grid(axis="y", color=GREY, linewidth=0.5, zorder=1)
     axis.set_axisbelow(True)
