@@ -5,20 +5,21 @@ from pathlib import Path
 from typing import Any
 
 MAX_BYTES = 2**19
-"""Far above the size of any that this program writes. Parsed, a byte takes up to 35 bytes of memory."""
+"""Far above the size of what this program writes, but for results of codec-eval. Parsed, a byte takes up to 35 bytes of
+memory."""
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of at most `MAX_BYTES`; its integers fit int64.
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file of at most `max_bytes`; its integers fit int64.
 
     Raises:
         OSError: It can't be read.
         ValueError: It is no JSON, not UTF-8, too large, nested too deep, or has a larger integer.
     """
     with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it has more than {MAX_BYTES} bytes")
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes} bytes")
     try:
         return json.loads(data.decode("utf-8-sig"), parse_int=_int64)
     except RecursionError as error:

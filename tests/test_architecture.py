@@ -74,9 +74,9 @@ KNOWN_BY = {
         *BEHIND,
     },
     "einops": {"codec.model", "codec.train", "codec.study"},
-    "soundfile": {"codec.audio"},
+    "soundfile": {"codec.audio", "codec.eval.systems.soundfile_codecs"},  # the second judges its lossy formats
     "soxr": {"codec.audio.resampling"},
-    "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options"},
+    "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.eval.listening"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
     "torchaudio": {"codec.dsp.mel", "codec.eval"},
@@ -91,6 +91,7 @@ KNOWN_BY = {
     "tensorboard": {"codec.train.tracking"},
     "matplotlib": BEHIND,
     "sklearn": {"codec.study"},
+    "jinja2": {"codec.eval.page"},
     "wandb": {"codec.train.tracking"},
     "ray": set(),
     "onnxruntime": {"codec.onnx.example"},  # the others ask `require` for it

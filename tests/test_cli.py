@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 import os
@@ -25,7 +26,8 @@ from codec.bitstream import Bitstream, Header, read_codes
 from codec.cli.loading import find_device, load_model
 from codec.cli.options import ModelOptions
 from codec.config import FILE_BEAM, CodecConfig, QuantizerConfig, from_dict
-from codec.errors import ConfigError
+from codec.errors import AudioError, ConfigError
+from codec.eval.metrics.metrics import METRICS
 from codec.inference.batching import compress_batch
 from codec.inference.compression import compress
 from codec.inference.modes import MODES
@@ -807,7 +809,8 @@ class TestModes:
         assert out.splitlines()[0].endswith("s of audio, bf16_decoder")
         assert "codes that are those of float32, by level: 100.0% 100.0%" in out
         report = json.loads(Path("results.json").read_text())
-        assert (report["mode"], report["device"], report["agreement"]) == ("bf16_decoder", "cpu", [1.0, 1.0])
+        assert (report["about"]["mode"], report["about"]["device"]) == ("bf16_decoder", "cpu")
+        assert report["agreement"] == [1.0, 1.0]
 
     def test_onnx_is_of_the_processor(self, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -818,7 +821,7 @@ class TestModes:
 
 
 class TestEval:
-    def test_table_and_report(self, call: Call, model: Path) -> None:
+    def test_table_and_results(self, call: Call, model: Path) -> None:
         write_noise("a.wav", seed=1)
         write_noise("b.wav", 16_000, 9000, seed=2)
         words = ["a.wav", "b.wav", "--bitrates", "1600", "4k", "--metrics", "mel", "si_sdr", "-o", "out/results.json"]
@@ -826,75 +829,153 @@ class TestEval:
         assert code == 0
         lines = out.splitlines()
         assert lines[0] == "2 files, 0.7 s of audio, float32"
-        assert lines[2].split() == ["num_quantizers", "bitrate", "nominal_bitrate", "mel", "si_sdr"]
-        assert [line.split()[::2][:2] for line in lines[3:5]] == [["1", "1600"], ["2", "3200"]]
-        assert [line.split(",")[0] for line in lines if line.endswith("by band")] == ["1 level", "2 levels"]
+        assert lines[2].split() == ["codec", "setting", "kbit/s", "mel", "si_sdr"]
+        assert [line.split()[1:3] for line in lines[3:5]] == [["1", "level"], ["2", "levels"]]
+        assert [line.split(" by band")[0] for line in lines if "bands in Hz" in line] == [
+            "Energy",
+            "SNR",
+            "Power error",
+        ]
         health = lines[-4:]
         assert health[0].split() == ["level", "usage", "perplexity", "entropy", "(bit)"]
         assert [line.split()[0] for line in health[1:3]] == ["1", "2"]
-        assert health[3].startswith("ideal entropy coding of all levels: ") and health[3].endswith(" of 3.20 kbit/s")
+        assert health[3].startswith("ideal entropy coding of these levels: ") and health[3].endswith(" of 3.20 kbit/s")
 
-        report = json.loads(Path("out/results.json").read_text())
-        assert report["model"]["identity"] == model_identity(load_codec(model)).hex()
-        assert report["versions"]["packages"]["torch"] == torch.__version__.split("+")[0]
-        assert [row["num_quantizers"] for row in report["means"]] == [1, 2]
-        assert report["band_edges_hz"][-2:] == [3000, 4000] and report["beam"] is None
-        assert [len(values) for row in report["files"] for values in row["bands"].values()] == [7, 7, 7] * 4
-        assert [(row["path"], row["num_quantizers"]) for row in report["files"]] == [
-            *(("a.wav", 1), ("a.wav", 2)),
-            *(("b.wav", 1), ("b.wav", 2)),
+        results = json.loads(Path("out/results.json").read_text())
+        about = results["about"]
+        assert about["model"]["identity"] == model_identity(load_codec(model)).hex()
+        assert about["versions"]["packages"]["torch"] == torch.__version__.split("+")[0]
+        assert about["beam"] == 8 and about["command"].startswith("codec-eval a.wav b.wav --bitrates 1600 4k")
+        assert [mean["setting"] for mean in results["means"]] == ["1 level", "2 levels"]
+        assert results["edges_hz"][-2:] == [3000, 4000]
+        assert [len(values) for row in results["rows"] for values in row["bands"].values()] == [7, 7, 7] * 4
+        assert [(row["path"], row["setting"]) for row in results["rows"]] == [
+            *(("a.wav", "1 level"), ("a.wav", "2 levels")),
+            *(("b.wav", "1 level"), ("b.wav", "2 levels")),
         ]
-        mean = np.mean([row["mel"] for row in report["files"] if row["num_quantizers"] == 2])
-        assert report["means"][1]["mel"] == pytest.approx(mean)
-        assert {name: len(values) for name, values in report["levels"].items()} == {
-            "entropy": 2,
-            "perplexity": 2,
-            "usage": 2,
-        }
+        mean = np.mean([row["mel"] for row in results["rows"] if row["setting"] == "2 levels"])
+        assert results["means"][1]["metrics"]["mel"]["mean"] == pytest.approx(mean)
+        assert results["metrics"]["mel"] == {"label": "mel distance", "unit": "neper", "better": "lower"}
+        (health,) = results["health"].values()
+        assert {name: len(values) for name, values in health.items()} == {"entropy": 2, "perplexity": 2, "usage": 2}
         assert_refused(call(cli.eval_main, *words), "codec-eval", "out/results.json", "already there", "--overwrite")
 
+    def test_rows_as_lines_and_as_a_table(self, call: Call) -> None:
+        write_noise("a.wav", seed=1)
+        words = ["a.wav", "--bitrates", "1600", "3200", "--metrics", "mel"]
+        for name in ("r.jsonl", "r.csv"):
+            assert call(cli.eval_main, *words, "-o", name)[0] == 0
+        lines = [json.loads(line) for line in Path("r.jsonl").read_text().splitlines()]
+        table = list(csv.DictReader(Path("r.csv").read_text().splitlines()))
+        assert [row["setting"] for row in lines] == [row["setting"] for row in table] == ["1 level", "2 levels"]
+        assert [row["mel"] for row in lines] == pytest.approx([float(row["mel"]) for row in table])
+        assert_refused(call(cli.eval_main, *words, "-o", "r.txt"), "codec-eval", "r.txt", ".json", ".csv")
+
     def test_rates_are_those_of_the_files_that_codec_encode_writes(self, call: Call) -> None:
-        """Of a stereo file at another rate too, by the table and the report."""
+        """Of a stereo file at another rate too, by the table and the results."""
         write_noise("a.wav", seed=1)
         write_noise("b.wav", 9000, 4001, 2, seed=2)
         code, out, _ = call(cli.eval_main, "a.wav", "b.wav", "--bitrates", "3200", "--metrics", "mel", "-o", "r.json")
         assert code == 0 and call(cli.encode_main, "a.wav", "b.wav", "-o", "codes/")[0] == 0
-        report = json.loads(Path("r.json").read_text())
+        results = json.loads(Path("r.json").read_text())
         sizes = [Path("codes", name).stat().st_size for name in ("a.codec", "b.codec")]
-        assert [row["num_bytes"] for row in report["files"]] == sizes
+        assert [row["num_bytes"] for row in results["rows"]] == sizes
         seconds = [sf.info(name).duration for name in ("a.wav", "b.wav")]
         rates = [8 * size / second for size, second in zip(sizes, seconds, strict=True)]
-        assert [row["bitrate"] for row in report["files"]] == pytest.approx(rates, rel=1e-3)
-        assert report["means"][0]["bitrate"] == pytest.approx(8 * sum(sizes) / sum(seconds), rel=1e-3)
-        assert out.splitlines()[3].split()[1] == f"{report['means'][0]['bitrate']:.0f}"
+        assert [row["bitrate"] for row in results["rows"]] == pytest.approx(rates, rel=1e-3)
+        assert results["means"][0]["bitrate"] == pytest.approx(8 * sum(sizes) / sum(seconds), rel=1e-3)
+        assert out.splitlines()[3].split()[3] == f"{results['means'][0]['bitrate'] / 1000:.2f}"
 
-    def test_gains(self, call: Call) -> None:
+    def test_gains_and_conditions(self, call: Call) -> None:
         write_noise("a.wav", seed=1)
-        code, out, _ = call(cli.eval_main, "a.wav", "--metrics", "mel", "--gains", "0", "-20", "-20", "-o", "r.json")
-        assert code == 0 and out.count("Gain 0 dB\n") == out.count("Gain -20 dB\n") == 1
+        words = ["a.wav", "--metrics", "mel", "--gains", "0", "-20", "-20", "--conditions", "dc", "noise=10"]
+        code, out, _ = call(cli.eval_main, *words, "-o", "r.json")
+        names = ["as it is", "-20 dB", "DC +0.05", "noise 10 dB"]
+        assert code == 0 and [line for line in out.splitlines() if line.startswith("Condition")] == [
+            f"Condition: {name}" for name in names
+        ]
         means = json.loads(Path("r.json").read_text())["means"]
-        assert [(row["gain_db"], row["num_quantizers"]) for row in means] == [(0, 1), (0, 2), (-20, 1), (-20, 2)]
+        assert [(mean["condition"], mean["setting"]) for mean in means] == [
+            (name, setting) for name in names for setting in ("1 level", "2 levels")
+        ]
 
-    def test_no_nan_in_the_report(self, call: Call) -> None:
+    def test_beside_other_codecs(self, call: Call, model: Path) -> None:
+        write_noise("a.wav", num_samples=8000, seed=1)
+        words = ["a.wav", "--metrics", "mel", "snr", "--codecs", "opus@12k,24k", f"model:{model}@1600"]
+        assert_refused(call(cli.eval_main, *words), "codec-eval", "1 level", "twice")
+        code, out, _ = call(cli.eval_main, *words[:-1], "-o", "r.json")
+        results = json.loads(Path("r.json").read_text())
+        assert code == 0 and [mean["codec"] for mean in results["means"]][2:] == ["opus", "opus"]
+        assert [(rate["codec"], rate["reference"], rate["metric"]) for rate in results["bd_rate"]] == [
+            (results["means"][0]["codec"], "opus", metric) for metric in ("mel", "snr")
+        ]
+        assert "Bits at equal quality, relative to opus" in out
+        assert_refused(call(cli.eval_main, *words[:-1], "--versus", "mp3"), "codec-eval", "mp3", "opus")
+
+    def test_a_report_is_resumed(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One that was cut off after the first file ends with the same rows and clips."""
+        for name in ("a", "b", "c"):
+            write_noise(f"{name}.wav", seed=ord(name))
+        words = ["a.wav", "b.wav", "c.wav", "--metrics", "mel", "--report-clips", "2", "--report"]
+        assert call(cli.eval_main, *words, "whole")[0] == 0
+        assert call(cli.eval_main, *words, "cut")[0] == 0
+        ledger = Path("cut/progress.jsonl")
+        ledger.write_text("\n".join(ledger.read_text().splitlines()[:2]))
+        for path in (Path("cut/index.html"), *Path("cut/clips").glob("*2.js")):
+            path.unlink()
+        assert_refused(call(cli.eval_main, *words, "cut"), "codec-eval", "cut", "--resume", "--overwrite")
+        code, out, err = call(cli.eval_main, *words, "cut", "--resume")
+        assert code == 0 and "1 of 3 files are done already" in err and "report: cut/index.html" in out
+        for name in ("clips/001.js", "clips/002.js"):
+            assert Path("cut", name).read_bytes() == Path("whole", name).read_bytes()
+        whole, cut = (json.loads(Path(folder, "results.json").read_text()) for folder in ("whole", "cut"))
+        clock = {"encode_speed": 0, "decode_speed": 0}
+        for key in ("rows", "means"):
+            assert [row | clock for row in whole[key]] == [row | clock for row in cut[key]]
+        assert whole["health"] == cut["health"] and Path("cut/listening.html").exists()
+        others = [*words[:-3], "--report-clips", "1", "--report", "cut", "--resume"]
+        assert_refused(call(cli.eval_main, *others), "codec-eval", "cut", "another", "--overwrite")
+        assert_refused(call(cli.eval_main, "a.wav", "--resume"), "codec-eval", "--report")
+        Path("other").mkdir()
+        Path("other/mine.txt").write_text("x")
+        assert_refused(call(cli.eval_main, *words, "other", "--overwrite"), "codec-eval", "other", "new folder")
+
+    def test_a_codec_that_fails_is_named(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_noise("a.wav", seed=1)
+
+        def fail(self: object, audio: torch.Tensor) -> None:
+            raise AudioError("no luck")
+
+        monkeypatch.setattr("codec.eval.systems.soundfile_codecs.SoundfileCodec.__call__", fail)
+        words = ["a.wav", "--metrics", "mel", "--codecs", "opus@12k", "-o", "r.json"]
+        code, out, err = call(cli.eval_main, *words)
+        assert code == 1 and err.splitlines()[-1] == "codec-eval: a.wav: opus, 12 kbit/s: no luck"
+        assert "opus, 12 kbit/s: failed on 1 of 1 files" in out
+        assert [row["error"] for row in json.loads(Path("r.json").read_text())["rows"]] == [None, None, "no luck"]
+
+    def test_no_nan_in_the_results(self, call: Call) -> None:
         """A silent file among the others is null where it has no value, and counted."""
         write_noise("a.wav", seed=1)
         sf.write("silent.wav", np.zeros(8000), 16_000)
         code, out, _ = call(
             cli.eval_main, "a.wav", "silent.wav", "--metrics", "snr", "--bitrates", "3200", "-o", "r.json"
         )
-        report = json.loads(Path("r.json").read_text(), parse_constant=pytest.fail)
+        results = json.loads(Path("r.json").read_text(), parse_constant=pytest.fail)
         assert code == 0 and "files without a finite value, left out of the mean: 1 of snr" in out
-        assert report["files"][1]["snr"] is None and report["files"][1]["bands"]["energy"] == [None] * 7
-        assert report["means"][0]["snr"] == report["files"][0]["snr"]
-        assert report["means"][0]["left_out"] == {"snr": 1, "bands": [1] * 7}
+        silent = results["rows"][1]
+        assert silent["snr"] is None and "silent" in silent["notes"]["snr"]
+        assert silent["bands"]["energy"] == [None] * 7
+        (mean,) = results["means"]
+        assert mean["metrics"]["snr"] == {"mean": results["rows"][0]["snr"], "low": None, "high": None, "num": 1}
+        assert mean["bands_left_out"] == [1] * 7
 
     def test_a_bad_file_costs_only_itself(self, call: Call) -> None:
         write_noise("a.wav", num_samples=800)
         Path("text.wav").write_text("no audio")
         code, out, err = call(cli.eval_main, "text.wav", "a.wav", "--metrics", "mel", "-o", "r.json")
-        report = json.loads(Path("r.json").read_text())
+        results = json.loads(Path("r.json").read_text())
         assert code == 1 and out.startswith("1 files, ") and "codec-eval: text.wav is not audio" in err
-        assert {row["path"] for row in report["files"]} == {"a.wav"} and list(report["unread"]) == ["text.wav"]
+        assert {row["path"] for row in results["rows"]} == {"a.wav"} and list(results["unread"]) == ["text.wav"]
 
     def test_manifest(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         """Only rows of the split and kinds are judged; a metric that is not installed is named."""
@@ -902,20 +983,24 @@ class TestEval:
             write_noise(f"{name}.wav", num_samples=800)
         rows = ["path\tsplit\tkind", "a.wav\ttest\tspeech", "b.wav\ttest\tmusic", "c.wav\ttrain\tspeech"]
         Path("m.tsv").write_text("\n".join(rows) + "\n")
-        monkeypatch.setattr("codec.eval.metrics.metrics.available_metrics", lambda: ("mel", "si_sdr", "snr", "stoi"))
+        fast = tuple(name for name, metric in METRICS.items() if not metric.slow and name != "pesq_wb")
+        monkeypatch.setattr("codec.eval.metrics.metrics.available_metrics", lambda: fast)
         words = ["m.tsv", "--split", "test", "--kinds", "speech", "-o", "r.json"]
         code, _, err = call(cli.eval_main, *words)
         assert code == 0
         assert err.startswith("codec-eval: without pesq_wb: to have it, run  pip install pesq\n")  # then a bar, if slow
-        report = json.loads(Path("r.json").read_text())
-        assert {row["path"] for row in report["files"]} == {"a.wav"}
-        assert report["means"][0]["stoi"] is None, "a clip of 0.1 s is too short for STOI: null, not NaN"
+        results = json.loads(Path("r.json").read_text())
+        assert {row["path"] for row in results["rows"]} == {"a.wav"}
+        stoi = results["means"][0]["metrics"]["stoi"]["mean"]
+        assert stoi is None, "a clip of 0.1 s is too short for STOI: null, not NaN"
 
     @pytest.mark.parametrize(
         ("words", "facts"),
         [
             (["gone.wav"], ("gone.wav",)),
             ([], ("nothing to do",)),
+            (["a.wav", "--codecs", "opsu"], ("'opsu'", "opus")),
+            (["a.wav", "--conditions", "rain"], ("'rain'", "noise")),
             (["a.wav", "--metrics", "beauty"], ("'beauty'", "mel")),
             (["a.wav", "a.wav", "b.wav", "--jobs", "-1"], ("jobs", -1, 0)),
             (

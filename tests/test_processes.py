@@ -1,4 +1,6 @@
+import os
 import re
+import signal
 
 import pytest
 import torch
@@ -9,8 +11,11 @@ from tiny_runs import write_clips
 import codec.eval.file_judge as file_judge
 import codec.eval.processes as processes
 from codec.errors import AudioError, ConfigError
+from codec.eval.conditions import Condition
 from codec.eval.evaluate import evaluate
 from codec.eval.file_judge import FileJudge
+from codec.eval.systems.ours import OurCodec
+from codec.model.digest import with_identity
 
 
 @pytest.fixture(scope="module")
@@ -18,21 +23,40 @@ def clips(tmp_path_factory):
     return sorted(write_clips(tmp_path_factory.mktemp("clips")).iterdir())
 
 
-def judge(**changes):
-    plain = {"codec": tiny_codec(), "num_quantizers": (1, 4), "metrics": ("mel",), "gains_db": (0.0,)}
-    return FileJudge(**plain | {"beam": None, "reference": None} | changes)
+def judge(codec=None, levels=(1, 4), **changes):
+    codec = codec or with_identity(tiny_codec())
+    systems = tuple(OurCodec("tiny", codec, count) for count in levels)
+    return FileJudge(systems, 16_000, **{"metrics": ("mel",)} | changes)
+
+
+def without_clock(row):
+    return {name: value for name, value in row.items() if name not in ("encode_speed", "decode_speed")}
 
 
 def test_two_processes_give_what_one_gives(clips):
     """In the order of the files, whose first is the longest. One thread each: see conftest.py."""
-    codec = tiny_codec()
-    options = {"num_quantizers": [1, 4], "metrics": ["mel", "si_sdr", "snr"], "gains_db": [0.0, -20.0]}
-    one, two = (evaluate(codec, clips, jobs=jobs, reference=tiny_codec(), progress=False, **options) for jobs in (1, 2))
-    assert one.rows == two.rows and one.means == two.means and one.seconds == two.seconds
+    ours = judge(
+        metrics=("mel", "si_sdr", "snr"),
+        conditions=(Condition(), Condition(gain_db=-20)),
+        reference=OurCodec("other", with_identity(tiny_codec()), 4),
+        kept=frozenset(clips[1:2]),
+    )
+    kept = [{}, {}]
+    one, two = (
+        evaluate(ours, clips, jobs=jobs, on_result=kept[jobs - 1].__setitem__, progress=False) for jobs in (1, 2)
+    )
+    assert list(map(without_clock, one.rows)) == list(map(without_clock, two.rows))
+    assert list(map(without_clock, one.means)) == list(map(without_clock, two.means))
+    assert one.seconds == two.seconds
     assert [row["path"] for row in two.rows[::4]] == [str(path) for path in clips]
-    for ours, theirs in zip(one.health, two.health, strict=True):
-        assert torch.equal(ours, theirs)
+    for ours_, theirs in zip(one.health["tiny"], two.health["tiny"], strict=True):
+        assert torch.equal(ours_, theirs)
     assert torch.equal(one.agreement, two.agreement) and one.agreement.tolist() == [1, 1, 1, 1]
+    for path in clips:
+        first, second = (results[path] for results in kept)
+        assert (first.original is None) == (second.original is None) == (path != clips[1])
+        for mine, yours in zip(first.decodes, second.decodes, strict=True):
+            assert torch.equal(mine.audio, yours.audio) and torch.equal(mine.codes, yours.codes)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -80,8 +104,23 @@ def test_models_that_cannot_be_sent_are_refused(clips):
         list(processes.judge_files(elsewhere, clips, 2))
 
 
+class Killer:
+    """A codec whose process is killed."""
+
+    codec, setting, sample_rate = "killer", "x", 16_000
+
+    def __call__(self, audio):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_one_line(clips):
+    ours = FileJudge((Killer(),), 16_000, ())
+    with pytest.raises(ConfigError, match=one_line("killed", "jobs=1")):
+        list(processes.judge_files(ours, clips[:2], 2))
+
+
 def test_progress_is_over_files(clips, monkeypatch):
     seen = []
     monkeypatch.setattr("codec.eval.evaluate.tqdm", lambda files, **how: seen.append(how["total"]) or files)
-    evaluate(tiny_codec(), clips, num_quantizers=[1], metrics=[], progress=False)
+    evaluate(judge(metrics=()), clips, progress=False)
     assert seen == [len(clips)]

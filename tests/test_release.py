@@ -131,58 +131,58 @@ def test_the_card_says_what_it_is(released, run):
     assert "Figures" not in card
 
 
+MEAN = {"codec": "x", "setting": "1 level", "condition": "as it is", "bitrate": 1.0, "nominal_bitrate": 1.0}
+RESULTS = {
+    "about": {"model": {"identity": "0"}, "mode": "x"},
+    "seconds": 1,
+    "means": [MEAN | {"metrics": {"mel": {"mean": 0.7}}}],
+    "rows": [],
+}
+
+
 def test_figures_of_this_model_are_in_the_card(released, run, data, tmp_path):
     _, result = released
     report = {
-        "model": {"identity": result.identity.hex()},
-        "mode": "float32",
+        "about": {"model": {"identity": result.identity.hex()}, "mode": "float32"},
         "seconds": 12.4,
         "means": [
             {
-                "gain_db": 0.0,
-                "num_quantizers": 3,
+                "codec": "tiny",
+                "setting": "3 levels",
+                "condition": "as it is",
                 "bitrate": 8123.4,
                 "nominal_bitrate": 9600.0,
-                "mel": 0.71235,
-                "si_sdr": None,
-                "bands": {"energy": [0.1]},
-                "left_out": {"si_sdr": 2, "bands": [0]},
+                "metrics": {"mel": {"mean": 0.71235}, "si_sdr": {"mean": None}},
             }
         ],
-        "files": [{"path": "a.wav"}, {"path": "b.wav"}, {"path": "a.wav"}],
+        "rows": [{"path": "a.wav"}, {"path": "b.wav"}, {"path": "a.wav"}],
     }
     path = tmp_path / "results.json"
     path.write_text(json.dumps(report))
     release_codec(run, tmp_path / "a", tiny_recipe(data), about="x", figures=path)
     card = (tmp_path / "a" / "README.md").read_text()
     assert "Means over 2 files, 12 s of audio, measured by codec-eval in mode float32. bitrate is that" in card
-    head = "| num_quantizers | bitrate | nominal_bitrate | mel | si_sdr |\n|---|---|---|---|---|"
-    assert f"{head}\n| 3 | 8123 | 9600 | 0.712 | - |\n" in card and "gain_db" not in card
-    report["model"]["identity"] = model_identity(load_codec(run)).hex()
-    report["means"].append(report["means"][0] | {"gain_db": -20.0})
+    head = "| setting | bitrate | nominal bitrate | mel | si_sdr |\n|---|---|---|---|---|"
+    assert f"{head}\n| 3 levels | 8123 | 9600 | 0.712 | - |\n" in card and "condition" not in card
+    report["about"]["model"]["identity"] = model_identity(load_codec(run)).hex()
+    report["means"].append(report["means"][0] | {"condition": "-20 dB"})
+    report["means"].append(report["means"][0] | {"codec": "opus", "setting": "6 kbit/s"})
     path.write_text(json.dumps(report))
     release_codec(run, tmp_path / "b", tiny_recipe(data), about="x", figures=path)
     card = (tmp_path / "b" / "README.md").read_text()
     assert "in mode float32, before its weights were rounded." in card
-    assert "| gain_db | num_quantizers |" in card and "\n| 0 | 3 | 8123 |" in card and "\n| -20 | 3 | 8123 |" in card
+    assert "| condition | setting |" in card and "| 6 kbit/s |" not in card
+    assert "\n| as it is | 3 levels | 8123 |" in card and "\n| -20 dB | 3 levels | 8123 |" in card
 
 
 @pytest.mark.parametrize(
     ("text", "facts"),
     [
-        (
-            json.dumps(
-                {"model": {"identity": "0"}, "mode": "x", "seconds": 1, "means": [{"nominal_bitrate": 1}], "files": []}
-            ),
-            ("another model",),
-        ),
+        (json.dumps(RESULTS), ("another model",)),
         ("{}", ("codec-eval",)),
-        (
-            json.dumps(
-                {"model": {"identity": "0"}, "mode": "x", "seconds": 1, "means": [{"bitrate": 9600}], "files": []}
-            ),
-            ("rates of files", "earlier version"),
-        ),
+        (json.dumps(RESULTS | {"means": []}), ("codec-eval",)),
+        (json.dumps(RESULTS | {"means": [{"codec": "tiny", "bitrate": 9600}]}), ("codec-eval",)),
+        (json.dumps(RESULTS | {"means": [{**MEAN, "metrics": {"mel": 0.7}}]}), ("codec-eval",)),
         ("[", ("line 1",)),
     ],
 )

@@ -239,7 +239,7 @@ class AudioWriter:
         for start in range(0, block.shape[1], _BLOCK_SAMPLES):
             piece = block[:, start : start + _BLOCK_SAMPLES].clip(-1, 1)
             with self._disk_errors():
-                self.file.write(self._to_pcm(piece).T)
+                self.file.write((to_pcm16(piece) if self.encoding == "PCM_16" else piece).T)
         self.num_samples += block.shape[1]
 
     def finish(self) -> None:
@@ -260,18 +260,17 @@ class AudioWriter:
             lengths = f"{num_written} samples long, not {self.num_samples}"
             raise WriteError(f"{self.path} came out {lengths}; is the disk full? a long file: try .flac")
 
-    def _to_pcm(self, piece: Block) -> npt.NDArray[Any]:
-        """Round to 16 bits here: libsndfile reads k as k / 32768, but writes x as 32767 * x."""
-        if self.encoding != "PCM_16":
-            return piece
-        return np.rint(piece * 32768).clip(-32768, 32767).astype(np.int16)
-
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
         except sf.LibsndfileError as error:
             raise WriteError(f"can't write {self.path} ({error.error_string}); is the disk full?") from error
+
+
+def to_pcm16(block: Block) -> npt.NDArray[np.int16]:
+    """Round to 16 bits and clip to [-1, 1]: libsndfile reads k as k / 32768, but writes x as 32767 * x."""
+    return np.rint(block * 32768).clip(-32768, 32767).astype(np.int16)
 
 
 def _native(path: Path) -> str | bytes:

@@ -135,20 +135,45 @@ class DecodeOptions(ModelOptions):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EvalOptions(ModelOptions):
-    """Judge a model on files: mean metrics by bitrate, and how well each level uses its codebook."""
+    """Judge a model on files, beside other codecs: figures by bitrate with confidence intervals, by band, by level.
 
-    inputs: Inputs
+    Every file is encoded to memory and decoded, and the result is compared with the original. For example:
+      codec-eval clips/ --bitrates 1500 3000 6000 --jobs 0
+      codec-eval MANIFEST.tsv --kinds speech --codecs opus@6k,9k,12k codec2 --gains 0 -20 -40 --report report/
+      codec-eval --listening anna.json ben.json
+    """
+
+    inputs: Inputs = ()
     """Audio files, folders of them, or manifests (.tsv with a column `path`)."""
-    output: Annotated[Path | None, _shown("JSON", "-o")] = None
-    """Write means, the rows of every file, codebook usage, model identity and versions to this file."""
+    output: Annotated[Path | None, _shown("FILE", "-o")] = None
+    """Write all results to FILE.json, or the rows of every file to FILE.jsonl or FILE.csv."""
+    plot: Annotated[Path | None, _shown("PNG")] = None
+    """Draw rate-distortion curves into this file."""
+    report: Annotated[Path | None, _shown("DIR")] = None
+    """Make a page there to look at and listen to, with a listening test: open DIR/index.html."""
+    report_clips: Annotated[PositiveInt, arg(metavar="N")] = 20
+    """Files whose audio is in the page, spread evenly over all."""
+    resume: bool = False
+    """Go on with the evaluation that --report DIR holds."""
     bitrates: Annotated[tuple[Bitrate, ...], _shown("B...")] = ()
     """bit/s per channel, 1500 or 1.5k: the most levels that do not exceed each. If not given: all, 1/2, 1/4."""
+    codecs: Annotated[tuple[str, ...], _shown("CODEC...")] = ()
+    """Judge these beside the model, NAME[:PATH][@BITRATE,...]:
+    opus vorbis mp3 opusenc codec2 lyra:DIR transformers:DIR parametric:FILE=DATA model:DIR. docs/evaluation.md tells
+    what each is."""
+    versus: Annotated[str | None, _shown("CODEC")] = None
+    """Give bits saved at equal quality (BD-rate) relative to this codec; the first of --codecs if not given."""
     metrics: Annotated[tuple[str, ...], _shown("NAME...")] = ()
-    """mel si_sdr snr stoi pesq_wb dnsmos speaker; all that are installed if not given."""
+    """mel stft lsd si_sdr snr loudness stoi estoi pesq_wb pesq_nb f0 f0_gross voicing dnsmos speaker phonemes; all that
+    are installed if not given."""
     gains: Annotated[tuple[float, ...], arg(metavar="DB...")] = (0.0,)
     """Code and judge each clip at these gains (dB), each against the clip at that gain: 0 -20 -40."""
-    beam: Annotated[int | None, _shown("N")] = None
-    """Candidates that the search in the quantizer keeps; as in files if not given."""
+    conditions: Annotated[tuple[str, ...], _shown("NAME...")] = ()
+    """Judge also with a DC offset, dc or dc=0.05, and with white noise at 20 dB, noise or noise=20."""
+    listening: Annotated[tuple[Path, ...], _shown("JSON...")] = ()
+    """Summarise the answers of a listening test instead; nothing else is done."""
+    beam: Annotated[int, arg(metavar="N")] = FILE_BEAM
+    """Paths that the search for codes keeps, as for codec-encode."""
     jobs: Annotated[int, arg(metavar="N")] = 1
     """Processes that share the files, with one thread each; 0: one a processor."""
     split: Annotated[str, arg(metavar="NAME")] = "valid"

@@ -1,8 +1,8 @@
-"""Evaluate a codec on files: bitrates, metrics and bands per file, their means, and the use of every codebook."""
+"""Evaluate codecs on files: figures of every file, their means with confidence intervals, the use of codebooks."""
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,37 +13,42 @@ from tqdm import tqdm
 
 from codec.audio.headers import joined
 from codec.errors import AudioError
+from codec.eval.bootstrap import mean_interval
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.eval.metrics.bands import Bands, band_edges
 from codec.eval.processes import judge_files
-from codec.model.codec import Codec
-from codec.model.digest import with_identity
 from codec.model.quantizer.quantizer import CodebookHealth, codebook_health
+
+Row = dict[str, Any]
 
 
 class Evaluation(NamedTuple):
     """Result of `evaluate`."""
 
-    rows: list[dict[str, Any]]
-    """One per file, gain and number of levels, in this order.
+    rows: list[Row]
+    """One per file, condition and system, in this order.
 
-    path, gain_db (dB), seconds, num_quantizers; num_bytes and bitrate (bit/s) of the `.codec` file with its header and
-    all channels; nominal_bitrate (bit/s) of its codes before entropy coding; each metric by name; bands, the fields of
-    `codec.eval.metrics.bands.Bands` by name.
+    path, codec, setting, condition, gain_db (dB), seconds, channels; num_bytes and bitrate (bit/s) of the file with its
+    header and all channels; nominal_bitrate (bit/s) of its codes before entropy coding, or None; delay_ms that was
+    removed; encode_speed and decode_speed (times real time); each metric by name; notes, why a metric has no value;
+    bands, the fields of `codec.eval.metrics.bands.Bands` by name; error, None if all went well. A row with an error
+    has no figures.
     """
-    means: list[dict[str, Any]]
-    """One per gain and number of levels.
+    means: list[Row]
+    """One per condition and system.
 
-    gain_db, num_quantizers; bitrate and nominal_bitrate (bit/s), all bits divided by all seconds; for each metric and
-    each band the mean over the files with a finite value; left_out, the number of files without one, by metric and as
-    a list for "bands".
+    codec, setting, condition, gain_db; num_files, num_failed, seconds; bitrate and nominal_bitrate (bit/s), all bits
+    divided by all seconds; encode_speed, decode_speed; metrics, for each a dict with the mean over the files with a
+    finite value, low and high (bounds of its 95 % bootstrap interval) and num, the number of such files; bands, the
+    same means by band as lists; bands_left_out, the number of files without a value by band.
     """
-    health: CodebookHealth
-    """Of every level over all files and gains."""
+    health: dict[str, CodebookHealth]
+    """Of every level over all files and conditions, by codec, at its setting with the most levels."""
     seconds: float
     """Total length of the files."""
     agreement: Tensor | None
     """Share of codes equal to those of the reference `[K]`; None without a reference."""
+    metrics: tuple[str, ...]
     edges_hz: list[float]
     """Edges of the bands."""
     unread: dict[Path, AudioError]
@@ -51,51 +56,72 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    codec: Codec,
+    judge: FileJudge,
     paths: Sequence[Path],
     *,
-    num_quantizers: Sequence[int],
-    metrics: Sequence[str],
-    gains_db: Sequence[float] = (0.0,),
-    beam: int | None = None,
     jobs: int = 1,
-    reference: Codec | None = None,
+    done: Iterable[FileResult] = (),
+    on_result: Callable[[Path, FileResult], None] | None = None,
     progress: bool = True,
 ) -> Evaluation:
-    """Encode files in memory as codec-encode does, decode them, and compare with the originals at the model's rate.
+    """Code files in memory by all systems and compare with the originals.
 
     Args:
-        codec: In eval mode.
-        paths: Audio files of any rate; channels are encoded separately, and their metrics averaged.
-        num_quantizers: Numbers of levels to evaluate.
-        metrics: Names in `codec.eval.metrics.metrics.METRICS`.
-        gains_db: Gains (dB): each clip is scaled by each of them, encoded, and compared with the scaled clip.
-        beam: Candidates of the search in the quantizer; None: as for files.
+        judge: The systems, metrics and conditions.
+        paths: Audio files of any rate, length and number of channels.
         jobs: Processes that share the files, each with one thread; 1 is this process, 0 one per processor.
-        reference: The same model in another mode; the share of equal codes is reported.
+        done: Results of other files, from an evaluation that was interrupted.
+        on_result: Called with the result of each file as soon as it and all files before it are done.
         progress: Show a progress bar.
 
     Raises:
         AudioError: No file can be read.
-        ConfigError: A metric is unknown or its package is not installed, the model has fewer levels, or it can't be
-            sent to other processes.
+        ConfigError: A metric is unknown or its package is not installed, or a system can't be sent to other processes.
     """
-    codec = with_identity(codec)  # every file names its model
-    judge = FileJudge(codec, tuple(num_quantizers), tuple(metrics), tuple(gains_db), beam, reference)
-    files = judge_files(judge, paths, jobs)
-    bar = tqdm(files, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
-    outcomes = list(bar)
-    results = [outcome for outcome in outcomes if not isinstance(outcome, AudioError)]
-    unread = {path: outcome for path, outcome in zip(paths, outcomes, strict=True) if isinstance(outcome, AudioError)}
-    if not results:
+    tally = _Tally()
+    for result in done:
+        tally.add(result)
+    outcomes = judge_files(judge, paths, jobs)
+    bar = tqdm(outcomes, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
+    unread: dict[Path, AudioError] = {}
+    for path, outcome in zip(paths, bar, strict=True):
+        if isinstance(outcome, AudioError):
+            unread[path] = outcome
+            continue
+        tally.add(outcome)
+        if on_result is not None:
+            on_result(path, outcome)
+    if not tally.rows:
         raise joined(list(unread.values()))
-    rows = [row for result in results for row in result.rows]
-    means = []
-    for gain_db, levels in itertools.product(judge.gains_db, judge.num_quantizers):
-        group = [row for row in rows if (row["gain_db"], row["num_quantizers"]) == (gain_db, levels)]
-        means.append(_means(group, metrics))
-    health, seconds = codebook_health(_count(results)), sum(result.seconds for result in results)
-    return Evaluation(rows, means, health, seconds, _agreement(results), band_edges(codec.sample_rate), unread)
+    means = [
+        _mean([row for row in tally.rows if _group(row) == group], judge.metrics)
+        for group in dict.fromkeys(map(_group, tally.rows))
+    ]
+    health = {codec: codebook_health(torch.from_numpy(uses)) for codec, uses in tally.counts.items()}
+    seconds = sum({row["path"]: row["seconds"] for row in tally.rows}.values())
+    edges_hz = band_edges(judge.sample_rate)
+    return Evaluation(tally.rows, means, health, seconds, tally.agreement(judge), judge.metrics, edges_hz, unread)
+
+
+class _Tally:
+    """Sums over the files; their audio is not kept."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.counts: dict[str, Any] = {}
+        self.num_equal: Any = 0
+
+    def add(self, result: FileResult) -> None:
+        self.rows += result.rows
+        for codec, uses in result.counts.items():
+            self.counts[codec] = self.counts.get(codec, 0) + uses
+        if result.num_equal is not None:
+            self.num_equal = self.num_equal + result.num_equal
+
+    def agreement(self, judge: FileJudge) -> Tensor | None:
+        if judge.reference is None:
+            return None
+        return torch.from_numpy(self.num_equal / self.counts[judge.systems[0].codec].sum(axis=-1))
 
 
 def finite_mean(values: Sequence[float]) -> float:
@@ -104,34 +130,31 @@ def finite_mean(values: Sequence[float]) -> float:
     return sum(kept) / len(kept) if kept else math.nan
 
 
-def _means(rows: Sequence[dict[str, Any]], metrics: Sequence[str]) -> dict[str, Any]:
-    """Mean of the rows of one gain and number of levels."""
-    seconds = sum(row["seconds"] for row in rows)
-    nominal_bits = sum(row["nominal_bitrate"] * row["seconds"] for row in rows)
-    scores = {name: [row[name] for row in rows] for name in metrics}
-    bands = {name: list(zip(*(row["bands"][name] for row in rows), strict=True)) for name in Bands._fields}
-    return {
-        "gain_db": rows[0]["gain_db"],
-        "num_quantizers": rows[0]["num_quantizers"],
-        "bitrate": 8 * sum(row["num_bytes"] for row in rows) / seconds,
-        "nominal_bitrate": nominal_bits / seconds,
-        **{name: finite_mean(values) for name, values in scores.items()},
+def _group(row: Row) -> tuple[str, str, str]:
+    return row["condition"], row["codec"], row["setting"]
+
+
+def _mean(rows: Sequence[Row], metrics: Sequence[str]) -> Row:
+    """Mean of the rows of one system and condition."""
+    good = [row for row in rows if row["error"] is None]
+    seconds = sum(row["seconds"] for row in good)
+    bands = {name: list(itertools.zip_longest(*(row["bands"][name] for row in good))) for name in Bands._fields}
+    mean = {name: rows[0][name] for name in ("codec", "setting", "condition", "gain_db")}
+    mean |= {"num_files": len(rows), "num_failed": len(rows) - len(good), "seconds": seconds}
+    mean |= {"bitrate": math.nan, "nominal_bitrate": None, "encode_speed": math.nan, "decode_speed": math.nan}
+    if good:
+        mean["bitrate"] = 8 * sum(row["num_bytes"] for row in good) / seconds
+        if good[0]["nominal_bitrate"] is not None:
+            mean["nominal_bitrate"] = sum(row["nominal_bitrate"] * row["seconds"] for row in good) / seconds
+        for name in ("encode_speed", "decode_speed"):
+            mean[name] = seconds / sum(row["seconds"] / row[name] for row in good)
+    return mean | {
+        "metrics": {name: _interval([row[name] for row in good]) for name in metrics},
         "bands": {name: [finite_mean(values) for values in columns] for name, columns in bands.items()},
-        "left_out": {name: num for name, values in scores.items() if (num := _num_left_out(values))}
-        | {"bands": [_num_left_out(values) for values in bands["energy"]]},  # the same in all fields
+        "bands_left_out": [sum(not math.isfinite(value) for value in values) for values in bands["energy"]],
     }
 
 
-def _num_left_out(values: Sequence[float]) -> int:
-    return sum(not math.isfinite(value) for value in values)
-
-
-def _count(results: Sequence[FileResult]) -> Tensor:
-    """Uses of every codeword over all files, `[K, N]`."""
-    return torch.from_numpy(np.sum([result.counts for result in results], axis=0))
-
-
-def _agreement(results: Sequence[FileResult]) -> Tensor | None:
-    """Share of equal codes over all files, `[K]`; None without a reference."""
-    found = [result.num_equal for result in results if result.num_equal is not None]
-    return torch.from_numpy(np.sum(found, axis=0)) / _count(results).sum(dim=-1) if found else None
+def _interval(scores: Sequence[float]) -> Row:
+    mean, low, high = mean_interval(scores)
+    return {"mean": mean, "low": low, "high": high, "num": int(np.isfinite(scores).sum())}

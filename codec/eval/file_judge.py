@@ -1,10 +1,10 @@
-"""Evaluate a codec on one audio file: encode it to a `.codec` file in memory, decode that, measure, count the bytes.
+"""Judge codecs on one audio file: change it, code it, align the result with the original, measure.
 
-in.wav --load_audio--> audio --gain--> scaled --compress--> Bitstream --to_bytes--> bytes --decompress--> decoded
-(scaled, decoded) --measure, measure_bands--> a row
+in.wav --load_audio--> audio [C, T] --Condition.apply--> changed --System--> Coded --align--> decoded
+(decoded, changed) --measure, measure_bands--> a row
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,93 +15,112 @@ import torch
 from torch import Tensor
 
 from codec.audio.file import load_audio
-from codec.bitstream import Bitstream
-from codec.config import FILE_BEAM
+from codec.audio.resampling import resample
+from codec.errors import AudioError, one_line
+from codec.eval.alignment import align, find_delay
+from codec.eval.conditions import AS_IT_IS, Condition
 from codec.eval.metrics.bands import measure_bands
+from codec.eval.metrics.clip import Original
 from codec.eval.metrics.metrics import measure
-from codec.inference.compression import compress, decompress, entropy_coder
-from codec.model.codec import Codec
+from codec.eval.page.clip import Decode
+from codec.eval.systems.system import Coded, System
 
 
 class FileResult(NamedTuple):
     """Result for one audio file."""
 
     rows: list[dict[str, Any]]
-    """One per gain and number of levels, in this order; see `codec.eval.evaluate.Evaluation`."""
-    seconds: float
-    """Length of the file."""
-    counts: npt.NDArray[np.int64]
-    """Uses of every codeword `[K, N]`, encoded with all levels, summed over the gains."""
+    """One per condition and system, in this order; see `codec.eval.evaluate.Evaluation`."""
+    counts: dict[str, npt.NDArray[np.int64]]
+    """Uses of every codeword `[K, N]`, by codec: of its setting with the most levels, over all conditions."""
     num_equal: npt.NDArray[np.int64] | None
-    """How many of these codes are equal to those of the reference, `[K]`; None without a reference."""
+    """How many codes of the first codec are equal to those of the reference, `[K]`; None without a reference."""
+    original: Tensor | None
+    """The recording `[C, T]`, where the judge keeps it."""
+    decodes: list[Decode]
+    """The decoded recordings as they are, where the judge keeps them."""
 
 
 @dataclass(frozen=True)
 class FileJudge:
-    """Evaluates one file per call; can be sent to another process.
+    """Judges one file per call; can be sent to another process.
 
     Attributes:
-        codec: On any device, in eval mode.
-        num_quantizers: Numbers of levels to evaluate. Each is encoded separately: a search over all levels chooses
-            other codes for the first levels than a search over these alone.
+        systems: Codecs, each at one setting.
+        sample_rate: Rate at which everything is compared (Hz).
         metrics: Names in `codec.eval.metrics.metrics.METRICS`.
-        gains_db: Gains at which the clip is encoded and measured (dB).
-        beam: Candidates of the search in the quantizer; None: as for files.
-        reference: The same model in another mode, to count equal codes; None: no comparison.
+        conditions: Changes of the recording, each judged by itself.
+        reference: Compared code by code with the first codec at the same setting; None: no comparison.
+        kept: Files whose original and decoded audio are in the result, for a report.
     """
 
-    codec: Codec
-    num_quantizers: tuple[int, ...]
+    systems: tuple[System, ...]
+    sample_rate: int
     metrics: tuple[str, ...]
-    gains_db: tuple[float, ...]
-    beam: int | None
-    reference: Codec | None
+    conditions: tuple[Condition, ...] = (AS_IT_IS,)
+    reference: System | None = None
+    kept: frozenset[Path] = frozenset()
 
     @torch.no_grad()
     def __call__(self, path: Path) -> FileResult:
-        """Encode, decode and measure a file.
+        """Code and measure a file.
 
         Raises:
             AudioError: It can't be read.
-            ConfigError: A metric is unknown or its package is not installed, or the model has fewer levels.
+            ConfigError: A metric is unknown or its package is not installed.
         """
-        audio = load_audio(path, self.codec.sample_rate)
-        seconds = audio.shape[-1] / self.codec.sample_rate
-        quantizer = self.codec.quantizer
-        counts = torch.zeros(quantizer.num_quantizers, quantizer.codebook_size, dtype=torch.int64)
-        num_equal = torch.zeros(quantizer.num_quantizers, dtype=torch.int64)
-        rows = []
-        for gain_db in self.gains_db:
-            scaled = audio * 10 ** (gain_db / 20)
-            whole = _compress(self.codec, scaled, None, self.beam)
-            codes = torch.from_numpy(whole.codes)
-            counts += count_codes(codes, quantizer.codebook_size)
+        audio = load_audio(path, self.sample_rate)[0]
+        counts: dict[str, npt.NDArray[np.int64]] = {}
+        num_equal: npt.NDArray[np.int64] | None = None
+        rows, decodes = [], []
+        for condition in self.conditions:
+            changed = condition.apply(audio, path.name)
+            coded = [_attempt(system, changed, self.sample_rate) for system in self.systems]
+            for codec, uses in _count(self.systems, coded).items():
+                counts[codec] = counts.get(codec, 0) + uses
             if self.reference is not None:
-                reference_codes = _compress(self.reference, scaled, None, self.beam).codes
-                num_equal += (torch.from_numpy(reference_codes) == codes).sum(dim=(0, 2))
-            for bitstream in self._files(whole, scaled):
-                row = {"path": str(path), "gain_db": gain_db, "seconds": seconds}
-                rows.append(row | self._judge(bitstream, scaled))
-        return FileResult(rows, seconds, counts.numpy(), None if self.reference is None else num_equal.numpy())
+                settings = [system.setting for system in self.systems]  # the first codec is the model that is judged
+                same = coded[settings.index(self.reference.setting)]
+                equal = _num_equal(same, _attempt(self.reference, changed, self.sample_rate))
+                num_equal = equal if num_equal is None else num_equal + equal
+            target = condition.heard(changed)
+            original = Original(target, self.sample_rate)
+            for system, result in zip(self.systems, coded, strict=True):
+                row, decode = self._judge(system, result, condition, target, original)
+                rows.append({"path": str(path), **row})
+                if decode is not None and condition == AS_IT_IS and path in self.kept:
+                    decodes.append(decode)
+        return FileResult(rows, counts, num_equal, audio if path in self.kept else None, decodes)
 
-    def _files(self, whole: Bitstream, audio: Tensor) -> Iterator[Bitstream]:
-        """A file for each number of levels; that of all levels exists already."""
-        for levels in self.num_quantizers:
-            is_whole = levels == whole.header.num_quantizers
-            yield whole if is_whole else _compress(self.codec, audio, levels, self.beam)
-
-    def _judge(self, bitstream: Bitstream, audio: Tensor) -> dict[str, Any]:
-        data = bitstream.to_bytes()
-        decoded = decompress(self.codec, Bitstream.from_bytes(data, coder=entropy_coder(self.codec)))[0]
-        sample_rate = self.codec.sample_rate
-        return {
-            "num_quantizers": bitstream.header.num_quantizers,
-            "num_bytes": len(data),
-            "bitrate": 8 * len(data) * sample_rate / audio.shape[-1],
-            "nominal_bitrate": bitstream.bitrate,
-            **measure(decoded, audio[0], sample_rate, self.metrics),
-            "bands": measure_bands(decoded, audio[0], sample_rate)._asdict(),
+    def _judge(
+        self, system: System, coded: Coded | str, condition: Condition, target: Tensor, original: Original
+    ) -> tuple[dict[str, Any], Decode | None]:
+        """The row of one system, and what it decoded; an error in the row, and None, if it failed."""
+        num_channels, num_samples = target.shape
+        seconds = num_samples / self.sample_rate
+        row: dict[str, Any] = {"codec": system.codec, "setting": system.setting, "condition": condition.name}
+        row |= {"gain_db": condition.gain_db, "seconds": seconds, "channels": num_channels}
+        if isinstance(coded, str):
+            return row | {"error": coded}, None
+        decoded = resample(coded.audio, system.sample_rate, self.sample_rate)
+        delay = find_delay(condition.heard(decoded), target, self.sample_rate)
+        decoded = align(decoded, num_samples, delay)
+        heard = condition.heard(decoded)
+        row |= {
+            "num_bytes": coded.num_bytes,
+            "bitrate": 8 * coded.num_bytes / seconds,
+            "nominal_bitrate": coded.nominal_bitrate,
+            "delay_ms": 1000 * delay / self.sample_rate,
+            "encode_speed": seconds / max(coded.encode_seconds, 1e-6),
+            "decode_speed": seconds / max(coded.decode_seconds, 1e-6),
         }
+        try:
+            values, notes = measure(heard, original, self.metrics)
+            row |= values | {"notes": notes}
+            row["bands"] = measure_bands(heard, original)._asdict()
+        except AudioError as error:  # NaN
+            return row | {"error": str(error)}, None
+        return row | {"error": None}, Decode(system.codec, system.setting, decoded, coded.codes, coded.codebook_size)
 
 
 def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
@@ -109,6 +128,31 @@ def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
     return torch.stack([torch.bincount(level.flatten(), minlength=codebook_size) for level in codes.unbind(1)])
 
 
-def _compress(codec: Codec, audio: Tensor, num_quantizers: int | None, beam: int | None) -> Bitstream:
-    """The file that codec-encode writes for audio `[1, C, T]`."""
-    return compress(codec, audio, num_quantizers=num_quantizers, beam=FILE_BEAM if beam is None else beam)
+def _attempt(system: System, audio: Tensor, sample_rate: int) -> Coded | str:
+    """Code a recording of `sample_rate` (Hz); the reason in one line if that fails."""
+    try:
+        coded = system(resample(audio, sample_rate, system.sample_rate))
+        if coded.audio.shape[0] != audio.shape[0]:
+            return f"{audio.shape[0]} channels became {coded.audio.shape[0]}"
+    except Exception as error:  # codecs of others raise what they like: the row says so and the others go on
+        return one_line(error)
+    return coded
+
+
+def _count(systems: Sequence[System], coded: Sequence[Coded | str]) -> dict[str, npt.NDArray[np.int64]]:
+    """Uses of every codeword `[K, N]` by codec, of its setting with the most levels."""
+    counts: dict[str, npt.NDArray[np.int64]] = {}
+    for system, result in zip(systems, coded, strict=True):
+        if isinstance(result, str) or result.codes is None or result.codebook_size is None:
+            continue
+        if system.codec not in counts or len(counts[system.codec]) < result.codes.shape[1]:
+            counts[system.codec] = count_codes(result.codes, result.codebook_size).numpy()
+    return counts
+
+
+def _num_equal(coded: Coded | str, reference: Coded | str) -> npt.NDArray[np.int64]:
+    """How many codes are equal to those of the reference, `[K]`."""
+    assert isinstance(coded, Coded) and isinstance(reference, Coded)  # both are ours
+    assert coded.codes is not None and reference.codes is not None
+    equal: npt.NDArray[np.int64] = (coded.codes == reference.codes).sum(dim=(0, 2)).numpy()
+    return equal

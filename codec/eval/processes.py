@@ -1,4 +1,4 @@
-"""Evaluate files in this process or in several.
+"""Judge files in this process or in several.
 
 The results of several processes equal those of one with a single thread. With more threads, sums are added in another
 order, which changes the last digits of a score.
@@ -7,6 +7,7 @@ order, which changes the last digits of a score.
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch
 from codec.environment import num_processors
 from codec.errors import AudioError, ConfigError
 from codec.eval.file_judge import FileJudge, FileResult
+from codec.eval.systems.ours import OurCodec
 from codec.onnx.engine import OnnxCodec
 
 _judge: FileJudge | None = None  # of a worker process, which receives it once instead of with every file
@@ -27,16 +29,16 @@ def check_jobs(jobs: int) -> None:
 
 
 def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[FileResult | AudioError]:
-    """Evaluate files; the results are in the order of the files. A file that can't be read gives its error.
+    """Judge files; the results are in the order of the files. A file that can't be read gives its error.
 
     Args:
-        judge: On the CPU if there are several processes.
+        judge: With models on the CPU if there are several processes.
         paths: Audio files.
         jobs: Processes with one thread each; 1 is this process with its threads, 0 one per processor.
 
     Raises:
-        ConfigError: `jobs` is negative, or the codec can't be sent to other processes because it is on another device
-            or in mode onnx. Also as for `FileJudge`.
+        ConfigError: `jobs` is negative, a process was killed, or a model can't be sent to other processes because it is
+            on another device or in mode onnx. Also as for `FileJudge`.
     """
     check_jobs(jobs)
     jobs = min(jobs or num_processors(), len(paths))
@@ -44,17 +46,25 @@ def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[
         for path in paths:
             yield _attempt(judge, path)
         return
-    device = judge.codec.device
-    if device.type != "cpu":
-        raise ConfigError(f"several processes judge on the CPU, not on {device}", device="cpu", jobs=1)
-    if isinstance(judge.codec, OnnxCodec):
-        raise ConfigError("a model in mode onnx can't be sent to other processes", jobs=1)
+    for system in judge.systems:
+        if isinstance(system, OurCodec):
+            _check_can_be_sent(system)
     # Spawned, not forked: a fork of a process whose threads have computed may hang when it computes.
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (judge,))
     try:
         yield from pool.map(_judge_file, paths)
+    except BrokenProcessPool as error:
+        raise ConfigError("a process was killed, or ran out of memory: use fewer of them", jobs=1) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _check_can_be_sent(system: OurCodec) -> None:
+    """Raise ConfigError unless a model can be sent to other processes."""
+    if system.model.device.type != "cpu":
+        raise ConfigError(f"several processes judge on the CPU, not on {system.model.device}", device="cpu", jobs=1)
+    if isinstance(system.model, OnnxCodec):
+        raise ConfigError("a model in mode onnx can't be sent to other processes", jobs=1)
 
 
 def _start_worker(judge: FileJudge) -> None:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from codec.errors import ConfigError, one_line
 from codec.eval.inspection.operations import count_operations, count_parameters
-from codec.eval.report import scalars
 from codec.inference.pretrained import WEIGHTS_FILE
 from codec.jsonfile import read_json
 from codec.model.codec import Codec
@@ -17,6 +16,8 @@ from codec.train.checkpoint import STATE_FILE
 from codec.train.rundir import RECIPE_FILE, VERSIONS_FILE
 
 CARD_FILE = "README.md"
+MAX_RESULTS = 2**24
+"""Bytes of the results of codec-eval: thousands of files."""
 _TEMPLATE = """\
 # {name}
 
@@ -40,7 +41,7 @@ class Figures(NamedTuple):
     """Results of codec-eval."""
 
     means: list[dict[str, Any]]
-    """One per gain and bitrate."""
+    """One per condition and bitrate: see `codec.eval.evaluate.Evaluation`."""
     num_files: int
     seconds: float
     """Total length of the audio."""
@@ -91,17 +92,17 @@ def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
     """
     if not path.is_file():
         raise ConfigError(f"no figures at {path}: run codec-eval -o {path}")
-    report = _read_json(path)
+    report = _read_json(path, max_bytes=MAX_RESULTS)
     try:
-        rounded = report["model"]["identity"] == model_identity(codec).hex()
-        known = rounded or report["model"]["identity"] == model_identity(original).hex()
-        num_files = len({row["path"] for row in report["files"]})
-        figures = Figures(list(report["means"]), num_files, float(report["seconds"]), str(report["mode"]), rounded)
-        if not figures.means:
-            raise ValueError("no means")
-        if any("nominal_bitrate" not in mean for mean in figures.means):
-            raise ValueError("no rates of files, so it is of an earlier version")
-    except (KeyError, TypeError, ValueError) as error:
+        identity = report["about"]["model"]["identity"]
+        rounded = identity == model_identity(codec).hex()
+        known = rounded or identity == model_identity(original).hex()
+        ours = report["means"][0]["codec"]  # it comes first
+        means = [mean for mean in report["means"] if mean["codec"] == ours]
+        num_files = len({row["path"] for row in report["rows"]})
+        figures = Figures(means, num_files, float(report["seconds"]), str(report["about"]["mode"]), rounded)
+        _figure_rows(figures)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path} is not what codec-eval writes with -o: {error!r}") from error
     if not known:
         raise ConfigError(f"{path} is of another model: run codec-eval on the one that is to be released")
@@ -152,31 +153,38 @@ def _training(recipe: Recipe, source: Path) -> dict[str, str]:
 
 
 def _describe_figures(figures: Figures) -> str:
-    gains = {mean.get("gain_db") for mean in figures.means}
-    shown = [({"gain_db": mean["gain_db"]} if len(gains) > 1 else {}) | scalars(mean) for mean in figures.means]
-    rows = [{name: _number(name, value) for name, value in row.items()} for row in shown]
-    table = markdown([list(rows[0]), *(list(row.values()) for row in rows)])
+    table = markdown(_figure_rows(figures))
     before = "" if figures.rounded else ", before its weights were rounded"
     return (
         f"## Figures\n\nMeans over {figures.num_files} files, {figures.seconds:.0f} s of audio, measured by codec-eval "
-        f"in mode {figures.mode}{before}. bitrate is that of the .codec files, header included, nominal_bitrate that "
+        f"in mode {figures.mode}{before}. bitrate is that of the .codec files, header included, the nominal one that "
         f"of their codes before entropy coding (bit/s).\n\n{table}\n\n"
     )
 
 
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if name in ("bitrate", "nominal_bitrate", "num_quantizers", "gain_db") else f"{value:.3f}"
+def _figure_rows(figures: Figures) -> list[list[str]]:
+    """Header, then a row for each mean; the condition only where there are several."""
+    several = len({mean["condition"] for mean in figures.means}) > 1
+    metrics = list(figures.means[0]["metrics"])
+    rows = [[*(["condition"] if several else []), "setting", "bitrate", "nominal bitrate", *metrics]]
+    for mean in figures.means:
+        scores = [_number(mean["metrics"][name]["mean"], 3) for name in metrics]
+        rates = [_number(mean[name], 0) for name in ("bitrate", "nominal_bitrate")]
+        rows.append([*([mean["condition"]] if several else []), mean["setting"], *rates, *scores])
+    return rows
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _read_json(path: Path, **how: Any) -> dict[str, Any]:
     """Read a JSON object; empty if there is no such file.
 
     Raises:
         ConfigError: The file is damaged.
     """
     try:
-        return dict(read_json(path)) if path.exists() else {}
+        return dict(read_json(path, **how)) if path.exists() else {}
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"can't read {path}: {one_line(error)}") from error

@@ -13,19 +13,31 @@ from codec.audio.file import load_audio
 from codec.audio.manifest import list_items
 from codec.errors import AudioError
 from codec.eval.band_figure import band_figure
+from codec.eval.bd_table import bd_rates
 from codec.eval.codebook_figures import codebooks_figure
 from codec.eval.evaluate import evaluate
+from codec.eval.file_judge import FileJudge
 from codec.eval.inspection.codebooks import measure_codebook_use
 from codec.eval.metrics.bands import describe_bands
-from codec.eval.metrics.metrics import JUDGES, available_metrics
+from codec.eval.metrics.metrics import METRICS, available_metrics
 from codec.eval.plotting import spectrogram_figure
+from codec.eval.report_folder import ReportFolder
+from codec.eval.results import describe_run, to_plain
+from codec.eval.systems.catalogue import parse_systems
+from codec.eval.systems.ours import OurCodec
+from codec.eval.systems.system import System
 from codec.model.codec import Codec
+from codec.model.digest import model_identity, with_identity
 from codec.recipe import DataConfig, Recipe
 from codec.train.data.segments import data_root
 from codec.train.tracking import Tracker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+REPORT_FOLDER = "report"
+NUM_REPORT_CLIPS = 8
+"""Files whose audio is in the report of a run."""
 
 
 class Judge(Protocol):
@@ -69,34 +81,57 @@ class Validator:
 
         A file that can't be read is left out with a warning; without any file there is no score.
         """
-        metrics = [name for name in available_metrics() if name not in JUDGES]  # judges are slow
+        metrics = tuple(name for name in available_metrics() if not METRICS[name].slow)  # judges are slow
+        codec = with_identity(codec)
+        systems = tuple(OurCodec("codec", codec, levels, beam=1) for levels in self.num_quantizers)
         try:
-            evaluation = evaluate(codec, self.paths, num_quantizers=self.num_quantizers, metrics=metrics, beam=1)
+            evaluation = evaluate(FileJudge(systems, codec.sample_rate, metrics), self.paths)
         except AudioError as error:
             warnings.warn(f"no validation at step {step}: {error}", stacklevel=2)
             return None
-        for reason in evaluation.unread.values():
+        failed = [f"{row['path']}: {row['error']}" for row in evaluation.rows if row["error"] is not None]
+        for reason in [*evaluation.unread.values(), *failed]:
             warnings.warn(f"left out of the validation at step {step}: {reason}", stacklevel=2)
         values: dict[str, float] = {}
-        for mean in evaluation.means:
-            rate = f"{_kilobits(codec, mean['num_quantizers'])}kbps"
-            scores = {name: mean[name] for name in metrics} | _by_band(mean["bands"], evaluation.edges_hz)
-            values |= {f"valid/{name}_{rate}": score for name, score in scores.items() if math.isfinite(score)}
-        for name, levels in evaluation.health._asdict().items():
-            values |= {f"valid_{name}/level_{level}": value for level, value in enumerate(levels.tolist(), start=1)}
-        values["valid/entropy_bitrate"] = float(evaluation.health.entropy.sum()) * codec.config.frame_rate
+        rates = [_kilobits(codec, levels) for levels in self.num_quantizers]
+        for rate, mean in zip(rates, evaluation.means, strict=True):
+            scores = {name: mean["metrics"][name]["mean"] for name in metrics}
+            scores |= _by_band(mean["bands"], evaluation.edges_hz)
+            values |= {f"valid/{name}_{rate}kbps": score for name, score in scores.items() if math.isfinite(score)}
+        for health in evaluation.health.values():
+            for name, levels in health._asdict().items():
+                values |= {f"valid_{name}/level_{level}": value for level, value in enumerate(levels.tolist(), start=1)}
+            values["valid/entropy_bitrate"] = float(health.entropy.sum()) * codec.config.frame_rate
         for tracker in trackers:
             tracker.scalars(values, step)
         if self.num_samples_logged and trackers:
-            bands = {f"{_kilobits(codec, mean['num_quantizers'])} kbit/s": mean["bands"] for mean in evaluation.means}
+            bands = {f"{rate} kbit/s": mean["bands"] for rate, mean in zip(rates, evaluation.means, strict=True)}
             paths = [path for path in self.paths if path not in evaluation.unread]
             pictures = {"bands": band_figure(bands, evaluation.edges_hz), "codebooks": _draw_codebooks(codec, paths)}
             _log_figures(trackers, pictures, step)
             self._log_samples(codec, paths, trackers, step)
-        return statistics.fmean(mean["mel"] for mean in evaluation.means)
+        return statistics.fmean(mean["metrics"]["mel"]["mean"] for mean in evaluation.means)
 
     def conclude(self, codec: Codec, run_dir: Path, trackers: Sequence[Tracker], step: int, seconds: float) -> None:
-        """Do nothing: the last validation measured the result."""
+        """Make the report of the run, RUN/report: a page with all held-out files and Opus beside the codec.
+
+        The report of an earlier end of the run, which was then made longer, is replaced.
+        """
+        codec = with_identity(codec)
+        systems: list[System] = [OurCodec(run_dir.name, codec, levels) for levels in self.num_quantizers]
+        systems += parse_systems(["opus"], codec.sample_rate)
+        metrics = tuple(name for name in available_metrics() if not METRICS[name].slow)
+        number = min(NUM_REPORT_CLIPS, len(self.paths))
+        kept = frozenset(self.paths[index * len(self.paths) // number] for index in range(number))
+        judge = FileJudge(tuple(systems), codec.sample_rate, metrics, kept=kept)
+        folder = ReportFolder(run_dir / REPORT_FOLDER, judge, model_identity(codec).hex(), resume=False, overwrite=True)
+        try:
+            evaluation = evaluate(judge, self.paths, on_result=folder.add)
+        except AudioError as error:
+            warnings.warn(f"no report of the run: {error}", stacklevel=2)
+            return
+        about = describe_run(codec, f"codec-train, {step} steps, {seconds:.0f} s")
+        folder.finish(to_plain(evaluation, about, bd_rates(evaluation, "opus")))
 
     @torch.no_grad()
     def _log_samples(self, codec: Codec, paths: Sequence[Path], trackers: Sequence[Tracker], step: int) -> None:

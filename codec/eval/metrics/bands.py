@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from codec.eval.metrics.pairs import Samples, check_channels
+from codec.eval.metrics.clip import Clip, Original, Samples
 
 EDGES_HZ = (0, 250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 FRAME_S = 0.02
+ENERGY_LIMIT_DB = 3.0
+"""A band whose energy is off by more than this is named in words and marked in pictures."""
 RANGE_DB = 40.0
 """The power error of a band covers frames at most this far below the loudest frame of that band in the clip."""
 FLOOR_DB = -100.0
@@ -44,7 +46,7 @@ def band_edges(sample_rate: int) -> list[float]:
     return [*(float(edge) for edge in EDGES_HZ if edge < nyquist), nyquist]
 
 
-def measure_bands(audio: Samples, target: Samples, sample_rate: int) -> Bands:
+def measure_bands(decoded: Samples, original: Original) -> Bands:
     """Compare a clip with its original band by band.
 
     Both are cut into frames of 20 ms, one every 10 ms, under a periodic Hann window. A tail shorter than a hop is
@@ -61,15 +63,17 @@ def measure_bands(audio: Samples, target: Samples, sample_rate: int) -> Bands:
     The side lobes of the Hann window leak into neighbouring bands: -31 dB at 150 Hz beyond an edge, -85 dB at 1 kHz.
 
     Args:
-        audio: Decoded samples `[T]` or `[C, T]`. The result is the mean of the channels that have a value.
-        target: Original samples, of the same shape.
-        sample_rate: Of both (Hz).
+        decoded: Samples of the shape of the original, `[T]` or `[C, T]`. The result is the mean of the channels that
+            have a value.
+        original: What they are compared with.
 
     Raises:
-        AudioError: The shapes differ, are neither `[T]` nor `[C, T]`, or the samples hold NaN or Inf.
+        AudioError: The shapes differ, or the decoded samples hold NaN or Inf.
     """
-    decoded, original = check_channels(audio, target)
-    powers = [_band_power(samples, sample_rate) for samples in (decoded, original, decoded - original)]
+    pairs = original.pairs(decoded)
+    errors = [Clip(ours.samples - reference.samples, ours.sample_rate) for ours, reference in pairs]
+    clips = [*zip(*pairs, strict=True), errors]
+    powers = [torch.stack([clip.once(_band_power) for clip in channels]) for channels in clips]
     decoded_db, original_db = map(_decibel, powers[:2])
     is_judged = (original_db > FLOOR_DB) & (original_db >= original_db.amax(dim=1, keepdim=True) - RANGE_DB)
     num_judged = is_judged.sum(dim=1)
@@ -85,8 +89,9 @@ def describe_bands(edges_hz: Sequence[float]) -> list[str]:
     return [f"{low:g}-{high:g}" for low, high in itertools.pairwise(edges_hz)]
 
 
-def _band_power(samples: Tensor, sample_rate: int) -> Tensor:
-    """Power (mean square) of every band in every frame, `[C, T]` to `[C, frames, bands]`."""
+def _band_power(clip: Clip) -> Tensor:
+    """Power (mean square) of every band in every frame, `[frames, bands]`."""
+    samples, sample_rate = clip.samples, clip.sample_rate
     size = 2 * max(1, round(FRAME_S * sample_rate / 2))
     window = torch.hann_window(size, dtype=torch.float64)
     padded = functional.pad(samples, (0, max(0, size - samples.shape[-1])))

@@ -85,7 +85,7 @@ def normalize_rms(audio: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 class MelDistance(nn.Module):
     """Mean absolute difference of natural-log mel magnitudes, mean over resolutions (Hann frames, hop fft_size / 4).
 
-    As `codec.eval.metrics.metrics.mel_distance`, but in seven resolutions as in DAC (arXiv:2306.06546, section 3.4).
+    As `codec.eval.metrics.spectral.mel_distance`, but in seven resolutions as in DAC (arXiv:2306.06546, section 3.4).
 
     Args:
         sample_rate: Sample rate of the audio (Hz).
