@@ -35,9 +35,11 @@ def evaluate(argv: Sequence[str]) -> int:
     from codec.eval.bd_table import bd_rates
     from codec.eval.evaluate import evaluate as judge_all
     from codec.eval.processes import check_jobs
+    from codec.eval.published import read_published
     from codec.eval.results import describe_run, to_plain
 
     check_jobs(options.jobs)
+    published = [] if options.published is None else read_published(options.published)
     paths = list_paths(options.inputs, split=options.split, kinds=options.kinds)
     original = load_original(options)
     codec = in_mode(original, options.mode)
@@ -60,7 +62,7 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.output is not None:
         _write(options.output, results, evaluation, options.overwrite)
     if options.plot is not None:
-        _draw(options.plot, evaluation, options.overwrite)
+        _draw(options.plot, evaluation, published, options.overwrite)
     if folder is not None:
         print(f"\nreport: {folder.path / 'index.html'}, listening test: {folder.path / 'listening.html'}")
     return 1 if _name_failures(evaluation) else 0
@@ -188,12 +190,12 @@ def _write(path: Path, results: dict[str, Any], evaluation: "Evaluation", overwr
         file.write(text.encode())
 
 
-def _draw(path: Path, evaluation: "Evaluation", overwrite: bool) -> None:
+def _draw(path: Path, evaluation: "Evaluation", published: list[dict[str, Any]], overwrite: bool) -> None:
     """Draw rate-distortion curves into a file."""
     from codec.eval.curve_figure import curve_figure
     from codec.files import new_file
 
-    figure = curve_figure(evaluation)
+    figure = curve_figure(evaluation, published)
     with new_file(path, overwrite=overwrite) as file:
         figure.savefig(file, format="png", dpi=150)
 

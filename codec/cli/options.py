@@ -149,6 +149,8 @@ class EvalOptions(ModelOptions):
     """Write all results to FILE.json, or the rows of every file to FILE.jsonl or FILE.csv."""
     plot: Annotated[Path | None, _shown("PNG")] = None
     """Draw rate-distortion curves into this file."""
+    published: Annotated[Path | None, _shown("TSV")] = None
+    """Draw also figures that were measured elsewhere: a table with the columns codec, bitrate (bit/s), and metrics."""
     report: Annotated[Path | None, _shown("DIR")] = None
     """Make a page there to look at and listen to, with a listening test: open DIR/index.html."""
     report_clips: Annotated[PositiveInt, arg(metavar="N")] = 20
