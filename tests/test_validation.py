@@ -1,3 +1,4 @@
+import json
 import random
 
 import numpy as np
@@ -148,6 +149,26 @@ def test_what_is_recorded_draws_no_random_numbers_and_changes_no_weight(clips, o
     assert_same_state(codec, state)
     assert torch.equal(torch.get_rng_state(), generators[0])
     assert random.getstate() == generators[1]
+
+
+def test_a_run_ends_with_a_report(clips, only_mel, tmp_path):
+    """Of the held-out files at the bitrates of the recipe and of Opus; a later end replaces it."""
+    judge = Validator(sorted(clips.iterdir())[:3], num_quantizers=[1, 4], num_samples_logged=0)
+    for step in (6, 12):
+        judge.conclude(tiny_codec(), tmp_path / "run", [], step, 3.2)
+    report = tmp_path / "run" / "report"
+    results = json.loads((report / "results.json").read_text())
+    assert results["about"]["command"] == "codec-train, 12 steps, 3 s" and len(results["rows"]) == 3 * (2 + 5)
+    assert [mean["setting"] for mean in results["means"] if mean["codec"] == "run"] == ["1 level", "4 levels"]
+    assert {rate["reference"] for rate in results["bd_rate"]} == {"opus"}
+    assert sorted(path.name for path in (report / "clips").iterdir()) == ["001.js", "002.js", "003.js"]
+    assert (report / "index.html").exists() and (report / "listening.html").exists()
+
+
+def test_a_run_whose_files_are_gone_ends_without_a_report(tmp_path, only_mel):
+    judge = Validator([tmp_path / "gone.wav"], num_quantizers=[1], num_samples_logged=0)
+    with pytest.warns(UserWarning, match=one_line("no report", "gone.wav")):
+        judge.conclude(tiny_codec(), tmp_path / "run", [], 6, 3.2)
 
 
 def test_slow_judges_are_left_out_and_the_search_is_greedy(clips, monkeypatch):

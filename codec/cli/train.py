@@ -64,9 +64,12 @@ def _describe_end(run_dir: Path) -> None:
     """Print the checkpoints and results of a run, and what to do next."""
     from codec.study.judge import RESULTS_FILE
     from codec.train.checkpoint import read_index
+    from codec.train.validation import REPORT_FOLDER
 
     for kind, name in sorted(read_index(run_dir).items()):
         print(f"{kind} checkpoint: {run_dir / 'checkpoints' / name}")
+    if (run_dir / REPORT_FOLDER).is_dir():
+        print(f"report: {run_dir / REPORT_FOLDER / 'index.html'}, to look at and listen to")
     if not (run_dir / RESULTS_FILE).exists():
         print(f"next: codec-encode talk.wav --model {run_dir}")
         return
