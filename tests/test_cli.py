@@ -933,6 +933,7 @@ class TestEval:
         for key in ("rows", "means"):
             assert [row | clock for row in whole[key]] == [row | clock for row in cut[key]]
         assert whole["health"] == cut["health"] and Path("cut/listening.html").exists()
+        assert " on 3 files</h1>" in Path("cut/index.html").read_text()
         others = [*words[:-3], "--report-clips", "1", "--report", "cut", "--resume"]
         assert_refused(call(cli.eval_main, *others), "codec-eval", "cut", "another", "--overwrite")
         assert_refused(call(cli.eval_main, "a.wav", "--resume"), "codec-eval", "--report")

@@ -42,7 +42,8 @@ class ReportFolder:
         self.numbers = {kept: number for number, kept in enumerate(sorted(judge.kept), start=1)}
         if not self.ledger.done:
             shutil.rmtree(path / "clips", ignore_errors=True)
-        self.page = ReportPage(path, title=f"{judge.systems[0].codec} on {len(self.numbers)} files")
+        self.codec = judge.systems[0].codec
+        self.page = ReportPage(path, title=self.codec)
 
     def add(self, path: Path, result: FileResult) -> None:
         """Take the result of a file."""
@@ -53,5 +54,7 @@ class ReportFolder:
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write the page around the clips, and the results beside it."""
+        num_files = len({row["path"] for row in results["rows"]})
+        self.page.title = f"{self.codec} on {num_files} file{'s' if num_files > 1 else ''}"
         self.page.finish(results)
         replace_text(self.path / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False) + "\n")
