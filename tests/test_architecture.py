@@ -40,7 +40,15 @@ INFERENCE = {
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
-BEHIND = {"codec.eval", "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"}
+BEHIND = {
+    "codec.corpus",
+    "codec.eval",
+    "codec.bench",
+    "codec.train",
+    "codec.release",
+    "codec.study",
+    "codec.experiment",
+}
 EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment", "codec.table"}
 TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
@@ -49,6 +57,7 @@ ALLOWED = INFERENCE | {
     "codec.recipe": {*BASE, "codec.config", "codec.ranges"},
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
+    "codec.corpus": {*INFERENCE, "codec.table"},
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
     "codec.train": TRAIN,

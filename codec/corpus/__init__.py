@@ -1,0 +1,1 @@
+"""A corpus as tokens: shards of codes, and what a language model trains on."""
