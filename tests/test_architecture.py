@@ -40,7 +40,15 @@ INFERENCE = {
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
-BEHIND = {"codec.eval", "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"}
+BEHIND = {
+    "codec.eval",
+    "codec.bench",
+    "codec.corpus",
+    "codec.train",
+    "codec.release",
+    "codec.study",
+    "codec.experiment",
+}
 EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment", "codec.table"}
 TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
@@ -60,7 +68,16 @@ ALLOWED = INFERENCE | {
     "codec.release": {*TRAIN, "codec.bench", "codec.train"},
     "codec.study": {*TRAIN, "codec.train"},
     "codec.experiment": {*TRAIN, "codec.train", "codec.study"},
-    "codec.cli": {*TRAIN, "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"},
+    "codec.corpus": {*INFERENCE, "codec.table"},
+    "codec.cli": {
+        *TRAIN,
+        "codec.bench",
+        "codec.corpus",
+        "codec.train",
+        "codec.release",
+        "codec.study",
+        "codec.experiment",
+    },
 }
 
 # A library, and the only parts that may import it; any part may import what is not named here.

@@ -1,0 +1,1 @@
+"""Tokenise a corpus: many recordings to shards of codes, on one machine or on a Ray cluster (extra `cluster`)."""
