@@ -41,9 +41,9 @@ INFERENCE = {
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
 BEHIND = {
-    "codec.corpus",
     "codec.eval",
     "codec.bench",
+    "codec.corpus",
     "codec.train",
     "codec.release",
     "codec.study",
@@ -57,7 +57,6 @@ ALLOWED = INFERENCE | {
     "codec.recipe": {*BASE, "codec.config", "codec.ranges"},
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
-    "codec.corpus": {*INFERENCE, "codec.table"},
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
     "codec.train": TRAIN,
@@ -69,7 +68,16 @@ ALLOWED = INFERENCE | {
     "codec.release": {*TRAIN, "codec.bench", "codec.train"},
     "codec.study": {*TRAIN, "codec.train"},
     "codec.experiment": {*TRAIN, "codec.train", "codec.study"},
-    "codec.cli": {*TRAIN, "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"},
+    "codec.corpus": {*INFERENCE, "codec.table"},
+    "codec.cli": {
+        *TRAIN,
+        "codec.bench",
+        "codec.corpus",
+        "codec.train",
+        "codec.release",
+        "codec.study",
+        "codec.experiment",
+    },
 }
 
 # A library, and the only parts that may import it; any part may import what is not named here.
