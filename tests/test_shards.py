@@ -62,7 +62,7 @@ def test_layout_of_a_row(tmp_path):
 
 
 def test_recordings_are_found_by_path(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "ROWS_PER_GROUP", 2)
+    monkeypatch.setattr(shards, "CODES_PER_GROUP", 28)  # two rows of 14 codes on average
     rows = [Row(f"{number}.wav", make_bitstream(4 + number)) for number in range(7)]
     path = write(tmp_path / "s.parquet", rows)
     assert parquet.ParquetFile(path).num_row_groups == 4

@@ -37,8 +37,9 @@ Table = Any
 
 VERSION = 1
 MAX_CODEBOOK_SIZE = 2**16
-ROWS_PER_GROUP = 256
-"""Rows that are read at once; one of them is found by its path without reading the codes of the other groups."""
+CODES_PER_GROUP = 2**17
+"""Codes (on average) that are decoded at once, in 5 ms: the cost of one recording at a random position. In groups eight
+times as large, a code takes 10.1 bits instead of 10.4."""
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -119,7 +120,12 @@ def write_shard(path: Path, table: Table, model: Header) -> None:
     """
     table = table.replace_schema_metadata({"codec": json.dumps(describe(model))})
     with new_file(path, overwrite=False) as file:
-        parquet.write_table(table, file, row_group_size=ROWS_PER_GROUP, compression="zstd")
+        parquet.write_table(table, file, row_group_size=_rows_per_group(table), compression="zstd")
+
+
+def _rows_per_group(table: Table) -> int:
+    num_codes = sum(len(chunk.flatten().flatten()) for chunk in table["codes"].chunks) or 1
+    return max(1, int(table.num_rows * CODES_PER_GROUP // num_codes))
 
 
 def describe(model: Header) -> dict[str, Any]:
