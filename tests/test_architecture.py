@@ -23,7 +23,7 @@ INFERENCE = {
     "codec.ranges": set(),
     "codec.dsp": BASE,
     "codec.bitstream": {*BASE, "codec.files"},
-    "codec.audio": {*BASE, "codec.files"},
+    "codec.audio": {*BASE, "codec.files", "codec.jsonfile"},
     "codec.model": {*BASE, "codec.config", "codec.dsp"},
     "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},
     "codec.onnx": {*BASE, "codec.dsp", "codec.files", "codec.model"},
@@ -96,7 +96,7 @@ KNOWN_BY = {
     "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.eval.listening"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
-    "torchaudio": {"codec.dsp.mel", "codec.eval"},
+    "torchaudio": {"codec.audio.named", "codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {
         "codec.experiment",
         "codec.train.engine",
