@@ -109,7 +109,7 @@ def test_another_model(tmp_path):
 @pytest.mark.parametrize(
     ("specification", "facts"),
     [
-        ("opsu@6k", ("opsu", "opus")),
+        ("opsu@6k", ("opsu", "'opus'")),
         ("xyz", ("xyz", "opus", "model")),
         ("", ("opus", "model")),
         ("lyra", ("lyra", "lyra:PATH")),

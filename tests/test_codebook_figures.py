@@ -194,7 +194,7 @@ def test_a_far_codeword_does_not_shrink_the_others():
 def test_any_number_of_levels_can_be_drawn(num_levels, size, num_codewords, tmp_path):
     figure = codebooks_figure(*levels(num_levels, size=size, num_codewords=num_codewords))
     figure.savefig(tmp_path / "codebooks.png")
-    assert len(panels_of(figure)) == num_levels
+    assert len(panels_of(figure)) == num_levels == len(figure.axes) - 1  # and the bar of colours
     assert {"data", "codeword"} <= set(legend_of(figure))
 
 

@@ -20,7 +20,7 @@ from codec.errors import AudioError, ConfigError
 from codec.eval.alignment import align, find_delay
 from codec.eval.conditions import Condition
 from codec.eval.evaluate import evaluate
-from codec.eval.file_judge import FileJudge, count_codes
+from codec.eval.file_judge import FileJudge
 from codec.eval.metrics.bands import Bands, measure_bands
 from codec.eval.metrics.clip import Clip, Original
 from codec.eval.metrics.metrics import Measured
@@ -29,7 +29,7 @@ from codec.eval.systems.ours import OurCodec
 from codec.eval.systems.system import Coded
 from codec.inference.compression import compress_file
 from codec.model.digest import with_identity
-from codec.model.quantizer.quantizer import codebook_health
+from codec.model.quantizer.quantizer import codebook_health, count_codes
 
 RATE = 16_000
 

@@ -253,6 +253,14 @@ def test_pictures_of_the_codebooks(call, models, tmp_path):
     assert call(models / "packed", "--audio", data, "-o", "pictures", "--overwrite")[0] == 0
 
 
+def test_a_picture_that_is_there_stops_it_before_any_is_drawn(call, models, tmp_path):
+    Path("pictures").mkdir()
+    Path("pictures/level_03.png").touch()
+    words = models / "packed", "--audio", write_audio(tmp_path / "data"), "-o", "pictures"
+    assert_refused(call(*words), "level_03.png", "--overwrite")
+    assert [path.name for path in Path("pictures").iterdir()] == ["level_03.png"]
+
+
 def test_a_file_that_cannot_be_read_is_left_out(call, models, tmp_path):
     data = write_audio(tmp_path / "data")
     (data / "mono.wav").write_bytes(b"")

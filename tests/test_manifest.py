@@ -3,7 +3,7 @@
 import pytest
 from messages import one_line
 
-from codec.audio.manifest import Item, list_items
+from codec.audio.manifest import Item, list_items, list_paths
 from codec.errors import AudioError, ConfigError
 
 
@@ -101,3 +101,15 @@ def test_manifests_of_windows_are_read(tmp_path, start, end):
 def test_missing_data_says_what_to_give(tmp_path):
     with pytest.raises(ConfigError, match=one_line(tmp_path / "nowhere", "data.root", "data.valid")):
         list_items(tmp_path, "nowhere", split="valid")
+
+
+def test_files_folders_and_manifests_are_listed_once_each(tmp_path):
+    rows = [("path", "split", "kind"), ("x.wav", "valid", "speech"), ("y.wav", "valid", "music")]
+    write_manifest(tmp_path / "data", [*rows, ("z.wav", "train", "speech")])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.wav").touch()
+    given = [tmp_path / "one.wav", folder, tmp_path / "data" / "MANIFEST.tsv", folder / "a.wav"]
+    chosen = [tmp_path / "one.wav", folder / "a.wav", tmp_path / "data" / "x.wav"]
+    assert list_paths(given, split="valid", kinds=["speech"]) == chosen
+    assert list_paths(given, split="valid") == [*chosen, tmp_path / "data" / "y.wav"]

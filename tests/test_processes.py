@@ -1,6 +1,8 @@
 import os
 import re
 import signal
+import threading
+import time
 
 import pytest
 import torch
@@ -117,6 +119,25 @@ def test_a_process_that_is_killed_is_one_line(clips):
     ours = FileJudge((Killer(),), 16_000, ())
     with pytest.raises(ConfigError, match=one_line("killed", "jobs=1")):
         list(processes.judge_files(ours, clips[:2], 2))
+
+
+class Sleeper:
+    """A codec that takes a minute."""
+
+    codec, setting, sample_rate = "sleeper", "x", 16_000
+
+    def __call__(self, audio):
+        time.sleep(60)
+
+
+def test_an_interruption_does_not_wait_for_the_file_at_hand(clips):
+    ours = FileJudge((Sleeper(),), 16_000, ())
+    results = processes.judge_files(ours, clips[:2], 2)
+    threading.Timer(4, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert time.monotonic() - began < 30
 
 
 def test_progress_is_over_files(clips, monkeypatch):

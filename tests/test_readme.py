@@ -161,7 +161,7 @@ def test_relative_links_and_images_resolve(page: str) -> None:
 
 
 def test_every_page_of_docs_is_linked() -> None:
-    linked = set(re.findall(r"\]\((docs/[^)#]+)", README + CONTRIBUTING))
+    linked = set(re.findall(r"\]\((docs/[^)#]+\.md)", README + CONTRIBUTING))
     assert linked == {name for name in PAGES if name.startswith("docs/")}
 
 

@@ -7,7 +7,8 @@ from models import noise
 
 from codec.audio.resampling import resample
 from codec.errors import CodecError, ConfigError
-from codec.eval.metrics.metrics import snr
+from codec.eval.metrics.clip import Clip
+from codec.eval.metrics.waveform import snr
 from codec.eval.systems import soundfile_codecs
 from codec.eval.systems.soundfile_codecs import FORMATS, SoundfileCodec, allowed_rate, check_bitrate
 
@@ -37,11 +38,13 @@ def test_opus_has_nearly_the_bitrate_that_was_asked_for(speechlike, bitrate):
     assert 1.4 * bitrate < bitrate_of(both, stereo) < 2.4 * bitrate + 800  # the bitrate is that of a channel
 
 
-@pytest.mark.parametrize(("bitrate", "rate"), [(16_000, RATE), (24_000, RATE), (64_000, 48_000), (8000, 8000)])
+@pytest.mark.parametrize(("bitrate", "rate"), [(16_000, RATE), (24_000, RATE), (64_000, 48_000), (24_000, 8000)])
 def test_mp3_has_the_bitrate_that_was_asked_for(speechlike, bitrate, rate):
     audio = resample(speechlike, RATE, rate)
     coded = SoundfileCodec("mp3", bitrate, rate)(audio)
-    assert bitrate_of(coded, audio, rate) == pytest.approx(bitrate, rel=0.04)  # whole frames, and one for its length
+    assert bitrate_of(coded, audio, rate) == pytest.approx(
+        bitrate, rel=0.06
+    )  # whole frames of up to 72 ms, one for its length
     both = SoundfileCodec("mp3", bitrate / 2, rate)(audio.expand(2, -1))
     assert both.num_bytes == pytest.approx(coded.num_bytes, rel=0.01)
 
@@ -58,7 +61,8 @@ def test_vorbis_is_searched_for_the_bitrate(speechlike):
 def test_a_higher_bitrate_is_nearer_to_the_original(speechlike, codec):
     low, high = (SoundfileCodec(codec, bitrate, RATE)(speechlike) for bitrate in (24_000, 128_000))
     assert low.num_bytes < high.num_bytes
-    scores = [snr(coded.audio[0, : speechlike.shape[1]], speechlike[0]) for coded in (low, high)]
+    original = Clip(speechlike[0], RATE)
+    scores = [snr(Clip(coded.audio[0, : speechlike.shape[1]], RATE), original) for coded in (low, high)]
     assert scores[0] + 3 < scores[1] and scores[1] > 12  # no delay, no other channel, no other scale
 
 

@@ -58,6 +58,12 @@ def test_other_rates_are_resampled(pesq, pystoi, metric, best, sample_rate):
     assert 0.2 * best < metric(*clips(noisy, target, sample_rate)) < 0.999 * best
 
 
+def test_a_clip_of_20_s_is_scored_whole(pesq):
+    target = np.tile(voice(), 10)
+    noisy = target + np.linspace(0, 0.1, len(target)) * noise(len(target))
+    assert pesq_wb(*clips(noisy, target)) == pesq(RATE, target, noisy, "wb")
+
+
 @pytest.mark.parametrize("metric", PESQ)
 def test_a_long_clip_is_scored_in_parts(pesq, metric):
     target = np.tile(voice(), 12)[: 23 * RATE]

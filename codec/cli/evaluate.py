@@ -31,13 +31,16 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.listening:
         return _summarise_listening(options)
     _check(options)
+    from codec.audio.manifest import list_paths
     from codec.eval.bd_table import bd_rates
     from codec.eval.evaluate import evaluate as judge_all
     from codec.eval.processes import check_jobs
+    from codec.eval.published import read_published
     from codec.eval.results import describe_run, to_plain
 
     check_jobs(options.jobs)
-    paths = _eval_paths(options)
+    published = [] if options.published is None else read_published(options.published)
+    paths = list_paths(options.inputs, split=options.split, kinds=options.kinds)
     original = load_original(options)
     codec = in_mode(original, options.mode)
     judge = _build_judge(options, codec, None if codec is original else original, paths)
@@ -59,15 +62,10 @@ def evaluate(argv: Sequence[str]) -> int:
     if options.output is not None:
         _write(options.output, results, evaluation, options.overwrite)
     if options.plot is not None:
-        _draw(options.plot, evaluation, options.overwrite)
+        _draw(options.plot, evaluation, published, options.overwrite)
     if folder is not None:
         print(f"\nreport: {folder.path / 'index.html'}, listening test: {folder.path / 'listening.html'}")
-    for error in evaluation.unread.values():
-        print(f"codec-eval: {error}", file=sys.stderr)
-    failed = [row for row in evaluation.rows if row["error"] is not None]
-    for row in failed:
-        print(f"codec-eval: {row['path']}: {row['codec']}, {row['setting']}: {row['error']}", file=sys.stderr)
-    return 1 if evaluation.unread or failed else 0
+    return 1 if _name_failures(evaluation) else 0
 
 
 def _check(options: EvalOptions) -> None:
@@ -128,22 +126,6 @@ def _versus(options: EvalOptions, judge: "FileJudge") -> str:
     return options.versus or next(system.codec for system in judge.systems if system.codec != ours)
 
 
-def _eval_paths(options: EvalOptions) -> list[Path]:
-    """Files, those of folders, and the chosen rows of manifests, each once."""
-    from codec.audio.file import find_audio_files
-    from codec.audio.manifest import list_items
-
-    paths: list[Path] = []
-    for path in options.inputs:
-        if path.is_dir():
-            paths += find_audio_files(path)
-        elif path.suffix == ".tsv":
-            paths += [item.path for item in list_items(Path(), path, split=options.split, kinds=options.kinds)]
-        else:
-            paths.append(path)
-    return list(dict.fromkeys(paths))
-
-
 def _installed_metrics() -> tuple[str, ...]:
     from codec.eval.metrics.metrics import METRICS, available_metrics
 
@@ -153,6 +135,17 @@ def _installed_metrics() -> tuple[str, ...]:
             packages = " ".join(metric.packages)
             print(f"codec-eval: without {name}: to have it, run  pip install {packages}", file=sys.stderr)
     return available
+
+
+def _name_failures(evaluation: "Evaluation") -> int:
+    """Print the files that could not be read and those on which a codec failed; returns their number."""
+    lines = [str(error) for error in evaluation.unread.values()]
+    for row in evaluation.rows:
+        if row["error"] is not None:
+            lines.append(f"{row['path']}: {row['codec']}, {row['setting']}: {row['error']}")
+    for line in lines:
+        print(f"codec-eval: {line}", file=sys.stderr)
+    return len(lines)
 
 
 def _print(options: EvalOptions, codec: "Codec", evaluation: "Evaluation", rates: list[dict[str, Any]]) -> None:
@@ -197,12 +190,12 @@ def _write(path: Path, results: dict[str, Any], evaluation: "Evaluation", overwr
         file.write(text.encode())
 
 
-def _draw(path: Path, evaluation: "Evaluation", overwrite: bool) -> None:
+def _draw(path: Path, evaluation: "Evaluation", published: list[dict[str, Any]], overwrite: bool) -> None:
     """Draw rate-distortion curves into a file."""
     from codec.eval.curve_figure import curve_figure
     from codec.files import new_file
 
-    figure = curve_figure(evaluation)
+    figure = curve_figure(evaluation, published)
     with new_file(path, overwrite=overwrite) as file:
         figure.savefig(file, format="png", dpi=150)
 

@@ -188,6 +188,7 @@ def _draw(use: "CodebookUse", targets: Sequence[Path], overwrite: bool) -> None:
     for level, target in enumerate(targets):
         if level < len(counts):
             figure = codebook_figure(use.codewords[level], use.vectors[level], counts[level])
+            figure.axes[0].set_title(f"level {level + 1}: {figure.axes[0].get_title()}")
         else:
             figure = codebooks_figure(use.codewords, use.vectors, counts)
         picture = io.BytesIO()

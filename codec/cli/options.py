@@ -137,9 +137,10 @@ class DecodeOptions(ModelOptions):
 class EvalOptions(ModelOptions):
     """Judge a model on files, beside other codecs: figures by bitrate with confidence intervals, by band, by level.
 
-    codec-eval clips/ --bitrates 1500 3000 6000 --jobs 0
-    codec-eval DATA/MANIFEST.tsv --kinds speech --codecs opus@6k,9k,12k codec2 --gains 0 -20 -40 --report report/
-    codec-eval --listening anna.json ben.json
+    Every file is encoded to memory and decoded, and the result is compared with the original. For example:
+      codec-eval clips/ --bitrates 1500 3000 6000 --jobs 0
+      codec-eval MANIFEST.tsv --kinds speech --codecs opus@6k,9k,12k codec2 --gains 0 -20 -40 --report report/
+      codec-eval --listening anna.json ben.json
     """
 
     inputs: Inputs = ()
@@ -148,6 +149,8 @@ class EvalOptions(ModelOptions):
     """Write all results to FILE.json, or the rows of every file to FILE.jsonl or FILE.csv."""
     plot: Annotated[Path | None, _shown("PNG")] = None
     """Draw rate-distortion curves into this file."""
+    published: Annotated[Path | None, _shown("TSV")] = None
+    """Draw also figures that were measured elsewhere: a table with the columns codec, bitrate (bit/s), and metrics."""
     report: Annotated[Path | None, _shown("DIR")] = None
     """Make a page there to look at and listen to, with a listening test: open DIR/index.html."""
     report_clips: Annotated[PositiveInt, arg(metavar="N")] = 20
@@ -158,11 +161,13 @@ class EvalOptions(ModelOptions):
     """bit/s per channel, 1500 or 1.5k: the most levels that do not exceed each. If not given: all, 1/2, 1/4."""
     codecs: Annotated[tuple[str, ...], _shown("CODEC...")] = ()
     """Judge these beside the model, NAME[:PATH][@BITRATE,...]:
-    opus vorbis mp3 opusenc codec2 lyra:DIR transformers:DIR parametric:FILE model:DIR"""
+    opus vorbis mp3 opusenc codec2 lyra:DIR transformers:DIR parametric:FILE=DATA model:DIR. docs/evaluation.md tells
+    what each is."""
     versus: Annotated[str | None, _shown("CODEC")] = None
     """Give bits saved at equal quality (BD-rate) relative to this codec; the first of --codecs if not given."""
     metrics: Annotated[tuple[str, ...], _shown("NAME...")] = ()
-    """mel si_sdr snr stoi pesq_wb dnsmos speaker; all that are installed if not given."""
+    """mel stft lsd si_sdr snr loudness stoi estoi pesq_wb pesq_nb f0 f0_gross voicing dnsmos speaker phonemes; all that
+    are installed if not given."""
     gains: Annotated[tuple[float, ...], arg(metavar="DB...")] = (0.0,)
     """Code and judge each clip at these gains (dB), each against the clip at that gain: 0 -20 -40."""
     conditions: Annotated[tuple[str, ...], _shown("NAME...")] = ()

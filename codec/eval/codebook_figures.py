@@ -153,8 +153,9 @@ def _draw_scatter(axis: "Axes", codewords: Array, vectors: Array, relative: Arra
     shown = axis.scatter(x, y, s=size, c=relative[relative > 0], norm="log", zorder=2, **edges)
     if not relative.all():
         x, y = codewords[relative == 0].T
-        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": RED, "linewidths": 1.5 * math.sqrt(scale)}
-        axis.scatter(x, y, s=1.5 * size, label="unused codeword", zorder=1.5, **ring)  # hides no used one
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": RED, "linewidths": 1.2 * math.sqrt(scale)}
+        # Among many panels rings are large for their points, so they lie below the used ones.
+        axis.scatter(x, y, s=1.5 * size, label="unused codeword", zorder=3 if scale == 1 else 1.5, **ring)
     axis.set_aspect("equal", adjustable="datalim")
     return shown
 

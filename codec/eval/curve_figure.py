@@ -30,8 +30,12 @@ class Point(NamedTuple):
     high: float
 
 
-def curve_figure(evaluation: Evaluation) -> "Figure":
+def curve_figure(evaluation: Evaluation, published: Sequence[dict[str, Any]] = ()) -> "Figure":
     """Draw a panel for each of up to four metrics, with a curve for each codec, of the recordings as they are.
+
+    Args:
+        evaluation: Its means are drawn with their intervals.
+        published: Means of other codecs, measured elsewhere; see `codec.eval.published.read_published`.
 
     Raises:
         ConfigError: There is nothing to draw: no recording as it is, or no metric.
@@ -46,7 +50,7 @@ def curve_figure(evaluation: Evaluation) -> "Figure":
     figure = empty_figure(5.5 * columns, 3.6 * rows)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis, metric in zip(axes, metrics, strict=False):
-        _draw(axis, metric, means)
+        _draw(axis, metric, [*means, *published])
     for axis in axes[len(metrics) :]:
         axis.remove()
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -89,6 +93,6 @@ def _curve(codec: str, metric: str, means: Sequence[dict[str, Any]]) -> list[Poi
     points = [
         Point(mean["bitrate"], *(mean["metrics"][metric][name] for name in ("mean", "low", "high")))
         for mean in means
-        if mean["codec"] == codec
+        if mean["codec"] == codec and metric in mean["metrics"]
     ]
     return sorted(point for point in points if math.isfinite(point.bitrate) and math.isfinite(point.score))

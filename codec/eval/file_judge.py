@@ -24,6 +24,7 @@ from codec.eval.metrics.clip import Original
 from codec.eval.metrics.metrics import measure
 from codec.eval.page.clip import Decode
 from codec.eval.systems.system import Coded, System
+from codec.model.quantizer.quantizer import count_codes
 
 
 class FileResult(NamedTuple):
@@ -121,11 +122,6 @@ class FileJudge:
         except AudioError as error:  # NaN
             return row | {"error": str(error)}, None
         return row | {"error": None}, Decode(system.codec, system.setting, decoded, coded.codes, coded.codebook_size)
-
-
-def count_codes(codes: Tensor, codebook_size: int) -> Tensor:
-    """Uses of every codeword `[K, N]` in codes `[B, K, F]`."""
-    return torch.stack([torch.bincount(level.flatten(), minlength=codebook_size) for level in codes.unbind(1)])
 
 
 def _attempt(system: System, audio: Tensor, sample_rate: int) -> Coded | str:

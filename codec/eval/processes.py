@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import torch
@@ -55,6 +55,10 @@ def judge_files(judge: FileJudge, paths: Sequence[Path], jobs: int) -> Iterator[
         yield from pool.map(_judge_file, paths)
     except BrokenProcessPool as error:
         raise ConfigError("a process was killed, or ran out of memory: use fewer of them", jobs=1) from error
+    except BaseException:  # do not wait for the files that they are at
+        for process in active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

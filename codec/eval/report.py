@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from codec.eval.evaluate import Evaluation
-from codec.eval.metrics.bands import describe_bands
+from codec.eval.metrics.bands import ENERGY_LIMIT_DB, describe_bands
 from codec.table import Row, aligned
 
-LOUDNESS_LIMIT_DB = 3.0
-"""Bands whose energy is off by more than this are also named in words."""
 BAND_TABLES = {
     "energy": "Energy by band, decoded over original (dB)",
     "snr": "SNR by band (dB)",
@@ -145,7 +143,7 @@ def _describe_excess(values: Sequence[float], edges_hz: Sequence[float]) -> list
     """Bands whose values (dB) exceed the limit, neighbours joined: "1000-4000 Hz by 3.5 to 11.8 dB"."""
     spans = []
     bands = range(len(values))
-    for exceeds, group in itertools.groupby(bands, key=lambda band: values[band] > LOUDNESS_LIMIT_DB):
+    for exceeds, group in itertools.groupby(bands, key=lambda band: values[band] > ENERGY_LIMIT_DB):
         span = list(group)
         if exceeds:
             low, high = min(values[band] for band in span), max(values[band] for band in span)

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from codec.eval.file_judge import count_codes
 from codec.model.codec import Codec
-from codec.model.quantizer.quantizer import CodebookHealth, codebook_health
+from codec.model.quantizer.quantizer import CodebookHealth, codebook_health, count_codes
 from codec.model.quantizer.residual import ResidualQuantizer
 from codec.study.rate_distortion import scalar_distortion, scalar_use
 

@@ -16,6 +16,8 @@ from codec.eval.metrics.clip import Clip, Original, Samples
 
 EDGES_HZ = (0, 250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 FRAME_S = 0.02
+ENERGY_LIMIT_DB = 3.0
+"""A band whose energy is off by more than this is named in words and marked in pictures."""
 RANGE_DB = 40.0
 """The power error of a band covers frames at most this far below the loudest frame of that band in the clip."""
 FLOOR_DB = -100.0
