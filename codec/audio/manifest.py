@@ -19,14 +19,14 @@ class Item(NamedTuple):
     """None if unknown."""
 
 
-def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = ()) -> list[Item]:
+def list_items(root: Path, source: Path, *, split: str | None, kinds: Sequence[str] = ()) -> list[Item]:
     """List the files of a folder or a manifest.
 
     Args:
         root: Folder that `source` is relative to.
         source: A folder, or a manifest: UTF-8 text, one row a line, columns separated by tabs and named by the first
             line. Paths in it are relative to it. The columns `speaker`, `seconds`, `split` and `kind` are optional.
-        split: Keep the rows of this split, if the manifest has the column.
+        split: Keep the rows of this split, if the manifest has the column; None keeps those of all.
         kinds: Keep the rows of these kinds; all if empty.
 
     Raises:
@@ -41,7 +41,7 @@ def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = (
     rows = [
         row
         for row in _read_manifest(location)
-        if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)
+        if (split is None or row.get("split") in (None, split)) and (not kinds or row.get("kind") in kinds)
     ]
     if not rows:
         raise ConfigError(
