@@ -110,7 +110,9 @@ KNOWN_BY = {
     "sklearn": {"codec.study"},
     "jinja2": {"codec.eval.page"},
     "wandb": {"codec.train.tracking"},
-    "ray": set(),
+    "ray": set(),  # codec.corpus asks `require` for it, and for pyarrow
+    "pyarrow": set(),
+    "fsspec": {"codec.corpus"},
     "onnxruntime": {"codec.onnx.example"},  # the others ask `require` for it
     "pickle": set(),
 }

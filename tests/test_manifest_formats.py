@@ -169,3 +169,27 @@ def test_list_paths_knows_every_manifest(tmp_path):
     csv = write(tmp_path / "f/metadata.csv", "file_name", "d.wav")
     paths = list_paths([tsv, scp, nemo, csv, csv.parent, tmp_path / "e.wav"], split="train")
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["a.wav", "b.wav", "c.wav", "f/d.wav", "e.wav"]
+
+
+def test_all_splits_of_a_manifest(tmp_path):
+    path = write(tmp_path / "a.tsv", "path\tsplit", "a.wav\ttrain", "b.wav\tvalid")
+    assert [item.path.name for item in list_items(tmp_path, "a.tsv", split=None)] == ["a.wav", "b.wav"]
+    write(path, "path\tsplit")
+    with pytest.raises(ConfigError, match=rf"{path} has no row$"):
+        list_items(tmp_path, "a.tsv", split=None)
+    with pytest.raises(ConfigError, match=rf"no data at {tmp_path}/none.tsv$"):
+        list_items(tmp_path, "none.tsv", split=None)
+
+
+def test_manifests_are_corpora(tmp_path):
+    pytest.importorskip("fsspec", reason="run  pip install fsspec")
+    from codec.corpus.listing import list_corpus
+
+    scp = write(tmp_path / "wav.scp", "b sub/b.wav")
+    nemo = write(tmp_path / "m.json", '{"audio_filepath": "c.wav", "duration": 2}')
+    found = list_corpus([str(scp), str(nemo)])
+    assert [(source.name, source.url) for source in found] == [
+        ("sub/b.wav", str(tmp_path / "sub/b.wav")),
+        ("c.wav", str(tmp_path / "c.wav")),
+    ]
+    assert found[1].seconds == 2.0

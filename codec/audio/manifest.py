@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 def list_items(
-    root: Path, source: Path, *, split: str, kinds: Sequence[str] = (), download: bool = False
+    root: Path, source: Path, *, split: str | None, kinds: Sequence[str] = (), download: bool = False
 ) -> list[Item]:
     """List the files of a folder, a manifest or a named data set.
 
@@ -45,7 +45,7 @@ def list_items(
             `.tsv`: columns named by the first line, one of them `path`; `speaker`, `seconds`, `split` and `kind` are
             optional. `.scp`: of Kaldi. `.json`, `.jsonl`: of NeMo, an object a line with `audio_filepath` and maybe
             `duration`. `metadata.csv` or `.jsonl` with `file_name`, or a folder that holds one: of Hugging Face.
-        split: Keep the rows of this split, if the manifest has splits.
+        split: Keep the rows of this split, if the manifest has splits; None keeps those of all.
         kinds: Keep the rows of these kinds; all if empty.
         download: Download a named data set that is not there.
 
@@ -60,14 +60,24 @@ def list_items(
     if manifest is None:
         return [Item(path, "", None) for path in find_audio_files(location)]
     if not manifest.is_file():
-        raise ConfigError(f"no data at {location}", **{"data.root": ..., f"data.{split}": ...})
+        remedy = {} if split is None else {"data.root": ..., f"data.{split}": ...}
+        raise ConfigError(f"no data at {location}", **remedy)
     read = READERS.get(manifest.suffix.lower(), read_tsv)
-    rows = [row for row in read(manifest) if row.split in (None, split) and (not kinds or row.kind in kinds)]
+    rows = [
+        row
+        for row in read(manifest)
+        if (split is None or row.split in (None, split)) and (not kinds or row.kind in kinds)
+    ]
     if not rows:
-        raise ConfigError(
-            f"{manifest} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else "")
-        )
+        wanted = [] if split is None else [f"split {split}"]
+        wanted += [f"kind {' or '.join(kinds)}"] if kinds else []
+        raise ConfigError(f"{manifest} has no row" + (f" with {' and '.join(wanted)}" if wanted else ""))
     return [Item(manifest.parent / row.path, row.speaker, row.seconds) for row in rows]
+
+
+def is_list(source: Path) -> bool:
+    """Whether a name is that of a manifest or of a named data set, by its form alone."""
+    return source.suffix.lower() in READERS or is_named(source)
 
 
 def list_paths(sources: Sequence[Path], *, split: str, kinds: Sequence[str] = ()) -> list[Path]:
@@ -79,6 +89,6 @@ def list_paths(sources: Sequence[Path], *, split: str, kinds: Sequence[str] = ()
     """
     paths: list[Path] = []
     for source in sources:
-        is_list = source.is_dir() or source.suffix.lower() in READERS
-        paths += [item.path for item in list_items(Path(), source, split=split, kinds=kinds)] if is_list else [source]
+        several = source.is_dir() or is_list(source)
+        paths += [item.path for item in list_items(Path(), source, split=split, kinds=kinds)] if several else [source]
     return list(dict.fromkeys(paths))

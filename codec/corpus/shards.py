@@ -64,9 +64,9 @@ class Row(NamedTuple):
     """Its codes `[C, K, F]` and their header."""
 
 
-def shard_paths(folder: Path) -> list[Path]:
+def shard_paths(folder: Path, suffix: str = ".parquet") -> list[Path]:
     """The shards of a folder in order, `tokens-00000.parquet` first; empty if there is none."""
-    return sorted(path for path in folder.glob("tokens-*.parquet") if re.fullmatch(r"tokens-\d{5,}", path.stem))
+    return sorted(path for path in folder.glob(f"tokens-*{suffix}") if re.fullmatch(r"tokens-\d{5,}", path.stem))
 
 
 def codes_crc(codes: NDArray[Any]) -> int:
@@ -142,6 +142,20 @@ def describe(model: Header) -> dict[str, Any]:
     }
 
 
+def described(facts: dict[str, Any]) -> Header:
+    """The header that `describe` describes: of one channel and no samples, at the model's rate.
+
+    Raises:
+        BitstreamError: The facts are of a later version, or out of range.
+    """
+    if facts["version"] > VERSION:
+        raise BitstreamError(f"made by version {facts['version']} of the format; this program reads {VERSION}: update")
+    fields = {name: facts[name] for name in ("hop_length", "delay", "codebook_size", "num_quantizers")}
+    rate = facts["sample_rate"]
+    model_id = bytes.fromhex(facts["model"])
+    return Header(model_id=model_id, model_sample_rate=rate, sample_rate=rate, num_channels=1, **fields)
+
+
 def read_model(path: Path) -> Header:
     """Header for the codes of a shard, from its metadata: one channel of no samples at the model's rate.
 
@@ -200,20 +214,32 @@ def table_rows(table: Table, model: Header) -> Iterator[Row]:
 
 
 def _bitstream(fact: dict[str, Any], edges: NDArray[Any], values: NDArray[Any], model: Header) -> Bitstream:
-    """The codes of a row, `values` between `edges`, after all checks."""
-    name, shape = fact["path"], (fact["channels"], fact["levels"], fact["frames"])
+    """The codes of a row, `values` between `edges`."""
+    shape = (fact["channels"], fact["levels"], fact["frames"])
     lengths = np.diff(edges)
     if len(lengths) != shape[0] * shape[1] or (lengths != shape[2]).any():
-        raise BitstreamError(f"{name} has no {shape[0]} x {shape[1]} lists of {shape[2]} codes: the row is damaged")
-    codes = values[edges[0] : edges[-1]].reshape(shape)
-    if codes_crc(codes) != fact["crc"]:
-        raise BitstreamError(f"the codes of {name} are damaged (their checksum does not match)")
+        raise BitstreamError(f"{fact['path']} has no {shape[0]} x {shape[1]} lists of {shape[2]} codes: it is damaged")
+    return checked(fact, values[edges[0] : edges[-1]].reshape(shape), model)
+
+
+def checked(fact: dict[str, Any], codes: NDArray[Any], model: Header) -> Bitstream:
+    """Codes `[C, K, F]` with their header, after all checks.
+
+    Args:
+        fact: The other columns of their row.
+        codes: uint16.
+        model: What their shard says of all its rows.
+
+    Raises:
+        BitstreamError: The checksum does not match, or the row contradicts itself or the model.
+    """
+    name, shape = fact["path"], (fact["channels"], fact["levels"], fact["frames"])
+    if codes.shape != shape or codes_crc(codes) != fact["crc"]:
+        raise BitstreamError(f"the codes of {name} are damaged (their shape or checksum does not match)")
     if (fact["model"], shape[1]) != (model.model_id.hex(), model.num_quantizers):
         raise BitstreamError(f"{name} is of another model or of other levels than its shard says")
-    header = replace(
-        model, num_channels=shape[0], sample_rate=fact["sample_rate"], num_samples=fact["samples"], frames_per_chunk=0
-    )
-    return Bitstream(header, codes)
+    facts = {"sample_rate": fact["sample_rate"], "num_samples": fact["samples"], "frames_per_chunk": 0}
+    return Bitstream(replace(model, num_channels=shape[0], **facts), codes)
 
 
 def _offsets(lengths: Sequence[int] | NDArray[Any]) -> Any:
@@ -228,13 +254,7 @@ def _model(file: Any) -> Header:
     metadata = file.schema_arrow.metadata or {}
     if b"codec" not in metadata or not set(SCHEMA.names) <= set(file.schema_arrow.names):
         raise BitstreamError("it is no shard of codes: columns or metadata are missing")
-    facts = json.loads(metadata[b"codec"])
-    if facts["version"] > VERSION:
-        raise BitstreamError(f"made by version {facts['version']} of the format; this program reads {VERSION}: update")
-    fields = {name: facts[name] for name in ("hop_length", "delay", "codebook_size", "num_quantizers")}
-    rate = facts["sample_rate"]
-    model_id = bytes.fromhex(facts["model"])
-    return Header(model_id=model_id, model_sample_rate=rate, sample_rate=rate, num_channels=1, **fields)
+    return described(json.loads(metadata[b"codec"]))
 
 
 @contextlib.contextmanager
