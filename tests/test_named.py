@@ -2,13 +2,14 @@
 
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 from audio_cases import tone
 from messages import one_line
 
 from codec.audio.file import save_audio
-from codec.audio.manifest import Item, list_items
+from codec.audio.manifest import Item, list_items, list_paths
 from codec.audio.named import list_named
 from codec.cli.messages import message
 from codec.config import from_dict
@@ -103,6 +104,16 @@ def test_a_recipe_names_its_splits(tmp_path):
     files = find_audio(recipe(tmp_path, train="LIBRITTS:train-clean-100", valid="LIBRITTS:dev-clean"))
     assert [(item.speaker, item.seconds) for item in files.train] == [("1034", 1.0), ("84", 1.0)]
     assert [item.path.parts[-4] for item in files.valid] == ["dev-clean"]
+
+
+def test_a_named_set_is_a_corpus(tmp_path, monkeypatch):
+    pytest.importorskip("fsspec", reason="run  pip install fsspec")
+    from codec.corpus.listing import list_corpus
+
+    libritts(tmp_path, "dev-clean", LIBRITTS[:1])
+    monkeypatch.chdir(tmp_path)
+    assert [source.name for source in list_corpus(["LIBRITTS:dev-clean"])] == [f"LibriTTS/dev-clean/{LIBRITTS[0]}"]
+    assert list_paths([Path("LIBRITTS:dev-clean")], split="valid") == [Path("LibriTTS/dev-clean", LIBRITTS[0])]
 
 
 def test_a_file_that_is_missing_is_named(tmp_path):
