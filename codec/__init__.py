@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from codec.audio.file import load_audio, save_audio
     from codec.bitstream import Bitstream
     from codec.config import CodecConfig
+    from codec.corpus.dataset import TokenDataset
+    from codec.corpus.interleaving import DelayPattern, FlatPattern, ParallelPattern
     from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, WriteError
     from codec.inference.compression import compress, compress_file, decompress, decompress_file, read_bitstream
     from codec.inference.modes import speed_up
@@ -31,9 +33,13 @@ __all__ = [
     "CodecConfig",
     "CodecError",
     "ConfigError",
+    "DelayPattern",
+    "FlatPattern",
     "ModelError",
+    "ParallelPattern",
     "StreamDecoder",
     "StreamEncoder",
+    "TokenDataset",
     "WriteError",
     "compress",
     "compress_file",
@@ -52,6 +58,8 @@ _MODULES = {
     "codec.bitstream": ("Bitstream",),
     "codec.inference.compression": ("compress", "compress_file", "decompress", "decompress_file", "read_bitstream"),
     "codec.config": ("CodecConfig",),
+    "codec.corpus.dataset": ("TokenDataset",),
+    "codec.corpus.interleaving": ("DelayPattern", "FlatPattern", "ParallelPattern"),
     "codec.errors": ("AudioError", "BitstreamError", "CodecError", "ConfigError", "ModelError", "WriteError"),
     "codec.inference.modes": ("speed_up",),
     "codec.model.codec": ("Codec",),

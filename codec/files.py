@@ -42,7 +42,7 @@ def new_path(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     _check_free(path, overwrite)
     partial = path.with_name(f".{secrets.token_hex(8)}.partial")
-    with _write_errors(path):
+    with write_errors(path):
         if not path.parent.exists():  # mkdir would say "File exists" of a file, opening says "Not a directory"
             path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent.resolve())
@@ -88,7 +88,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     folder = folder.resolve()
     is_new = not folder.exists()
     partial = (folder.parent if is_new else folder) / f".{folder.name}.partial"
-    with _write_errors(folder):
+    with write_errors(folder):
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -162,7 +162,8 @@ def _claim(partial: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the file system as WriteError or DiskFullError, with the name of what was to be written."""
     try:
         yield
     except OSError as error:

@@ -20,8 +20,17 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"it has more than {max_bytes} bytes")
+    return parse_json(data.decode("utf-8-sig"))
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; its integers fit int64.
+
+    Raises:
+        ValueError: It is no JSON, nested too deep, or has a larger integer.
+    """
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_int=_int64)
+        return json.loads(text, parse_int=_int64)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
 

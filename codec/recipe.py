@@ -30,9 +30,13 @@ class DataConfig:
     root: Path = Path()
     """Folder that `train` and `valid` are relative to; "shipped:clips" is the folder of clips in the package."""
     train: Path = Path("MANIFEST.tsv")
-    """Folder of audio files, or TSV manifest with `path` and, if known, `split`, `kind`, `speaker`, `seconds`."""
+    """Folder of audio files; manifest (.tsv with `path` and, if known, `split`, `kind`, `speaker`, `seconds`; Kaldi,
+    NeMo, Hugging Face); or a data set by name, such as LIBRITTS:train-clean-100 (LIBRISPEECH, LJSPEECH, VCTK_092)."""
     valid: Path | None = None
-    """Folder or manifest of held-out files, rows whose `split` is valid. None trains without validation."""
+    """Held-out files, as for `train`; of a manifest with splits, the rows of the split valid. None trains without
+    validation."""
+    download: bool = False
+    """Download named data sets that are not in `root`."""
     kinds: tuple[str, ...] = ()
     """Keep only manifest rows of these kinds; all by default."""
     segment_seconds: PositiveFloat = 1.0

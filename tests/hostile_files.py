@@ -16,6 +16,7 @@ from bitstream_cases import make_header
 from models import tiny_codec
 from safetensors.torch import load_file, save_file
 
+from codec.audio.manifest import list_items
 from codec.bitstream import Bitstream, read_codes
 from codec.inference.fingerprint import save_fingerprint, take_fingerprint
 from codec.inference.pretrained import load_codec, save_codec
@@ -169,6 +170,31 @@ def runs(folder):
         yield f"recipe: {name}", lambda path=path: load_recipe(str(path))
 
 
+def manifests(folder):
+    """Yield a name and a call for hostile manifests of every form."""
+    texts = {
+        "line.tsv": b"path\n" + b"a" * 2**26,
+        "nul.tsv": b"path\n" + bytes(2**26),
+        "column.tsv": b"\t" * 2**26,
+        "binary.tsv": b"path\n" + bytes(range(256)) * 2**16,
+        "quote.csv": b'file_name\n"' + b"a,\n" * 2**20,
+        "line.csv": b"file_name\n" + b"a," * 2**25,
+        "nested.json": NESTED[:60_000].encode(),
+        "line.json": b'{"audio_filepath": "' + b"a" * 2**26,
+        "digits.json": f'{{"audio_filepath": "a", "duration": {DIGITS}}}'.encode(),
+        "elements.json": b'{"audio_filepath": [' + b"[]," * 20_000 + b"[]]}",
+        "line.scp": b"a " * 2**25,
+        "nul.scp": b"a " + bytes(2**26),
+        "command.scp": b"a sleep 60 |\n",
+    }
+    for name, data in texts.items():
+        (folder / name).write_bytes(data)
+        yield f"manifest: {name}", lambda name=name: list_items(folder, Path(name), split="train")
+    (folder / "wav.scp").write_text("a a.wav\n")
+    (folder / "utt2spk").write_bytes(b"a " * 2**25)
+    yield "manifest: speakers", lambda: list_items(folder, Path("wav.scp"), split="train")
+
+
 def streams(folder):
     """Yield a name and a call for states of a stream."""
     codec = tiny_codec()
@@ -206,7 +232,7 @@ def cost_of(call):
 
 if __name__ == "__main__":
     found = {}
-    for make in (plain, models, runs, streams):
+    for make in (plain, models, runs, manifests, streams):
         folder = Path(sys.argv[1]) / make.__name__
         folder.mkdir()
         for name, call in make(folder):

@@ -23,7 +23,7 @@ INFERENCE = {
     "codec.ranges": set(),
     "codec.dsp": BASE,
     "codec.bitstream": {*BASE, "codec.files"},
-    "codec.audio": {*BASE, "codec.files"},
+    "codec.audio": {*BASE, "codec.files", "codec.jsonfile"},
     "codec.model": {*BASE, "codec.config", "codec.dsp"},
     "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},
     "codec.onnx": {*BASE, "codec.dsp", "codec.files", "codec.model"},
@@ -40,7 +40,15 @@ INFERENCE = {
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
-BEHIND = {"codec.eval", "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"}
+BEHIND = {
+    "codec.eval",
+    "codec.bench",
+    "codec.corpus",
+    "codec.train",
+    "codec.release",
+    "codec.study",
+    "codec.experiment",
+}
 EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment", "codec.table"}
 TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
@@ -60,7 +68,16 @@ ALLOWED = INFERENCE | {
     "codec.release": {*TRAIN, "codec.bench", "codec.train"},
     "codec.study": {*TRAIN, "codec.train"},
     "codec.experiment": {*TRAIN, "codec.train", "codec.study"},
-    "codec.cli": {*TRAIN, "codec.bench", "codec.train", "codec.release", "codec.study", "codec.experiment"},
+    "codec.corpus": {*INFERENCE, "codec.table"},
+    "codec.cli": {
+        *TRAIN,
+        "codec.bench",
+        "codec.corpus",
+        "codec.train",
+        "codec.release",
+        "codec.study",
+        "codec.experiment",
+    },
 }
 
 # A library, and the only parts that may import it; any part may import what is not named here.
@@ -79,7 +96,7 @@ KNOWN_BY = {
     "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.eval.listening"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
-    "torchaudio": {"codec.dsp.mel", "codec.eval"},
+    "torchaudio": {"codec.audio.named", "codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {
         "codec.experiment",
         "codec.train.engine",
@@ -93,7 +110,9 @@ KNOWN_BY = {
     "sklearn": {"codec.study"},
     "jinja2": {"codec.eval.page"},
     "wandb": {"codec.train.tracking"},
-    "ray": set(),
+    "ray": set(),  # codec.corpus asks `require` for it, and for pyarrow
+    "pyarrow": set(),
+    "fsspec": {"codec.corpus"},
     "onnxruntime": {"codec.onnx.example"},  # the others ask `require` for it
     "pickle": set(),
 }

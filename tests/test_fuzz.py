@@ -201,7 +201,11 @@ def write_run_files(folder):
     yield "run/checkpoints/index.json", lambda path: (read_index(path.parents[1]), load_codec(path.parents[1]))
     yield "run/state.json", read_state
     yield "run/history.jsonl", read_history_file
-    yield "run/MANIFEST.tsv", lambda path: list_items(path.parent, Path(path.name), split="train")
+    (run / "manifest.json").write_text('{"audio_filepath": "a.wav", "duration": 1.5, "offset": 0, "speaker": 7}\n' * 3)
+    (run / "metadata.csv").write_text('file_name,speaker_id\n"a ""1"".wav",7\nb.wav,\n')
+    (run / "wav.scp").write_text("anna-1 a.wav\nben-1 sub/b.flac\n")
+    for name in ("MANIFEST.tsv", "manifest.json", "metadata.csv", "wav.scp"):
+        yield f"run/{name}", lambda path: list_items(path.parent, Path(path.name), split="train")
 
 
 NAMES = [
@@ -218,7 +222,8 @@ NAMES = [
     ),
     *("codes.jsonl", "member.npy", "model/config.json", "model/entropy.safetensors", "model/fingerprint.json"),
     *("model/model.safetensors", "run/recipe.json", "run/recipe.toml", "run/checkpoints/index.json", "run/state.json"),
-    *("run/history.jsonl", "run/MANIFEST.tsv", "stream.safetensors"),
+    *("run/history.jsonl", "run/MANIFEST.tsv", "run/manifest.json", "run/metadata.csv", "run/wav.scp"),
+    "stream.safetensors",
 ]
 
 

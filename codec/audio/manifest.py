@@ -1,12 +1,26 @@
-"""List the files of a data set: those of a folder, or the rows of a manifest (tab-separated, with a column `path`)."""
+"""List the files of a data set: those of a folder, the rows of a manifest, or those of a data set known by name."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from codec.audio.file import find_audio_files
+from codec.audio.manifests.audio_folder import find_metadata
+from codec.audio.manifests.json_lines import read_json_lines
+from codec.audio.manifests.kaldi import read_scp
+from codec.audio.manifests.rows import Row
+from codec.audio.manifests.tables import read_csv, read_tsv
+from codec.audio.named import is_named, list_named
 from codec.errors import ConfigError
+
+READERS: dict[str, Callable[[Path], list[Row]]] = {
+    ".tsv": read_tsv,
+    ".csv": read_csv,
+    ".json": read_json_lines,
+    ".jsonl": read_json_lines,
+    ".scp": read_scp,
+}
+"""Manifests by suffix; a file of another suffix is read as tab-separated."""
 
 
 class Item(NamedTuple):
@@ -19,39 +33,55 @@ class Item(NamedTuple):
     """None if unknown."""
 
 
-def list_items(root: Path, source: Path, *, split: str, kinds: Sequence[str] = ()) -> list[Item]:
-    """List the files of a folder or a manifest.
+def list_items(
+    root: Path, source: Path, *, split: str | None, kinds: Sequence[str] = (), download: bool = False
+) -> list[Item]:
+    """List the files of a folder, a manifest or a named data set.
 
     Args:
         root: Folder that `source` is relative to.
-        source: A folder, or a manifest: UTF-8 text, one row a line, columns separated by tabs and named by the first
-            line. Paths in it are relative to it. The columns `speaker`, `seconds`, `split` and `kind` are optional.
-        split: Keep the rows of this split, if the manifest has the column.
+        source: A folder of audio files, a manifest, or a name with its parts such as "LIBRITTS:dev-clean,test-clean":
+            `codec.audio.named`. Manifests are UTF-8 text. Paths in them are relative to them.
+            `.tsv`: columns named by the first line, one of them `path`; `speaker`, `seconds`, `split` and `kind` are
+            optional. `.scp`: of Kaldi. `.json`, `.jsonl`: of NeMo, an object a line with `audio_filepath` and maybe
+            `duration`. `metadata.csv` or `.jsonl` with `file_name`, or a folder that holds one: of Hugging Face.
+        split: Keep the rows of this split, if the manifest has splits; None keeps those of all.
         kinds: Keep the rows of these kinds; all if empty.
+        download: Download a named data set that is not there.
 
     Raises:
         AudioError: The folder holds no audio file.
-        ConfigError: The source is missing or no manifest, a row has too few or too many columns, or no row is left.
+        ConfigError: The source is missing or no manifest, a row is wrong, no row is left, or a download failed.
     """
     location = root / source
-    if location.is_dir():
+    if is_named(source) and not location.exists():
+        return [Item(path, speaker, None) for path, speaker in list_named(root, str(source), download=download)]
+    manifest = find_metadata(location) if location.is_dir() else location
+    if manifest is None:
         return [Item(path, "", None) for path in find_audio_files(location)]
-    if not location.is_file():
-        raise ConfigError(f"no data at {location}", **{"data.root": ..., f"data.{split}": ...})
+    if not manifest.is_file():
+        remedy = {} if split is None else {"data.root": ..., f"data.{split}": ...}
+        raise ConfigError(f"no data at {location}", **remedy)
+    read = READERS.get(manifest.suffix.lower(), read_tsv)
     rows = [
         row
-        for row in _read_manifest(location)
-        if row.get("split") in (None, split) and (not kinds or row.get("kind") in kinds)
+        for row in read(manifest)
+        if (split is None or row.split in (None, split)) and (not kinds or row.kind in kinds)
     ]
     if not rows:
-        raise ConfigError(
-            f"{location} has no row with split {split}" + (f" and kind {' or '.join(kinds)}" if kinds else "")
-        )
-    return [_item(location, row) for row in rows]
+        wanted = [] if split is None else [f"split {split}"]
+        wanted += [f"kind {' or '.join(kinds)}"] if kinds else []
+        raise ConfigError(f"{manifest} has no row" + (f" with {' and '.join(wanted)}" if wanted else ""))
+    return [Item(manifest.parent / row.path, row.speaker, row.seconds) for row in rows]
+
+
+def is_list(source: Path) -> bool:
+    """Whether a name is that of a manifest or of a named data set, by its form alone."""
+    return source.suffix.lower() in READERS or is_named(source)
 
 
 def list_paths(sources: Sequence[Path], *, split: str, kinds: Sequence[str] = ()) -> list[Path]:
-    """List audio files: those given, those of folders, and the chosen rows of manifests (.tsv), each once.
+    """List audio files: those given, those of folders, and the chosen rows of manifests, each once.
 
     Raises:
         AudioError: A folder holds no audio file.
@@ -59,38 +89,6 @@ def list_paths(sources: Sequence[Path], *, split: str, kinds: Sequence[str] = ()
     """
     paths: list[Path] = []
     for source in sources:
-        is_list = source.is_dir() or source.suffix == ".tsv"
-        paths += [item.path for item in list_items(Path(), source, split=split, kinds=kinds)] if is_list else [source]
+        several = source.is_dir() or is_list(source)
+        paths += [item.path for item in list_items(Path(), source, split=split, kinds=kinds)] if several else [source]
     return list(dict.fromkeys(paths))
-
-
-def _read_manifest(path: Path) -> list[dict[str, str]]:
-    """One row a line, split at every tab: a quotation mark is a character like others. Empty lines are skipped."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:  # editors on Windows begin a text with a byte order mark
-            lines = [line.rstrip("\n").split("\t") for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is no manifest ({error}); save it as text in UTF-8") from error
-    columns, *rows = lines or [[]]
-    if "path" not in columns or len(set(columns)) < len(columns):
-        raise ConfigError(f"{path} is no manifest: its first line must name tab-separated columns, one of them path")
-    found = []
-    for number, row in enumerate(rows, start=2):
-        if not any(row):
-            continue
-        if len(row) != len(columns):
-            raise ConfigError(f"{path}, line {number}: {len(row)} columns, but the first line names {len(columns)}")
-        found.append(dict(zip(columns, row, strict=True)))
-        if not found[-1]["path"] or "\0" in found[-1]["path"]:
-            raise ConfigError(f"{path}, line {number}: the path is empty or holds a NUL character")
-    return found
-
-
-def _item(manifest: Path, row: dict[str, str]) -> Item:
-    try:
-        seconds = float(row["seconds"]) if row.get("seconds") else None
-    except ValueError:
-        seconds = math.nan
-    if seconds is not None and not 0 < seconds < math.inf:
-        raise ConfigError(f"{manifest}: seconds of {row['path']} must be a positive number, not {row['seconds']!r}")
-    return Item(manifest.parent / row["path"], row.get("speaker") or "", seconds)

@@ -28,10 +28,15 @@ def encode(argv: Sequence[str]) -> int:
 
 
 def _encode(options: EncodeOptions) -> int:
-    if any(path.suffix == ".codec" for path in options.inputs):
-        return _cut(options)
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
+    if _is_corpus(options):
+        from codec.cli.corpus import encode_corpus
+
+        return encode_corpus(options)
+    inputs = tuple(map(Path, options.inputs))
+    if any(path.suffix == ".codec" for path in inputs):
+        return _cut(options, inputs)
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
     from codec.inference.compression import describe_codes
@@ -39,7 +44,7 @@ def _encode(options: EncodeOptions) -> int:
 
     formats = [f".{options.format}"] if options.format else [".codec", *SUFFIXES]
     overwrite, skip = options.overwrite, options.skip_existing
-    jobs = plan(options.inputs, options.output, READ_SUFFIXES, formats, overwrite=overwrite, skip=skip)
+    jobs = plan(inputs, options.output, READ_SUFFIXES, formats, overwrite=overwrite, skip=skip)
     codec = load_model(options)
     levels = codec.num_quantizers_for(options.bitrate) if options.bitrate else options.num_quantizers
     codec.check_num_quantizers(levels)
@@ -48,6 +53,13 @@ def _encode(options: EncodeOptions) -> int:
         model = describe_codes(codec, levels or codec.quantizer.num_quantizers)
         jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model))
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
+
+
+def _is_corpus(options: EncodeOptions) -> bool:
+    """Whether the options are about a corpus: an engine, shards, or an input that only a corpus may have."""
+    sources = any("://" in text or text.endswith((".tsv", ".tar", ".parquet")) for text in options.inputs)
+    given = options.engine or options.verify or options.resume or options.address or options.workers
+    return sources or bool(given) or options.format in ("parquet", "wds")
 
 
 def _is_done(target: Path, model: "Header") -> bool:
@@ -126,18 +138,18 @@ def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
     return Outcome(_describe_codes(target, bitstream.header))
 
 
-def _cut(options: EncodeOptions) -> int:
+def _cut(options: EncodeOptions, inputs: Sequence[Path]) -> int:
     """Keep the first levels of .codec files. Packed codes need no model, entropy-coded ones the tables of theirs."""
     levels = options.num_quantizers
     if levels is None or options.format not in (None, "codec"):
         raise ConfigError(
             "a .codec file can only be cut to fewer levels: give --num-quantizers N and no other --format"
         )
-    if any(path.suffix != ".codec" for path in options.inputs):
+    if any(path.suffix != ".codec" for path in inputs):
         raise ConfigError("give audio files or .codec files, not both at once")
     overwrite, skip = options.overwrite, options.skip_existing
     suffixes = [".codec"]
-    jobs = plan(options.inputs, options.output, suffixes, suffixes, mark=f".{levels}", overwrite=overwrite, skip=skip)
+    jobs = plan(inputs, options.output, suffixes, suffixes, mark=f".{levels}", overwrite=overwrite, skip=skip)
     if skip:
         jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, _cut_header(job.source, levels)))
     makers: dict[bytes, Codec] = {}

@@ -43,13 +43,14 @@ def _shown(metavar: str, *aliases: str) -> Any:
     return arg(metavar=metavar, aliases=aliases, help_behavior_hint="")
 
 
-Inputs = Positional[Annotated[tuple[Path, ...], _shown("INPUT...")]]
+Inputs = Positional[Annotated[tuple[str, ...], _shown("INPUT...")]]
 Output = Annotated[str | None, _shown("OUT", "-o")]
 Name = Annotated[str | None, _shown("NAME|DIR")]
 Levels = Annotated[int | None, _shown("N")]
 Device = Annotated[str, BeforeValidator(parse_device), _shown("auto|cpu|cuda|cuda:N|mps")]
 Mode = Literal["float32", "bf16_decoder", "bf16", "onnx"]
 PeerName = Literal["encodec", "mimi", "dac", "snac", "none"]
+CodeFormat = Literal["codec", "npy", "npz", "jsonl", "parquet", "wds"]
 Seconds = Annotated[float, Field(ge=0.1)]
 Bitrate = Annotated[float, BeforeValidator(parse_bitrate)]
 
@@ -91,10 +92,16 @@ class EncodeOptions(ModelOptions):
 
     A .codec file given with --num-quantizers is cut to its first N levels; no model runs:
     talk.codec -> talk.N.codec.
+
+    A corpus becomes shards, here or on Ray; --resume goes on after an interruption. Its recordings are named by their
+    path within it. Those that can't be read are listed in OUT/bad.jsonl (exit code 1).
+      codec-encode CORPUS -o OUT --engine ray
+      codec-encode CORPUS --verify OUT
     """
 
     inputs: Inputs
-    """Audio files, or folders of them, whose tree is kept; - is standard input."""
+    """Audio files, or folders of them, whose tree is kept; - is standard input. Of a corpus also manifests (.tsv),
+    WebDataset archives (.tar), Parquet with audio, and URLs such as s3://bucket/folder."""
     output: Output = None
     """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given.
     - is standard output."""
@@ -104,14 +111,27 @@ class EncodeOptions(ModelOptions):
     """Use the first N levels; all if not given."""
     bitrate: Annotated[Bitrate | None, _shown("B")] = None
     """The most levels with which files take at most B bit/s per channel on the average: 6000 or 6k."""
-    format: Annotated[Literal["codec", "npy", "npz", "jsonl"] | None, _shown("codec|npy|npz|jsonl")] = None
-    """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length."""
+    format: Annotated[CodeFormat | None, _shown("codec|npy|npz|jsonl|parquet|wds")] = None
+    """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length. parquet,
+    the default for a corpus, and wds (WebDataset tar) are shards of many recordings."""
     beam: Annotated[int, arg(metavar="N")] = FILE_BEAM
     """Paths that the search for codes keeps: N paths take N times as long, and the audio is closer. 1: the nearest
     codeword of each level."""
     batch_seconds: Annotated[float, Field(ge=0), arg(metavar="S")] = 60.0
     """Encode files of similar length together, up to S seconds of audio at a time; a longer one goes alone, by blocks.
     0: one file at a time."""
+    engine: Annotated[Literal["local", "ray"] | None, _shown("local|ray")] = None
+    """Encode a corpus: in this process, or on Ray."""
+    address: Annotated[str | None, _shown("HOST:PORT")] = None
+    """Ray cluster to use, auto for the one that this machine belongs to. If not given, Ray is started here."""
+    workers: Annotated[PositiveInt | None, _shown("N")] = None
+    """Processes on Ray; if not given, one for each GPU, or for each processor where there is none."""
+    shard_hours: Annotated[float, Field(gt=0), arg(metavar="H")] = 10.0
+    """Audio of a shard. One is written every five minutes at the latest."""
+    resume: bool = False
+    """Go on with the corpus run in OUT; start it if there is none yet."""
+    verify: Annotated[Path | None, _shown("OUT")] = None
+    """Read all that a corpus run has written, check it, and compare a sample with fresh codes of the corpus."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -119,7 +139,8 @@ class DecodeOptions(ModelOptions):
     """Decode codes to audio of the original rate, channels and length: talk.codec -> talk.decoded.wav."""
 
     inputs: Inputs
-    """.codec, .npy, .npz or .jsonl files, or folders of them, whose tree is kept; - is standard input."""
+    """.codec, .npy, .npz or .jsonl files, or folders of them, whose tree is kept; - is standard input. Or shards of a
+    corpus (.parquet, .tar), or a folder of them: they become a tree of files in OUT."""
     output: Output = None
     """A folder (one that exists, ends with /, or serves several inputs), or a file. Beside the input if not given.
     - is standard output."""
@@ -129,6 +150,8 @@ class DecodeOptions(ModelOptions):
     """Use the first N levels of what is there."""
     salvage: bool = False
     """Decode a damaged .codec file as far as possible; what is lost becomes silence and is named (exit code 1)."""
+    path: Annotated[tuple[str, ...], _shown("NAME...")] = ()
+    """Of shards, decode only the recordings with these names."""
     format: Annotated[Literal["wav", "flac", "ogg", "opus", "mp3"] | None, _shown("wav|flac|ogg|opus|mp3")] = None
     """wav if neither this nor the name of the output says otherwise."""
 
@@ -143,7 +166,7 @@ class EvalOptions(ModelOptions):
       codec-eval --listening anna.json ben.json
     """
 
-    inputs: Inputs = ()
+    inputs: Positional[Annotated[tuple[Path, ...], _shown("INPUT...")]] = ()
     """Audio files, folders of them, or manifests (.tsv with a column `path`)."""
     output: Annotated[Path | None, _shown("FILE", "-o")] = None
     """Write all results to FILE.json, or the rows of every file to FILE.jsonl or FILE.csv."""

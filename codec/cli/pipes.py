@@ -35,12 +35,13 @@ def piped(options: Options, default: str) -> Iterator[Options]:
     Raises:
         ConfigError: A pipe is one of several inputs, standard output serves several files, or it is a terminal.
     """
-    reads = any(_is_pipe(path) for path in options.inputs)
+    inputs = tuple(map(Path, options.inputs))
+    reads = any(map(_is_pipe, inputs))
     writes = options.output in STANDARD_OUTPUT or (reads and options.output is None)
     if not reads and not writes:
         yield options
         return
-    if len(options.inputs) != 1 or options.inputs[0].is_dir():
+    if len(inputs) != 1 or inputs[0].is_dir():
         raise ConfigError("a pipe takes one file: give one input, and no folder")
     if writes and sys.stdout.isatty():
         raise ConfigError("standard output is a terminal: name a file with -o")
@@ -50,7 +51,7 @@ def piped(options: Options, default: str) -> Iterator[Options]:
             lines = stack.enter_context(contextlib.redirect_stdout(io.StringIO())) if writes else None
             yield dataclasses.replace(
                 options,
-                inputs=(_spool(options.inputs[0], Path(folder)),) if reads else options.inputs,
+                inputs=(str(_spool(inputs[0], Path(folder))),) if reads else options.inputs,
                 output=str(target) if writes else options.output,
             )
         if lines is not None:

@@ -18,7 +18,7 @@ from codec.recipe import Recipe, load_recipe, with_absolute_root
 
 CHANGEABLE = (
     *("train.steps", "train.epochs", "train.max_minutes"),
-    *("data.root", "data.train", "data.valid", "data.num_workers"),
+    *("data.root", "data.train", "data.valid", "data.download", "data.num_workers"),
 )
 """Values that may change when a run is resumed: its length, and where its data lies."""
 

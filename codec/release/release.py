@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from codec.audio.manifest import list_items
 from codec.errors import ConfigError, ModelError
 from codec.files import new_folder
 from codec.inference.compression import compress_source
@@ -28,7 +27,7 @@ from codec.model.digest import model_identity, with_identity
 from codec.recipe import DataConfig, Recipe
 from codec.release.card import CARD_FILE, describe_model, read_figures
 from codec.release.entropy_learning import learn_tables
-from codec.train.data.segments import data_root
+from codec.train.data.files import list_split
 
 MAX_ROUNDING = 1e-2
 """Largest change of latents and decoded samples by rounding, relative to their size (-40 dB)."""
@@ -136,7 +135,7 @@ def _train_files(recipe: Recipe) -> list[Path]:
     data = recipe.data
     if not isinstance(data, DataConfig):
         raise ConfigError(f"{recipe.name} codes random vectors, not audio: it makes no model to release")
-    return [item.path for item in list_items(data_root(data), data.train, split="train", kinds=data.kinds)]
+    return [item.path for item in list_split(data, "train")]
 
 
 def _add_tables(folder: Path, paths: Sequence[Path], device: str | torch.device) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from codec.audio.file import load_audio
-from codec.audio.manifest import list_items
 from codec.errors import AudioError
 from codec.eval.band_figure import band_figure
 from codec.eval.bd_table import bd_rates
@@ -29,7 +28,7 @@ from codec.eval.systems.system import System
 from codec.model.codec import Codec
 from codec.model.digest import model_identity, with_identity
 from codec.recipe import DataConfig, Recipe
-from codec.train.data.segments import data_root
+from codec.train.data.files import list_split
 from codec.train.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Validator:
         """Build the validator of a recipe; None if the recipe has no held-out files."""
         if not isinstance(recipe.data, DataConfig) or recipe.data.valid is None:
             return None
-        items = list_items(data_root(recipe.data), recipe.data.valid, split="valid", kinds=recipe.data.kinds)
+        items = list_split(recipe.data, "valid")
         number = min(recipe.validation.max_files or len(items), len(items))
         paths = [items[i * len(items) // number].path for i in range(number)]
         levels = sorted({recipe.codec.num_quantizers_for(bitrate) for bitrate in recipe.validation.bitrates})

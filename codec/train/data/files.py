@@ -1,7 +1,7 @@
 """The audio files of a run, checked by their headers before anything is trained."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from codec.audio.headers import read_headers
 from codec.audio.manifest import Item, list_items
@@ -17,16 +17,27 @@ class AudioFiles(NamedTuple):
     """Empty if the recipe has no held-out files."""
 
 
+def list_split(config: DataConfig, split: Literal["train", "valid"]) -> list[Item]:
+    """List the files that a recipe trains on, or those that it holds out; empty if it holds out none.
+
+    Raises:
+        AudioError: A folder holds no audio file.
+        ConfigError: A list is missing or wrong, see `codec.audio.manifest.list_items`.
+    """
+    source = config.train if split == "train" else config.valid
+    if source is None:
+        return []
+    return list_items(data_root(config), source, split=split, kinds=config.kinds, download=config.download)
+
+
 def find_audio(config: DataConfig) -> AudioFiles:
     """List the files of a recipe and read all their headers.
 
     Raises:
-        ConfigError: A list is missing or wrong, see `codec.audio.manifest.list_items`.
+        ConfigError: A list is missing or wrong.
         AudioError: Files of either list can't be used; one error for all.
     """
-    root = data_root(config)
-    train = list_items(root, config.train, split="train", kinds=config.kinds)
-    valid = [] if config.valid is None else list_items(root, config.valid, split="valid", kinds=config.kinds)
+    train, valid = list_split(config, "train"), list_split(config, "valid")
     found = with_seconds([*train, *valid])
     return AudioFiles(found[: len(train)], found[len(train) :])
 

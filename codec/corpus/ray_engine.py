@@ -1,0 +1,109 @@
+"""Runs tasks on Ray: on the processors of this machine, or on those of a cluster.
+
+Ray Data passes the tasks to actors, each of which loads the model once. An actor that dies is started again, and Ray
+repeats its task.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from codec.corpus.shards import Table
+from codec.corpus.tokenizer import Settings, Tokenizer
+from codec.errors import ConfigError, one_line, require
+from codec.model.codec import Codec
+
+MAX_RETRIES = 3
+"""Times that a task is repeated whose worker dies."""
+
+
+class RayEngine:
+    """Encodes on the workers of a Ray cluster, which lives until `close`, or which others have started.
+
+    Args:
+        address: Of a running cluster; None starts one on this machine.
+        workers: Processes; None takes one for each GPU, or for each processor where the device is the CPU.
+        device: "cpu" or "cuda"; "auto" is cuda if the cluster has GPUs.
+
+    Raises:
+        ConfigError: Ray is not installed, the cluster does not answer, or has not that many processors or GPUs.
+    """
+
+    def __init__(self, address: str | None = None, workers: int | None = None, device: str = "auto") -> None:
+        self._ray = require("ray", "cluster")
+        self._data = require("ray.data", "cluster")
+        with _own_signals():
+            self._start(address, workers)
+        resources = self._ray.cluster_resources()
+        self._on_gpu = device.startswith("cuda") or (device == "auto" and resources.get("GPU", 0) >= 1)
+        kind = "GPU" if self._on_gpu else "CPU"
+        available = int(resources.get(kind, 0))
+        self.num_workers = workers or available
+        if not 1 <= self.num_workers <= available:
+            self.close()
+            raise ConfigError(
+                f"{workers or 'all'} workers, but the cluster has {available} of kind {kind}", workers=...
+            )
+
+    def _start(self, address: str | None, workers: int | None) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
+        try:
+            if address is None:
+                self._ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+            else:
+                self._ray.init(address=address, **quiet)
+        except Exception as error:  # Ray's are of many classes
+            raise ConfigError(
+                f"can't start Ray, or reach it at {address or 'this machine'}: {one_line(error)}"
+            ) from error
+        context = self._data.DataContext.get_current()
+        context.enable_progress_bars = False
+        context.max_errored_blocks = -1  # a task whose worker died each time; the others go on
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+
+    def __call__(self, tasks: Sequence[Table], codec: Codec, settings: Settings) -> Iterator[Table]:
+        """Yield the results of tasks as they come in."""
+        model = self._ray.put(codec)
+        pool = self._data.ActorPoolStrategy(size=self.num_workers, max_tasks_in_flight_per_actor=1)
+        with warnings.catch_warnings():  # Ray deprecates max_task_retries and has nothing else that bounds them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            results = self._data.from_arrow(list(tasks)).map_batches(
+                _Worker,
+                fn_constructor_args=([model], settings, "cuda" if self._on_gpu else "cpu"),
+                batch_size=None,  # a task is a block, and a batch
+                batch_format="pyarrow",
+                compute=pool,
+                max_task_retries=MAX_RETRIES,
+                **({"num_gpus": 1} if self._on_gpu else {"num_cpus": 1}),
+            )
+        yield from results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+    def close(self) -> None:
+        """Leave the cluster, and end it if this process has started it."""
+        self._ray.shutdown()
+
+
+class _Worker:
+    """A tokenizer in an actor. The model is sent once, and a list keeps Ray from sending it with the arguments."""
+
+    def __init__(self, model: list[Any], settings: Settings, device: str) -> None:
+        self._tokenizer = Tokenizer(require("ray", "cluster").get(model[0]), settings, device)
+
+    def __call__(self, sources: Table) -> Table:
+        return self._tokenizer(sources)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this program's answer to SIGTERM, which Ray replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
