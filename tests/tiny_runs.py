@@ -68,7 +68,7 @@ def adversarial_changes(**changes):
     return {"loss__adversarial": 1.0, "loss__feature_matching": 2.0, "discriminators": tiny | changes}
 
 
-def distributed_recipe(root, update):
+def distributed_recipe(root, update, **changes):
     """Five steps with quantizer dropout, codewords that die, and the change from bypass to codebooks among them.
 
     `update` is how codebooks learn, or "adversarial" for EMA codebooks and discriminators.
@@ -81,8 +81,7 @@ def distributed_recipe(root, update):
         codec__quantizer__dead_threshold=0.6,
         codec__quantizer__decay=0.7,
         optimizer__lr=1e-3,
-        train__steps=5,
-        train__bypass_steps=1,
+        **({"train__steps": 5, "train__bypass_steps": 1} | changes),
     )
 
 
