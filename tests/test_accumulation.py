@@ -4,16 +4,11 @@ import gaussian_runs
 import pytest
 import torch
 from messages import one_line
-from tiny_runs import adversarial_changes, distributed_recipe, history, make_trainer, start, tiny_recipe, write_clips
+from tiny_runs import adversarial_changes, distributed_recipe, history, make_trainer, start, tiny_recipe
 
 from codec.errors import ConfigError
 from codec.model.quantizer.codebooks import Statistics
 from codec.train.learner import Inputs
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    return write_clips(tmp_path_factory.mktemp("clips"))
 
 
 def record_updates(monkeypatch, trainer):

@@ -85,6 +85,23 @@ def distributed_recipe(root, update, **changes):
     )
 
 
+def write_recipe(recipe, path):
+    """Write a recipe as TOML, without the values that are None."""
+
+    def inline(value):
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {inline(each)}" for key, each in value.items() if each is not None) + "}"
+        return json.dumps(value)
+
+    values = json.loads(json.dumps(to_dict(recipe)))
+    lines = [f"{key} = {inline(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for section, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"[{section}]", *(f"{key} = {inline(each)}" for key, each in value.items() if each is not None)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def start(recipe, run_dir):
     """Return the trainer of a new run in this process, on the CPU."""
     record_run(Path(run_dir), recipe)
