@@ -42,6 +42,7 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         AudioError: Audio files can't be used.
     """
     began = time.monotonic() if began is None else began
+    check_parts(recipe, fabric.world_size)
     torch.manual_seed(recipe.seed)
     codec = build_codec(recipe.codec).to(fabric.device)
     for part in recipe.train.freeze:  # encoder or quantizer: autograd then records nothing in them
@@ -57,6 +58,7 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         reporter=reporter,
         fabric=fabric,
         config=recipe.optimizer,
+        num_parts=recipe.train.gradient_accumulation,
         learns_codebooks="quantizer" not in recipe.train.freeze,
     )
     on_one_gpu = fabric.device.type == "cuda" and fabric.world_size == 1 and learner.optimizer is not None
@@ -71,6 +73,24 @@ def build_trainer(recipe: Recipe, run_dir: Path, fabric: Fabric, *, began: float
         judge=build_judge(recipe, source),
         began=began,
     )
+
+
+def check_parts(recipe: Recipe, world_size: int) -> None:
+    """Refuse a batch that can't be divided into equal parts, `train.gradient_accumulation` of them on each process.
+
+    Raises:
+        ConfigError: It can't.
+    """
+    batch_size, num_parts = recipe.train.batch_size, recipe.train.gradient_accumulation
+    if num_parts == 1:
+        return  # the source checks the shares of the processes
+    if isinstance(recipe.data, GaussianConfig):
+        raise ConfigError("batches of vectors are not run in parts: set train.gradient_accumulation to 1")
+    if batch_size % (world_size * num_parts):
+        raise ConfigError(
+            f"batch_size {batch_size} must be divisible by {world_size * num_parts}: train.gradient_accumulation makes "
+            f"{num_parts} parts on each of {world_size} processes"
+        )
 
 
 def build_judge(recipe: Recipe, source: Source) -> Judge | None:

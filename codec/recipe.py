@@ -151,6 +151,9 @@ class TrainConfig:
     """Stop and save after this time, counted from the start of the command with its imports."""
     batch_size: PositiveInt = 32
     """Segments per optimizer step, over all processes."""
+    gradient_accumulation: PositiveInt = 1
+    """Run the batch of a process in so many equal parts, one after another, before the optimizer step: the same step in
+    less memory."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """auto is bf16-mixed where the device has fast bfloat16."""
     freeze: tuple[Literal["encoder", "quantizer"], ...] = ()

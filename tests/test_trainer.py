@@ -2,24 +2,16 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import gaussian_runs
 import numpy as np
 import pytest
 import soundfile as sf
 import torch
 from messages import one_line
-from safetensors.torch import load_file
 from tiny_runs import (
     adversarial_changes,
-    distributed_recipe,
     history,
     make_trainer,
     resume,
@@ -32,7 +24,7 @@ import codec.train.learner as learner_module
 import codec.train.trainer as trainer_module
 import codec.train.validation as validation_module
 from codec.config import to_dict
-from codec.errors import AudioError, ConfigError, ModelError
+from codec.errors import AudioError, ModelError
 from codec.experiment import build_trainer
 from codec.inference.pretrained import load_codec, save_codec
 from codec.train.checkpoint import read_index
@@ -666,104 +658,7 @@ def test_a_file_that_goes_bad_in_a_run_is_skipped_and_counted(tmp_path):
     assert not any("train/skipped_draws" in line for line in history(tmp_path / "another"))
 
 
-# ---- Processes
-
-SCRIPT = Path(__file__).parent / "train_under_torchrun.py"
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def run_under_torchrun(*words):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", SCRIPT, *words]
-    return subprocess.run(
-        list(map(str, command)), env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-@pytest.fixture(scope="module")
-def two_processes(clips, tmp_path_factory):
-    """Folder of the runs of two processes, by the way their codebooks learn."""
-    runs = tmp_path_factory.mktemp("two")
-    result = run_under_torchrun(clips, runs)
-    assert result.returncode == 0, result.stderr[-2000:]
-    return runs
-
-
-@pytest.mark.parametrize("update", RESUMED)
-def test_two_processes_train_as_one(clips, tmp_path, monkeypatch, two_processes, update):
-    recipe = distributed_recipe(clips, update)
-    trainer = start(recipe, tmp_path)
-    updates = record_updates(monkeypatch, trainer)
-    trainer.fit()
-    assert sum(int(revived.sum()) for _, revived in updates) >= 3
-    tensors = load_file(two_processes / update / "checkpoints/step-00000005/training.safetensors")
-    learned = {f"model.{name}": tensor for name, tensor in trainer.learner.codec.state_dict().items()}
-    if trainer.learner.adversary is not None:
-        discriminators = trainer.learner.adversary.discriminators.state_dict()
-        learned |= {f"discriminators.{name}": tensor for name, tensor in discriminators.items()}
-    assert learned.keys() <= tensors.keys()
-    for name, tensor in learned.items():
-        error = (tensor - tensors[name]).double().norm() / tensor.double().norm()
-        assert error <= 1e-5, f"{name} differs by {error:.1e}"  # sums of another order; Adam magnifies small gradients
-    grad_norms = [[line["train/grad_norm"] for line in history(run)] for run in (tmp_path, two_processes / update)]
-    assert grad_norms[0] == pytest.approx(grad_norms[1], rel=1e-5)
-
-
-@pytest.mark.parametrize("name", gaussian_runs.DISTRIBUTED)
-def test_two_processes_train_as_one_on_vectors(tmp_path, two_processes, name):
-    """With EMA codebooks nothing has a gradient, and the processes only share statistics."""
-    trainer = gaussian_runs.train(gaussian_runs.distributed_recipe(name), tmp_path)
-    tensors = load_file(two_processes / name / "checkpoints/step-00000005/training.safetensors")
-    for key, tensor in trainer.learner.codec.state_dict().items():
-        error = (tensor - tensors[f"model.{key}"]).double().norm() / tensor.double().norm()
-        assert error <= 1e-5, f"{key} differs by {error:.1e}"
-    totals = [history(run)[0]["loss/total"] for run in (tmp_path, two_processes / name)]
-    assert totals[0] == pytest.approx(totals[1], rel=1e-5)
-    results = [gaussian_runs.results_of(run)["held_out_distortion"] for run in (tmp_path, two_processes / name)]
-    assert results[0] == pytest.approx(results[1], rel=1e-5)
-
-
-def test_torchrun_ends_when_a_process_fails_and_the_run_can_be_resumed(clips, tmp_path):
-    result = run_under_torchrun(clips, tmp_path, 1)
-    assert result.returncode != 0
-    assert "a process fails on purpose" in result.stderr
-    assert_resumes(clips, tmp_path, {4, 5})  # torchrun may end the first process before it has saved step 5
-
-
-@pytest.mark.parametrize("failing", [0, 1])
-def test_a_process_whose_peer_is_dead_ends_and_the_first_one_saves_alone(clips, tmp_path, failing):
-    """Without torchrun, nothing ends the process that is left but its own error."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    command = list(map(str, [sys.executable, SCRIPT, clips, tmp_path, failing]))
-    processes = [
-        subprocess.Popen(command, env=ENVIRONMENT | shared | {"LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=100)[1].decode() for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [1, 1], errors
-    assert "a process fails on purpose" in errors[failing] and "on purpose" not in errors[1 - failing]
-    assert_resumes(clips, tmp_path, {5})
-
-
-def assert_resumes(clips, run_dir, steps):
-    """The last checkpoint is of one of these steps, loads as a model, and training goes on from it."""
-    recipe = tiny_recipe(clips, train__steps=7)
-    load_codec(run_dir)
-    trainer = resume(recipe, run_dir)
-    assert trainer.progress.step in steps
-    trainer.fit()
-    assert read_index(run_dir)["last"] == "step-00000007"
-
-
-def test_every_process_needs_an_equal_share(clips, tmp_path):
-    trainer = make_trainer(tiny_recipe(clips), tmp_path)
-    with pytest.raises(ConfigError, match=one_line("batch_size", 4, "processes", 3)):
-        batches(trainer.source.segments, first_step=0, last_step=1, batch_size=4, world_size=3)
+# ---- Precision and seed
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(False, "32-true"), (True, "bf16-mixed")])

@@ -68,7 +68,7 @@ def adversarial_changes(**changes):
     return {"loss__adversarial": 1.0, "loss__feature_matching": 2.0, "discriminators": tiny | changes}
 
 
-def distributed_recipe(root, update):
+def distributed_recipe(root, update, **changes):
     """Five steps with quantizer dropout, codewords that die, and the change from bypass to codebooks among them.
 
     `update` is how codebooks learn, or "adversarial" for EMA codebooks and discriminators.
@@ -81,9 +81,25 @@ def distributed_recipe(root, update):
         codec__quantizer__dead_threshold=0.6,
         codec__quantizer__decay=0.7,
         optimizer__lr=1e-3,
-        train__steps=5,
-        train__bypass_steps=1,
+        **({"train__steps": 5, "train__bypass_steps": 1} | changes),
     )
+
+
+def write_recipe(recipe, path):
+    """Write a recipe as TOML, without the values that are None."""
+
+    def inline(value):
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {inline(each)}" for key, each in value.items() if each is not None) + "}"
+        return json.dumps(value)
+
+    values = json.loads(json.dumps(to_dict(recipe)))
+    lines = [f"{key} = {inline(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for section, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"[{section}]", *(f"{key} = {inline(each)}" for key, each in value.items() if each is not None)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def start(recipe, run_dir):

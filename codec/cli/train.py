@@ -17,10 +17,10 @@ from codec.jsonfile import read_json
 from codec.recipe import Recipe, load_recipe, with_absolute_root
 
 CHANGEABLE = (
-    *("train.steps", "train.epochs", "train.max_minutes"),
+    *("train.steps", "train.epochs", "train.max_minutes", "train.gradient_accumulation"),
     *("data.root", "data.train", "data.valid", "data.download", "data.num_workers"),
 )
-"""Values that may change when a run is resumed: its length, and where its data lies."""
+"""Values that may change when a run is resumed: its length, how a batch is run, and where the data lies."""
 
 
 def train(argv: Sequence[str], *, owns_process: bool = False) -> int:

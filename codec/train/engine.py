@@ -1,14 +1,23 @@
 """Lightning Fabric, the engine of a run: device, precision and processes."""
 
+import contextlib
 import gc
 import os
+from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
-from torch import Tensor
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from codec.dsp.precision import has_fast_bfloat16
-from codec.errors import ConfigError
+from codec.errors import ConfigError, ModelError
+
+PATIENCE = timedelta(minutes=30)
+"""How long a process waits for another one that is alive and silent; the first one validates and saves meanwhile."""
 
 
 def build_fabric(precision: str, device: str = "auto") -> Fabric:
@@ -29,12 +38,11 @@ def build_fabric(precision: str, device: str = "auto") -> Fabric:
     if precision == "auto":
         on_cuda = accelerator in ("auto", "cuda") and torch.cuda.is_available()
         precision = "bf16-mixed" if has_fast_bfloat16(torch.device("cuda" if on_cuda else "cpu")) else "32-true"
-    strategy = "ddp" if num_local * num_nodes > 1 else "auto"
     fabric = Fabric(
         accelerator=accelerator,
         devices=[int(index)] if index else num_local,
         num_nodes=num_nodes,
-        strategy=strategy,
+        strategy=_GradientsOnly(timeout=PATIENCE) if num_local * num_nodes > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
     )
     fabric.launch()
@@ -44,6 +52,38 @@ def build_fabric(precision: str, device: str = "auto") -> Fabric:
         # which takes half a millisecond.
         os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     return fabric
+
+
+class _GradientsOnly(DDPStrategy):
+    """Averages gradients over processes, and nothing else.
+
+    By default every forward pass would also copy the buffers of the first process to the others. Among them are EMA
+    codebooks, which all processes move by the same sums: the copy costs time and would hide a fault.
+    """
+
+    def setup_module(self, module: nn.Module) -> DistributedDataParallel:
+        """Wrap a module."""
+        wrapped = super().setup_module(module)
+        wrapped.broadcast_buffers = False  # as an argument it warns from PyTorch 2.14 on, whose new name 2.11 lacks
+        return wrapped
+
+
+@contextlib.contextmanager
+def lost_process_reported() -> Iterator[None]:
+    """Turn the error of a collective operation whose other processes are gone into one line.
+
+    Raises:
+        ModelError: Another process died, or was silent for longer than `PATIENCE`.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):  # Gloo raises no class of its own
+            raise ModelError(
+                "lost another process of this run, whose own message says why; go on from the last checkpoint",
+                resume=True,
+            ) from error
+        raise
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -5,8 +5,9 @@ step can be captured as a CUDA graph and replayed (`codec.train.graph`). What th
 and `Plan`. Whether loss and gradients are finite is decided on the device; if they are not, the step changes nothing.
 """
 
+import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,16 @@ class Inputs(NamedTuple):
     ema_rate: Tensor
     """How far the EMA weights move towards the weights, 0 .. 1, scalar; see `codec.train.optimizer.ema_rate`."""
 
+    def split(self, num_parts: int) -> "list[Inputs]":
+        """Equal parts of the batch, in order; `num_parts` divides B."""
+        if num_parts == 1:
+            return [self]
+        columns = (
+            [each] * num_parts if each is None or each.ndim == 0 else each.chunk(num_parts)  # one value for all items
+            for each in self
+        )
+        return [Inputs._make(part) for part in zip(*columns, strict=True)]
+
 
 class Plan(NamedTuple):
     """What a step does."""
@@ -51,6 +62,14 @@ class Plan(NamedTuple):
     """Run the quantizer, do not bypass it."""
     adversarial: bool
     """Use and train the discriminators."""
+
+
+class _Pass(NamedTuple):
+    """Result of one part of the batch."""
+
+    loss: Tensor
+    terms: dict[str, Term]
+    statistics: Statistics | None
 
 
 class StepResult(NamedTuple):
@@ -74,6 +93,8 @@ class Learner:
         reporter: Collects the losses of every step.
         fabric: Device, precision and processes.
         config: Settings of the codec's optimizer.
+        num_parts: Equal parts of a batch that run one after another (gradient accumulation). The step is the same, up
+            to rounding, for any number of parts, just as it is for any number of processes.
         learns_codebooks: Whether `step` and `revive` change the codebooks. Frozen parameters need no flag: they have no
             gradient.
 
@@ -91,6 +112,7 @@ class Learner:
         reporter: Reporter,
         fabric: Fabric,
         config: OptimizerConfig,
+        num_parts: int = 1,
         learns_codebooks: bool = True,
     ) -> None:
         self.codec = codec
@@ -100,6 +122,7 @@ class Learner:
         self.reporter = reporter
         self.fabric = fabric
         self.config = config
+        self.num_parts = num_parts
         self.learns_codebooks = learns_codebooks
         # Cached: walking the modules costs as much as a small step.
         pairs = zip(codec.parameters(), self.ema.parameters(), strict=True)
@@ -126,39 +149,28 @@ class Learner:
         """Do one training step.
 
         1. Run the codec on the batch; the loss is the weighted sum of its terms.
-        2. Backpropagate the loss, then the discriminators' own loss on the same audio; clip both gradients.
-        3. If all gradients are finite, update weights, codebooks and EMA weights; if not, skip the step.
+        2. Backpropagate the loss, then the discriminators' own loss on the same audio. With several parts of the batch,
+           both gradients add up.
+        3. Clip both gradients. If they are finite, update weights, codebooks and EMA weights; if not, skip the step.
 
         Dead codewords are replaced afterwards, by `revive`: that waits for the device.
         """
-        batch = Batch(inputs.audio, inputs.lengths, inputs.number)
         adversary = self.adversary if plan.adversarial else None
         self._clear_gradients()
+        *first, last = inputs.split(self.num_parts)
+        sizes = None if adversary is None else adversary.feature_sizes([part.audio for part in (*first, last)])
+        with self._gradients_kept_local(adversary):
+            passes = [self._run(part, plan, adversary, sizes) for part in first]
+        loss, terms, statistics = _joined([*passes, self._run(last, plan, adversary, sizes)])
 
-        output = self.model(
-            batch.audio,
-            num_active=inputs.num_active,
-            lengths=batch.lengths,
-            first_frame=batch.number,
-            quantize=plan.quantize,
-        )
-        audio = within_lengths(output.audio, batch)
-        terms = dict(self.objective(output, batch))
+        grad_norms = {"train/grad_norm": self._clip(loss)}
         if adversary is not None:
-            terms |= adversary.terms(audio, batch.audio)
-        loss = sum((term.weight * term.value for term in terms.values()), start=batch.audio.new_zeros(()))
-
-        grad_norms = {"train/grad_norm": self._backward(loss)}
-        if adversary is not None:
-            discriminators = adversary.backward(audio, batch.audio)
-            terms["discriminators"] = Term(0.0, discriminators.loss)  # weight 0: logged only
-            grad_norms["train/discriminators_grad_norm"] = discriminators.grad_norm
-
+            grad_norms["train/discriminators_grad_norm"] = adversary.clip()
         finite = torch.stack(list(grad_norms.values())).isfinite().all()
         skip = finite.logical_not()
         self.is_updating = True
         self._update_weights(inputs.lr, adversary, skip)
-        statistics, seen = self._update_codebooks(output.quantizer.statistics, skip)
+        statistics, seen = self._update_codebooks(statistics, skip)
         if self.config.ema_decay > 0:
             update_ema(self.ema_weights, self.weights, inputs.ema_rate.masked_fill(skip, 0))
         self.skipped_steps.add_(skip)
@@ -171,14 +183,45 @@ class Learner:
         for weight in self.weights if self.adversary is None else [*self.weights, *self.adversary.weights]:
             weight.grad = None
 
-    def _backward(self, loss: Tensor) -> Tensor:
-        """Compute and clip the gradients; returns their norm, or the loss if nothing has a gradient.
+    @contextlib.contextmanager
+    def _gradients_kept_local(self, adversary: Adversary | None) -> Iterator[None]:
+        """Add gradients up on this process; the next pass after this averages the sums over all processes."""
+        with contextlib.ExitStack() as stack:
+            if self.optimizer is not None:
+                stack.enter_context(self.fabric.no_backward_sync(self.model))
+            if adversary is not None:
+                stack.enter_context(self.fabric.no_backward_sync(adversary.model))
+            yield
+
+    def _run(self, part: Inputs, plan: Plan, adversary: Adversary | None, sizes: Tensor | None) -> _Pass:
+        """Run a part of the batch, forward and backward; `sizes` are those of `Adversary.feature_sizes`."""
+        batch, share = Batch(part.audio, part.lengths, part.number), 1 / self.num_parts
+        output = self.model(
+            batch.audio,
+            num_active=part.num_active,
+            lengths=batch.lengths,
+            first_frame=batch.number,
+            quantize=plan.quantize,
+        )
+        audio = within_lengths(output.audio, batch)
+        terms = dict(self.objective(output, batch))
+        if adversary is not None:
+            terms |= adversary.terms(audio, batch.audio, sizes)
+        loss = sum((term.weight * term.value for term in terms.values()), start=batch.audio.new_zeros(()))
+        if self.optimizer is not None:
+            self.fabric.backward(loss * share)
+        if adversary is not None:
+            terms["discriminators"] = Term(0.0, adversary.backward(audio, batch.audio, share))  # weight 0: logged only
+        terms = {name: Term(term.weight, term.value.detach()) for name, term in terms.items()}
+        return _Pass(loss.detach(), terms, output.quantizer.statistics)
+
+    def _clip(self, loss: Tensor) -> Tensor:
+        """Clip the gradients; returns their norm, or the loss if nothing has a gradient.
 
         It is the same number on all processes: gradients are averaged over them.
         """
         if self.optimizer is None:
             return sum_over_ranks(loss)[0]
-        self.fabric.backward(loss)
         norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
         clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)
         return norm
@@ -225,3 +268,16 @@ class Learner:
         """The EMA codec, with the buffers of the codec copied into it."""
         copy_unaveraged(self.ema, self.codec, decay=self.config.ema_decay)
         return self.ema
+
+
+def _joined(passes: Sequence[_Pass]) -> _Pass:
+    """Result of the whole batch from those of its equal parts: losses are means over items."""
+    if len(passes) == 1:
+        return passes[0]
+    terms = {
+        name: Term(term.weight, torch.stack([each.terms[name].value for each in passes]).mean())
+        for name, term in passes[0].terms.items()
+    }
+    statistics = [each.statistics for each in passes if each.statistics is not None]
+    loss = torch.stack([each.loss for each in passes]).mean()
+    return _Pass(loss, terms, Statistics.of_parts(statistics) if statistics else None)

@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from codec.dsp.precision import full_precision
 from codec.errors import ConfigError, ModelError
-from codec.model.quantizer.collective import sum_over_ranks
+from codec.model.quantizer.collective import broadcast_from_first, gather_rows, sum_over_ranks
 from codec.recipe import Recipe, TrainConfig
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.data.segments import Batch
 from codec.train.data.source import Source
-from codec.train.engine import to_device
+from codec.train.engine import lost_process_reported, to_device
 from codec.train.interrupt import interrupt_deferred
 from codec.train.learner import Inputs, Learner, Plan, StepResult
 from codec.train.optimizer import ema_rate, learning_rate
@@ -108,7 +108,7 @@ class Trainer:
 
         Raises:
             ConfigError: Parts are frozen before they were trained.
-            ModelError: Loss or gradient was not finite for too many steps in a row.
+            ModelError: Loss or gradient was not finite for too many steps in a row, or another process died.
         """
         if self.recipe.train.freeze and not self.progress.initialized:
             raise ConfigError("train.freeze keeps what a model has learned, and this one is untrained", init_from=...)
@@ -116,7 +116,8 @@ class Trainer:
         trackers = build_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
         bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", desc="training", disable=not is_first)
         try:
-            with self._precision(), torch.inference_mode(self.learner.optimizer is None):
+            with lost_process_reported(), self._precision(), torch.inference_mode(self.learner.optimizer is None):
+                self._check_same_step()
                 self._run(self._batches(), trackers, bar)
             if self.judge is not None and is_first:
                 bar.set_postfix_str("measuring the result")
@@ -126,9 +127,24 @@ class Trainer:
             bar.close()
             for tracker in trackers:
                 tracker.close()
-            # After an interrupt or an error, keep the steps done, unless it came in the middle of an update.
+            # After an interrupt or an error, keep the steps done, unless it came in the middle of an update. A second
+            # signal waits: torchrun sends one to every process that is left when another has died.
             if self.progress.step > self.saved_step and not self.learner.is_updating:
-                self._save(best=False, alone=True)
+                with interrupt_deferred():
+                    self._save(best=False, alone=True)
+
+    def _check_same_step(self) -> None:
+        """Refuse to start if the processes found different checkpoints, or some found none.
+
+        Raises:
+            ConfigError: They did.
+        """
+        steps = gather_rows(torch.tensor([[self.progress.step]], device=self.fabric.device))
+        if steps.min() < steps.max():
+            raise ConfigError(
+                f"processes of one run start at steps {int(steps.min())} to {int(steps.max())}: all must see the same "
+                f"run directory, on a disk that the nodes share"
+            )
 
     def _batches(self) -> Iterator[Batch]:
         return self.source.batches(
@@ -166,7 +182,11 @@ class Trainer:
 
     def _is_over(self, minutes: float | None, since: float) -> bool:
         """Whether so many minutes have passed, by the clock of the first process."""
-        return bool(minutes is not None and self.fabric.broadcast(time.monotonic() - since > 60 * minutes))
+        if minutes is None:
+            return False
+        is_over = torch.tensor(time.monotonic() - since > 60 * minutes, device=self.fabric.device)
+        broadcast_from_first(is_over)
+        return bool(is_over)
 
     def _step(self, batch: Batch, bar: "tqdm[Any]") -> StepResult:
         """Do a step, and initialise the codebooks before the first one that needs them."""

@@ -7,7 +7,7 @@ sets one level from live vectors, `update` is called once per optimizer step wit
 else changes a codebook.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,17 @@ class Statistics(NamedTuple):
     """Vectors that each level quantized, `[K, M, d]`; they may replace dead codewords."""
     valid: Tensor | None
     """Which of them count, bool `[K, M]`; None for all."""
+
+    @staticmethod
+    def of_parts(parts: "Sequence[Statistics]") -> "Statistics":
+        """Statistics of a step whose batch ran in several parts, the vectors in the order of the parts."""
+        counts, sums, residuals, valid = zip(*parts, strict=True)
+        return Statistics(
+            torch.stack(counts).sum(dim=0),
+            torch.stack(sums).sum(dim=0),
+            torch.cat(residuals, dim=1),
+            None if valid[0] is None else torch.cat(valid, dim=1),
+        )
 
 
 class Codebooks(nn.Module):

@@ -7,7 +7,7 @@ relative to the size of the features, so no layer outweighs the others.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -22,14 +22,6 @@ from codec.train.optimizer import DeviceAdamW
 
 TINY = 1e-6  # keeps the division finite if the features of a layer are zero for all originals
 SILENCE_POWER = 1e-6  # -60 dBFS, added to the mean power of an original
-
-
-class DiscriminatorLoss(NamedTuple):
-    """Result of `Adversary.backward`, scalars."""
-
-    loss: Tensor
-    grad_norm: Tensor
-    """Before clipping; the same on all processes."""
 
 
 class Adversary:
@@ -62,12 +54,25 @@ class Adversary:
         since = step - self.config.start_step
         return since >= 0 and since % self.config.every == 0
 
-    def terms(self, audio: Tensor, target: Tensor) -> Mapping[str, Term]:
+    def feature_sizes(self, targets: Sequence[Tensor]) -> Tensor | None:
+        """Sizes of the features of all originals of a step, for `terms`; None if `terms` can measure them itself.
+
+        Args:
+            targets: Original audio `[B, 1, T]` of each part of the batch.
+        """
+        if len(targets) == 1 or not self.term_weights.feature_matching:
+            return None
+        with torch.no_grad():
+            sizes = [feature_sizes(self._judge(at_unit_rms(target, target)[1])) for target in targets]
+        return torch.stack(sizes).mean(dim=0)
+
+    def terms(self, audio: Tensor, target: Tensor, sizes: Tensor | None = None) -> Mapping[str, Term]:
         """Terms of the codec's loss by name; no gradient reaches the discriminators.
 
         Args:
             audio: Decoded audio `[B, 1, T]`.
             target: Original audio `[B, 1, T]`.
+            sizes: From `feature_sizes`, if this audio is only a part of the batch.
         """
         weights, terms = self.term_weights, {}
         audio, target = at_unit_rms(audio, target)
@@ -77,7 +82,7 @@ class Adversary:
         if weights.feature_matching:
             with torch.no_grad():
                 original = self._judge(target)
-            terms["feature_matching"] = Term(weights.feature_matching, feature_matching_loss(decoded, original))
+            terms["feature_matching"] = Term(weights.feature_matching, feature_matching_loss(decoded, original, sizes))
         return terms
 
     def _judge(self, audio: Tensor) -> list[DiscriminatorOutput]:
@@ -90,16 +95,20 @@ class Adversary:
         finally:
             self.discriminators.requires_grad_(True)
 
-    def backward(self, audio: Tensor, target: Tensor) -> DiscriminatorLoss:
-        """Compute the discriminators' loss and its clipped gradients, for `apply`; arguments as in `terms`."""
+    def backward(self, audio: Tensor, target: Tensor, share: float = 1.0) -> Tensor:
+        """Add the gradients of the discriminators' loss, times `share`; returns the loss; audio as in `terms`."""
         loss = discriminator_loss(self.model(torch.cat(at_unit_rms(audio.detach(), target))))
-        self.fabric.backward(loss)
+        self.fabric.backward(loss * share)
+        return loss.detach()
+
+    def clip(self) -> Tensor:
+        """Clip the gradients for `apply`; returns their norm before, the same on all processes."""
         norm = get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
         clip_grads_with_norm_(self.weights, self.config.max_grad_norm, norm)
-        return DiscriminatorLoss(loss.detach(), norm)
+        return norm
 
     def apply(self, lr_scale: Tensor, skip: Tensor) -> None:
-        """Take the optimizer step for the gradients of `backward`.
+        """Take the optimizer step for the gradients that `clip` left.
 
         Args:
             lr_scale: Factor of `config.lr`, scalar.
@@ -121,19 +130,33 @@ def adversarial_loss(decoded: Sequence[DiscriminatorOutput]) -> Tensor:
     return torch.stack([(output.scores.float() - 1).square().mean() for output in decoded]).mean()
 
 
-def feature_matching_loss(decoded: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput]) -> Tensor:
+def feature_sizes(original: Sequence[DiscriminatorOutput]) -> Tensor:
+    """Sum of magnitudes of the features of each layer, `[layers]`, mean over processes."""
+    with torch.no_grad():
+        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(_features(original), 1, dtype=torch.float32)))
+    return sizes
+
+
+def feature_matching_loss(
+    decoded: Sequence[DiscriminatorOutput], original: Sequence[DiscriminatorOutput], sizes: Tensor | None = None
+) -> Tensor:
     """Mean absolute difference of features, relative to their mean size in the originals; mean over layers.
 
-    The mean size is over the originals of all processes. There are about a hundred layers, so the operations are those
-    of PyTorch for lists: one launch instead of one a layer.
+    There are about a hundred layers, so the operations are those of PyTorch for lists: one launch instead of one a
+    layer.
+
+    Args:
+        decoded: Outputs for decoded audio.
+        original: Outputs for the originals.
+        sizes: `feature_sizes` of all originals of the step, if these are only a part; of `original` by default.
     """
-    of_decoded, of_original = (
-        [feature for output in outputs for feature in output.features] for outputs in (decoded, original)
-    )
-    with torch.no_grad():
-        (sizes,) = mean_over_ranks(torch.stack(torch._foreach_norm(of_original, 1, dtype=torch.float32)))
-    differences = torch.stack(torch._foreach_norm(torch._foreach_sub(of_decoded, of_original), 1, dtype=torch.float32))
-    return (differences / (sizes + TINY)).mean()
+    sizes = feature_sizes(original) if sizes is None else sizes
+    differences = torch._foreach_sub(_features(decoded), _features(original))
+    return (torch.stack(torch._foreach_norm(differences, 1, dtype=torch.float32)) / (sizes + TINY)).mean()
+
+
+def _features(outputs: Sequence[DiscriminatorOutput]) -> list[Tensor]:
+    return [feature for output in outputs for feature in output.features]
 
 
 def discriminator_loss(scores: Sequence[Tensor]) -> Tensor:
