@@ -119,7 +119,7 @@ def write_shard(path: Path, table: Table, model: Header) -> None:
     """
     table = table.replace_schema_metadata({"codec": json.dumps(describe(model))})
     with new_file(path, overwrite=False) as file:
-        parquet.write_table(table, file, row_group_size=ROWS_PER_GROUP, compression="zstd")
+        parquet.write_table(table, file, row_group_size=ROWS_PER_GROUP, compression="zstd", write_page_checksum=True)
 
 
 def describe(model: Header) -> dict[str, Any]:
@@ -156,13 +156,13 @@ def read_model(path: Path) -> Header:
     Raises:
         BitstreamError: The file can't be read, is no shard, or of a later version.
     """
-    with _named_errors(path), parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         return _model(file)
 
 
 def read_paths(path: Path) -> list[str]:
     """Names of the recordings of a shard, in order; its codes are not read. Errors as of `read_model`."""
-    with _named_errors(path), parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         _model(file)
         names: list[str] = file.read(["path"])["path"].to_pylist()
         return names
@@ -178,7 +178,7 @@ def read_shard(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
     Raises:
         BitstreamError: The file can't be read, is no shard or of a later version, or a row is damaged.
     """
-    with _named_errors(path), parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         model = _model(file)
         for group in range(file.num_row_groups):
             if only is not None:
@@ -252,10 +252,11 @@ def _model(file: Any) -> Header:
 
 
 @contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """Raise every error of a damaged file as a BitstreamError of one line that names the file."""
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a Parquet file; every error of a damaged one is a BitstreamError of one line that names it."""
     try:
-        yield
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
     except CodecError as error:
         raise BitstreamError(f"{path}: {error}") from error
     except Exception as error:  # those of pyarrow and json on damaged files have no common class
