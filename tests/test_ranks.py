@@ -227,7 +227,7 @@ def test_an_error_of_a_lost_process_is_one_line(error):
 
 
 def test_other_errors_keep_their_trace():
-    with pytest.raises(RuntimeError, match="^out of memory$"), lost_process_reported():
+    with pytest.raises(RuntimeError, match=r"^out of memory$"), lost_process_reported():
         raise RuntimeError("out of memory")
 
 

@@ -50,7 +50,7 @@ def recipes(clips):
 
 
 def watch_files(folder):
-    """List of the paths within the runs of a folder that this process opens for writing, creates or removes from now on."""
+    """List of the paths within the runs of a folder that this process writes, creates or removes from now on."""
     written = []
 
     def see(event, arguments):

@@ -9,6 +9,7 @@ import fsspec
 
 from codec.audio.file import READ_SUFFIXES
 from codec.audio.manifest import is_list, list_items
+from codec.corpus.archive import members
 from codec.corpus.sources import Source, open_parquet
 from codec.errors import CodecError, ConfigError, one_line
 
@@ -97,7 +98,7 @@ def _of_tar(url: str) -> Iterator[Source]:
     """The audio members of an archive: only their headers are read."""
     try:
         with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
+            for member in members(archive, file):
                 if member.isfile() and PurePosixPath(member.name).suffix.lower() in READ_SUFFIXES:
                     seconds = _guess_seconds(member.name, member.size)
                     yield Source(member.name, url, seconds, num_bytes=member.size, start=member.offset_data)

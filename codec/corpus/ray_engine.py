@@ -8,15 +8,18 @@ import contextlib
 import logging
 import os
 import signal
+import socket
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from codec.corpus.shards import Table
 from codec.corpus.tokenizer import Settings, Tokenizer
 from codec.errors import ConfigError, one_line, require
 from codec.model.codec import Codec
 
+CONNECT_S = 10.0
+"""Longest wait for a cluster to answer (s)."""
 MAX_RETRIES = 3
 """Times that a task is repeated whose worker dies."""
 
@@ -34,9 +37,11 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, device: str = "auto") -> None:
+        if address is not None and address != "auto":
+            _check_answers(address)
         self._ray = require("ray", "cluster")
         self._data = require("ray.data", "cluster")
-        with _own_signals():
+        with _own_signals(), _quiet_start():
             self._start(address, workers)
         resources = self._ray.cluster_resources()
         self._on_gpu = device.startswith("cuda") or (device == "auto" and resources.get("GPU", 0) >= 1)
@@ -51,6 +56,7 @@ class RayEngine:
 
     def _start(self, address: str | None, workers: int | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         logging.getLogger("ray").setLevel(logging.ERROR)
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         try:
@@ -69,13 +75,12 @@ class RayEngine:
 
     def __call__(self, tasks: Sequence[Table], codec: Codec, settings: Settings) -> Iterator[Table]:
         """Yield the results of tasks as they come in."""
-        model = self._ray.put(codec)
         pool = self._data.ActorPoolStrategy(size=self.num_workers, max_tasks_in_flight_per_actor=1)
         with warnings.catch_warnings():  # Ray deprecates max_task_retries and has nothing else that bounds them
             warnings.simplefilter("ignore", DeprecationWarning)
             results = self._data.from_arrow(list(tasks)).map_batches(
-                _Worker,
-                fn_constructor_args=([model], settings, "cuda" if self._on_gpu else "cpu"),
+                Tokenizer,
+                fn_constructor_args=(codec, settings, "cuda" if self._on_gpu else "cpu"),
                 batch_size=None,  # a task is a block, and a batch
                 batch_format="pyarrow",
                 compute=pool,
@@ -89,14 +94,13 @@ class RayEngine:
         self._ray.shutdown()
 
 
-class _Worker:
-    """A tokenizer in an actor. The model is sent once, and a list keeps Ray from sending it with the arguments."""
-
-    def __init__(self, model: list[Any], settings: Settings, device: str) -> None:
-        self._tokenizer = Tokenizer(require("ray", "cluster").get(model[0]), settings, device)
-
-    def __call__(self, sources: Table) -> Table:
-        return self._tokenizer(sources)
+def _check_answers(address: str) -> None:
+    """Raise ConfigError unless something listens at an address: Ray would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"no Ray cluster answers at {address} ({error}): start it with  ray start --head") from error
 
 
 @contextlib.contextmanager
@@ -107,3 +111,17 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Drop what is written to standard error: Ray says there at which level it logs, whatever the level is."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -120,7 +120,9 @@ def write_shard(path: Path, table: Table, model: Header) -> None:
     """
     table = table.replace_schema_metadata({"codec": json.dumps(describe(model))})
     with new_file(path, overwrite=False) as file:
-        parquet.write_table(table, file, row_group_size=_rows_per_group(table), compression="zstd")
+        parquet.write_table(
+            table, file, row_group_size=_rows_per_group(table), compression="zstd", write_page_checksum=True
+        )
 
 
 def _rows_per_group(table: Table) -> int:
@@ -162,13 +164,13 @@ def read_model(path: Path) -> Header:
     Raises:
         BitstreamError: The file can't be read, is no shard, or of a later version.
     """
-    with named_errors(path), parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         return _model(file)
 
 
 def read_paths(path: Path) -> list[str]:
     """Names of the recordings of a shard, in order; its codes are not read. Errors as of `read_model`."""
-    with named_errors(path), parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         _model(file)
         names: list[str] = file.read(["path"])["path"].to_pylist()
         return names
@@ -184,7 +186,7 @@ def read_shard(path: Path, only: Collection[str] | None = None) -> Iterator[Row]
     Raises:
         BitstreamError: The file can't be read, is no shard or of a later version, or a row is damaged.
     """
-    with named_errors(path), parquet.ParquetFile(path) as file:
+    with _opened(path) as file:
         model = _model(file)
         for group in range(file.num_row_groups):
             if only is not None:
@@ -255,6 +257,13 @@ def _model(file: Any) -> Header:
     if b"codec" not in metadata or not set(SCHEMA.names) <= set(file.schema_arrow.names):
         raise BitstreamError("it is no shard of codes: columns or metadata are missing")
     return described(json.loads(metadata[b"codec"]))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a Parquet file; errors as of `named_errors`."""
+    with named_errors(path), parquet.ParquetFile(path, page_checksum_verification=True) as file:
+        yield file
 
 
 @contextlib.contextmanager

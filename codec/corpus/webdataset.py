@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from codec.bitstream import Bitstream, Header
+from codec.corpus.archive import members
 from codec.corpus.shards import Row, Table, checked, describe, described, table_rows
 from codec.errors import BitstreamError, CodecError, one_line
 from codec.files import new_file
@@ -40,16 +41,15 @@ def write_tar(path: Path, table: Table, model: Header) -> None:
 
 def read_tar_paths(path: Path) -> list[str]:
     """Names of the recordings of a shard, in order. Errors as of `read_tar`."""
-    with _named_errors(path), tarfile.open(path, mode="r:") as tar:
-        return [json.loads(_read(tar, member))["path"] for member in tar if member.name.endswith(".json")]
+    with _opened(path) as (tar, file):
+        return [json.loads(_read(tar, member))["path"] for member in members(tar, file) if _is_json(member)]
 
 
 def read_tar_model(path: Path) -> Header:
     """Header for the codes of a shard, as `read_model` of `codec.corpus.shards`. Errors as of `read_tar`."""
-    with _named_errors(path), tarfile.open(path, mode="r:") as tar:
-        for member in tar:
-            if member.name.endswith(".json"):
-                return described(json.loads(_read(tar, member))["codec"])
+    with _opened(path) as (tar, _):
+        for member in filter(_is_json, tar):
+            return described(json.loads(_read(tar, member))["codec"])
     raise BitstreamError(f"{path} is no shard of codes: it holds no .json")
 
 
@@ -59,12 +59,12 @@ def read_tar(path: Path, only: Collection[str] | None = None) -> Iterator[Row]:
     Raises:
         BitstreamError: The file can't be read, is no shard or of a later version, or a recording is damaged.
     """
-    with _named_errors(path), tarfile.open(path, mode="r:") as tar:
+    with _opened(path) as (tar, file):
         array: tarfile.TarInfo | None = None
-        for member in tar:
+        for member in members(tar, file):
             if member.name.endswith(".npy"):
                 array = member
-            elif member.name.endswith(".json"):
+            elif _is_json(member):
                 fact = json.loads(_read(tar, member))
                 if only is None or fact["path"] in only:
                     if array is None or Path(array.name).stem != Path(member.name).stem:
@@ -90,11 +90,16 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return data
 
 
+def _is_json(member: tarfile.TarInfo) -> bool:
+    return member.name.endswith(".json")
+
+
 @contextlib.contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """Raise every error of a damaged file as a BitstreamError of one line that names the file."""
+def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
+    """Open an archive; every error of a damaged one is a BitstreamError of one line that names it."""
     try:
-        yield
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            yield tar, file
     except CodecError as error:
         raise BitstreamError(f"{path}: {error}") from error
     except Exception as error:  # those of tarfile, json and NumPy on damaged files have no common class
