@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from codec.cli.messages import message
-from codec.cli.signals import exit_code, raise_on_termination
+from codec.cli.signals import exit_code, let_termination_kill, raise_on_termination
 from codec.errors import CodecError
 
 
@@ -106,6 +106,8 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     except KeyboardInterrupt as interrupt:
         print(f"{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         code = exit_code(interrupt)
+    if argv is None:
+        let_termination_kill()
     sys.exit(code)
 
 
