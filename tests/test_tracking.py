@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import math
@@ -6,6 +7,7 @@ import struct
 import subprocess
 import sys
 import wave
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -16,7 +18,7 @@ from messages import one_line
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
-from codec.errors import ConfigError
+from codec.errors import ConfigError, WriteError
 from codec.train.tracking import HistoryTracker, TensorboardTracker, WandbTracker
 
 TONE = tone(8000, 16_000, hz=1000)[0, 0]
@@ -192,6 +194,28 @@ def finish(wandb, *trackers):
 
 def start(run_dir, name="run"):
     return WandbTracker(run_dir, name=name, config={"seed": 3, "model": {"size": 8}})
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_history_on_a_full_disk_is_one_line(tmp_path):
+    tracker = HistoryTracker(tmp_path / "history.jsonl")
+    tracker.file.close()
+    tracker.file = Path("/dev/full").open("a")  # noqa: SIM115
+    with pytest.raises(WriteError, match=one_line(tmp_path / "history.jsonl", "No space left on device")):
+        tracker.scalars({"loss": 1.0}, 1)
+    tracker.close()
+
+
+def test_tensorboard_on_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    tracker = TensorboardTracker(tmp_path)
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tracker.writer, "add_scalar", fail)
+    with pytest.raises(WriteError, match=one_line(tmp_path, "No space left on device")):
+        tracker.scalars({"loss": 1.0}, 1)
+    tracker.close()
 
 
 def test_wandb_has_scalars_audio_and_image(tmp_path, wandb, monkeypatch):

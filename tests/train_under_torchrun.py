@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tiny_runs import distributed_recipe, make_trainer, tiny_recipe
 from codec.cli import train_main
 from codec.model.quantizer.codebooks import EMACodebooks
 from codec.train.rundir import holds_run
+from codec.train.trainer import Trainer
 
 RANK = int(os.environ.get("RANK", "0"))
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link"}
@@ -41,8 +43,10 @@ def train_all(clips, runs):
 
 def recipes(clips):
     """Recipes by the name of their run."""
-    updates = {name: distributed_recipe(clips, name) for name in ("ema", "gradient", "adversarial")}
-    return updates | {
+    return {
+        "ema": distributed_recipe(clips, "ema"),
+        "gradient": distributed_recipe(clips, "gradient"),
+        "adversarial": distributed_recipe(clips, "adversarial", train__checkpoint_every=1),
         "in_parts": distributed_recipe(clips, "adversarial", train__gradient_accumulation=2),
         "to_two": distributed_recipe(clips, "adversarial"),  # one process began it
         "to_one": distributed_recipe(clips, "adversarial", train__checkpoint_every=3),  # one process goes on
@@ -92,42 +96,73 @@ def digests(trainer):
     }
 
 
-def fail(clips, run_dir, failing_rank):
-    """Train with a checkpoint after every second step; one process raises before the sixth."""
-    trainer = make_trainer(tiny_recipe(clips, train__steps=1000, train__checkpoint_every=2), run_dir)
-    assert trainer.fabric.world_size == 2
-    step = trainer._step
-
-    def step_or_fail(batch, bar):
-        if (trainer.fabric.global_rank, trainer.progress.step) == (failing_rank, 5):
-            raise RuntimeError("a process fails on purpose")
-        return step(batch, bar)
-
-    trainer._step = step_or_fail
-    trainer.fit()
-
-
 def be_killed(recipe, run_dir):
-    """The command, with --resume; `kill -9` of the second process, when all have half done the fourth update."""
-    if RANK == 1 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
-        follow, calls = EMACodebooks.follow, []
+    """The command, with --resume; the second process dies by `kill -9` in its first and in its second attempt.
 
-        def killed(codebooks, statistics):
-            calls.append(None)
-            if len(calls) == 3:  # the first step has no codebooks
-                os.kill(os.getpid(), signal.SIGKILL)
-            return follow(codebooks, statistics)
-
-        EMACodebooks.follow = killed
+    First when all processes have done half of an update, then between two steps.
+    """
+    if RANK == 1:
+        attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        if attempt == 0:
+            EMACodebooks.follow = dying(EMACodebooks.follow, 3)  # the first step has no codebooks
+        else:
+            Trainer._step = dying(Trainer._step, 2)
     sys.argv[1:] = [recipe, "--out", run_dir, "--resume", "--device", "cpu"]
     train_main()
 
 
+def dying(function, number):
+    """A function whose call of this number, from 1, kills the process."""
+    calls = []
+
+    def called(*arguments):
+        calls.append(None)
+        if len(calls) == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments)
+
+    return called
+
+
+def lose_processes(clips, runs):
+    """Two runs of two processes that no launcher watches: in the first, process 0 fails, in the second process 1."""
+    for failing in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        children = []
+        for rank in range(2):
+            children.append(os.fork())  # what is imported is shared
+            if not children[-1]:
+                os.environ.update(shared, LOCAL_RANK=str(rank))
+                fail(clips, runs / str(failing), failing, rank)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        assert codes == [1, 1], codes
+
+
+def fail(clips, run_dir, failing, rank):
+    """Train with a checkpoint after every second step; one process raises before the sixth."""
+    try:
+        trainer = make_trainer(tiny_recipe(clips, train__steps=1000, train__checkpoint_every=2), run_dir)
+        assert (trainer.fabric.global_rank, trainer.fabric.world_size) == (rank, 2)
+        step = trainer._step
+
+        def step_or_fail(batch, bar):
+            if (rank, trainer.progress.step) == (failing, 5):
+                raise RuntimeError("a process fails on purpose")
+            return step(batch, bar)
+
+        trainer._step = step_or_fail
+        trainer.fit()
+    except Exception as error:
+        (run_dir / f"error-{rank}").write_text(f"{type(error).__name__}: {error}")
+    finally:
+        os._exit(1)
+
+
 if __name__ == "__main__":
     mode, *words = sys.argv[1:]
-    if mode == "all":
-        train_all(*map(Path, words))
-    elif mode == "fail":
-        fail(*words[:2], int(words[2]))
-    else:
+    if mode == "kill":
         be_killed(*words)
+    else:
+        {"all": train_all, "lose": lose_processes}[mode](*map(Path, words))

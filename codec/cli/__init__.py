@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from codec.cli.messages import message
-from codec.cli.signals import exit_code, raise_on_termination
+from codec.cli.signals import exit_code, let_termination_kill, raise_on_termination
 from codec.errors import CodecError
 
 
@@ -90,6 +91,7 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     if argv is None:  # the command owns the process
         raise_on_termination()
         _set_up_streams(prog)
+        _silence_tensorboard()
     words = sys.argv[1:] if argv is None else argv
     try:
         try:
@@ -106,6 +108,8 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     except KeyboardInterrupt as interrupt:
         print(f"{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         code = exit_code(interrupt)
+    if argv is None:
+        let_termination_kill()
     sys.exit(code)
 
 
@@ -116,6 +120,17 @@ def _asks_version(words: Sequence[str]) -> bool:
 def _version(prog: str) -> int:
     print(f"{prog} {metadata.version('codec')}")
     return 0
+
+
+def _silence_tensorboard() -> None:
+    """Print no trace of an error in the thread of tensorboard: the next call of tensorboard raises it again."""
+    show = threading.excepthook
+
+    def show_others(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard"):
+            show(args)
+
+    threading.excepthook = show_others
 
 
 def _set_up_streams(prog: str) -> None:

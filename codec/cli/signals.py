@@ -22,6 +22,13 @@ def raise_on_termination() -> None:
             signal.signal(number, _raise)
 
 
+def let_termination_kill() -> None:
+    """Let SIGTERM and SIGHUP end the process at once: all is written, and an exception would only leave a trace."""
+    for number in NAMES:
+        if signal.getsignal(number) is _raise:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def exit_code(interrupt: KeyboardInterrupt) -> int:
     """128 plus the number of the signal: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
     return 128 + (interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT)

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from codec.dsp.precision import has_fast_bfloat16
@@ -42,9 +44,11 @@ def build_fabric(precision: str, device: str = "auto") -> Fabric:
         accelerator=accelerator,
         devices=[int(index)] if index else num_local,
         num_nodes=num_nodes,
-        strategy=_GradientsOnly(timeout=PATIENCE) if num_local * num_nodes > 1 else "auto",
+        strategy=_DataParallel(timeout=PATIENCE) if num_local * num_nodes > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
     )
+    # Strides of axes of length 1 differ, which is no fault.
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     fabric.launch()
     gc.freeze()  # imported objects live as long as the process: leave them out of every garbage collection
     if fabric.device.type == "cpu":
@@ -54,15 +58,30 @@ def build_fabric(precision: str, device: str = "auto") -> Fabric:
     return fabric
 
 
-class _GradientsOnly(DDPStrategy):
-    """Averages gradients over processes, and nothing else.
+class _DataParallel(DDPStrategy):
+    """Averages gradients over processes, and nothing else; connects them also after a restart by torchrun."""
 
-    By default every forward pass would also copy the buffers of the first process to the others. Among them are EMA
-    codebooks, which all processes move by the same sums: the copy costs time and would hide a fault.
-    """
+    def setup_environment(self) -> None:
+        """Connect the processes.
+
+        After a restart, the store that torchrun lends them holds the addresses of dead processes under the same keys
+        (github.com/pytorch/pytorch/issues/135712), and some would connect to these. So each attempt has its own keys.
+        Agents of several nodes count restarts differently: there, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
+        """
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        if attempt != "0" and self.num_nodes == 1:
+            store, rank, world_size = next(rendezvous("env://", timeout=PATIENCE))
+            store = dist.PrefixStore(f"attempt_{attempt}", store)  # type: ignore[attr-defined]
+            backend = self._get_process_group_backend()
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=PATIENCE)
+        super().setup_environment()
 
     def setup_module(self, module: nn.Module) -> DistributedDataParallel:
-        """Wrap a module."""
+        """Wrap a module.
+
+        By default every forward pass would copy the buffers of the first process to the others. Among them are EMA
+        codebooks, which all processes move by the same sums: the copy costs time and would hide a fault.
+        """
         wrapped = super().setup_module(module)
         wrapped.broadcast_buffers = False  # as an argument it warns from PyTorch 2.14 on, whose new name 2.11 lacks
         return wrapped

@@ -1,5 +1,6 @@
 """Trackers: where the numbers, figures and audio of a run are recorded."""
 
+import contextlib
 import io
 import json
 import math
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from codec.errors import ConfigError, one_line, require
+from codec.errors import ConfigError, WriteError, one_line, require
 from codec.files import new_path
 
 if TYPE_CHECKING:
@@ -41,24 +42,29 @@ class TensorboardTracker:
     """Event files for `tensorboard --logdir`; events after `last_step` are hidden: a resumed run repeats them."""
 
     def __init__(self, folder: Path, last_step: int = 0) -> None:
+        self.folder = folder
         self.writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers by name, `group/name`."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        with _write_errors(self.folder):
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
         """Record audio `[T]` in [-1, 1]."""
-        self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)
+        with _write_errors(self.folder):
+            self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
         """Record a matplotlib figure."""
-        self.writer.add_figure(name, figure, step)
+        with _write_errors(self.folder):
+            self.writer.add_figure(name, figure, step)
 
     def close(self) -> None:
         """Write out what is buffered."""
-        self.writer.close()
+        with _write_errors(self.folder):
+            self.writer.close()
 
 
 class HistoryTracker:
@@ -72,13 +78,15 @@ class HistoryTracker:
             for record in read_history(path) if path.exists() else ():
                 if record["step"] <= last_step:
                     kept.write(json.dumps(record) + "\n")
+        self.path = path
         self.file = path.open("a", encoding="utf-8")
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one line; a value that is not finite becomes null."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.file.write(json.dumps({"step": step, **finite}) + "\n")
-        self.file.flush()
+        with _write_errors(self.path):
+            self.file.write(json.dumps({"step": step, **finite}) + "\n")
+            self.file.flush()
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
         """Not recorded."""
@@ -87,8 +95,9 @@ class HistoryTracker:
         """Not recorded."""
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
+        """Close the file. An error here is one that `scalars` has raised: every line was written at once."""
+        with contextlib.suppress(OSError):
+            self.file.close()
 
 
 class WandbTracker:
@@ -149,6 +158,19 @@ class WandbTracker:
     def close(self) -> None:
         """Write or send what is buffered, and end the run."""
         self.run.finish()
+
+
+@contextlib.contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    """Name the file or folder of an error.
+
+    Raises:
+        WriteError: It can't be written: the disk is full, say.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"can't write {path}: {error.strerror or error}") from error
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:

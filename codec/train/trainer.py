@@ -113,9 +113,14 @@ class Trainer:
         if self.recipe.train.freeze and not self.progress.initialized:
             raise ConfigError("train.freeze keeps what a model has learned, and this one is untrained", init_from=...)
         is_first = self.fabric.is_global_zero
-        trackers = build_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
-        bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", desc="training", disable=not is_first)
-        try:
+        with contextlib.ExitStack() as at_end:  # all of it runs, even if some of it fails
+            trackers = build_trackers(self.run_dir, self.recipe, self.progress.step) if is_first else []
+            for tracker in trackers:
+                at_end.callback(tracker.close)
+            at_end.callback(self._keep_steps)
+            bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", disable=not is_first)
+            at_end.callback(bar.close)
+            bar.set_description("training")
             with lost_process_reported(), self._precision(), torch.inference_mode(self.learner.optimizer is None):
                 self._check_same_step()
                 self._run(self._batches(), trackers, bar)
@@ -123,15 +128,15 @@ class Trainer:
                 bar.set_postfix_str("measuring the result")
                 step, seconds = self.progress.step, self.stopwatch.seconds
                 self.judge.conclude(self.learner.ema, self.run_dir, trackers, step, seconds)
-        finally:
-            bar.close()
-            for tracker in trackers:
-                tracker.close()
-            # After an interrupt or an error, keep the steps done, unless it came in the middle of an update. A second
-            # signal waits: torchrun sends one to every process that is left when another has died.
-            if self.progress.step > self.saved_step and not self.learner.is_updating:
-                with interrupt_deferred():
-                    self._save(best=False, alone=True)
+
+    def _keep_steps(self) -> None:
+        """After an interrupt or an error, save the steps done, unless it came in the middle of an update.
+
+        A second signal waits: torchrun sends one to every process that is left when another has died.
+        """
+        if self.progress.step > self.saved_step and not self.learner.is_updating:
+            with interrupt_deferred():
+                self._save(best=False, alone=True)
 
     def _check_same_step(self) -> None:
         """Refuse to start if the processes found different checkpoints, or some found none.
