@@ -116,12 +116,16 @@ def test_a_killed_worker_and_a_killed_driver_lose_nothing(tmp_path, corpus):
     first.communicate()
     before = stored(out)
     second = codec_encode(*words, "--resume")
+    num_shards = len(shards.shard_paths(out))
+    wait_for(lambda: len(shards.shard_paths(out)) > num_shards, second)
+    for worker in workers(second.pid)[:1]:
+        kill(worker)
     output, errors = second.communicate()
     (folder / "junk.wav").unlink()
     assert second.returncode == 1 and "junk.wav" in errors, errors
     assert int(output.split()[0]) == len(expected) - len(before), (output, errors)
     assert_same_codes(stored(out), expected)
-    assert errors.count("\n") <= 3, errors  # nothing of Ray
+    assert output.count("\n") == 1 and errors.count("\n") == 3, (output, errors)  # nothing of Ray
 
 
 def test_a_cluster_that_does_not_answer_is_one_line():

@@ -152,3 +152,13 @@ def test_a_later_version_is_refused(tmp_path, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(BitstreamError, match="version 2"):
         shards.read_model(path)
+
+
+def test_damage_outside_the_codes_is_found_too(tmp_path):
+    path = write(tmp_path / "s.parquet")
+    column = parquet.ParquetFile(path).metadata.row_group(0).column(0)
+    data = bytearray(path.read_bytes())
+    data[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 1  # of the paths
+    path.write_bytes(data)
+    with pytest.raises(BitstreamError, match=one_line("s.parquet", "can't be read")):
+        shards.read_paths(path)

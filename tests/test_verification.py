@@ -101,3 +101,8 @@ def test_the_sample_is_of_short_recordings_first(tmp_path, codec, sources, rows,
     assert verified(tmp_path, codec, sources, rows).num_compared == 2
     assert "b/one.wav" in compared
     np.testing.assert_equal(len(set(compared)), 2)
+
+
+def test_more_near_ties_than_chance_makes_are_a_fault(tmp_path, codec, sources, rows, monkeypatch):
+    monkeypatch.setattr(verification, "tie_margin", lambda *_, **__: 0.0)
+    test_codes_of_other_audio(tmp_path, codec, sources, rows)

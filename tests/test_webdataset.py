@@ -79,3 +79,12 @@ def test_another_archive_is_no_shard(tmp_path):
         pass
     with pytest.raises(BitstreamError, match=one_line("x.tar", "no shard")):
         webdataset.read_tar_model(tmp_path / "x.tar")
+
+
+def test_codes_of_another_recording_are_not_taken(path, tmp_path):
+    with tarfile.open(path) as tar, tarfile.open(tmp_path / "x.tar", "w") as other:
+        for member in tar.getmembers():
+            if member.name != "0000300001.npy":
+                other.addfile(member, tar.extractfile(member))
+    with pytest.raises(BitstreamError, match=one_line("codes of mono.flac are missing")):
+        list(webdataset.read_tar(tmp_path / "x.tar"))

@@ -1,9 +1,10 @@
 """codec-encode on a corpus: recordings to shards, on this machine or on Ray; and verifying them."""
 
 import contextlib
+import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,10 @@ def encode_corpus(options: EncodeOptions) -> int:
     with locked(folder):
         ledger = Ledger(folder, _facts(sources, codec, settings, options), resume=options.resume)
         output = _output(folder, options.format or "parquet", codec, settings, sources, options.shard_hours)
-        with contextlib.closing(_engine(options)) as engine:
-            _tokenise(sources, engine, codec, settings, output, ledger)
+        with _silent_output(), contextlib.closing(_engine(options)) as engine:
+            summary = _tokenise(sources, engine, codec, settings, output, ledger)
         bad = ledger.bad()
+    print(summary)
     _print_all("codec-encode", [f"{name}: {reason}" for name, reason in bad.items()])
     if bad:
         print(f"codec-encode: {len(bad)} of {len(sources)} recordings failed: {folder / 'bad.jsonl'}", file=sys.stderr)
@@ -116,8 +118,8 @@ def _tokenise(
     settings: "Settings",
     output: "Output",
     ledger: "Ledger",
-) -> None:
-    """Run with a bar of recordings, hours of audio and speed; print the figures at the end."""
+) -> str:
+    """Run with a bar of recordings, hours of audio and speed; returns the figures at the end."""
     from codec.corpus.run import tokenise
 
     seconds, num_good, start = 0.0, 0, time.monotonic()
@@ -134,9 +136,16 @@ def _tokenise(
             bar.set_postfix_str(f"{seconds / 3600:.2f} h of audio, {speed:.0f}x real time", refresh=False)
             bar.update(report.num_good + report.num_bad)
     elapsed = time.monotonic() - start
-    print(
+    return (
         f"{num_good} recordings, {seconds / 3600:.2f} h of audio in {elapsed:.0f} s, {seconds / elapsed:.0f}x real time"
     )
+
+
+@contextlib.contextmanager
+def _silent_output() -> Iterator[None]:
+    """Keep standard output for results: Ray prints there that a worker has died."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - no path
+        yield
 
 
 def _verify(folder: Path, sources: "list[Source]", codec: "Codec", settings: "Settings", options: EncodeOptions) -> int:

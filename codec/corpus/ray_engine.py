@@ -18,7 +18,12 @@ from codec.corpus.tokenizer import Settings, Tokenizer
 from codec.errors import ConfigError, one_line, require
 from codec.model.codec import Codec
 
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_worker_niceness": "0"}
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_worker_niceness": "0",
+}
 """Nothing is reported to anybody, and nothing is logged that this program reports itself. Workers are not put behind
 other programs: Ray gives them the niceness 15, and on a busy machine they took ten times as long."""
 CONNECT_S = 10.0
@@ -40,6 +45,8 @@ class RayEngine:
     """
 
     def __init__(self, address: str | None = None, workers: int | None = None, device: str = "auto") -> None:
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)  # before ray is imported: it reads some of them then
         if address is not None and address != "auto":
             _check_answers(address)
         self._ray = require("ray", "cluster")
@@ -58,8 +65,6 @@ class RayEngine:
             )
 
     def _start(self, address: str | None, workers: int | None) -> None:
-        for name, value in SETTINGS.items():
-            os.environ.setdefault(name, value)
         logging.getLogger("ray").setLevel(logging.ERROR)
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         try:
