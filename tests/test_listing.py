@@ -157,3 +157,15 @@ def test_an_archive_that_is_cut_at_a_header_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(ConfigError, match=one_line("in.tar", "byte", cut)):
         sources_of(path)
+
+
+def test_a_damaged_cell_is_a_bad_recording(tmp_path):
+    path = write_parquet(tmp_path / "in.parquet", compression="zstd")
+    column = pa.parquet.ParquetFile(path).metadata.row_group(0).column(0)
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start + 30 : start + column.total_compressed_size] = bytes(column.total_compressed_size - 30)
+    (source, *_) = sources_of(path)
+    path.write_bytes(data)
+    with pytest.raises(AudioError, match=one_line("in.parquet", "is damaged")), audio_file(source):
+        pass

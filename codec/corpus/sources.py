@@ -85,15 +85,25 @@ def _read(source: Source) -> bytes:
 
 
 def _read_cell(source: Source) -> bytes:
-    file = open_parquet(source.url)
-    group, row = 0, source.row
-    while row >= (num_rows := file.metadata.row_group(group).num_rows):
-        group, row = group + 1, row - num_rows
-    cell = _read_group(source.url, group)[row].as_py()
+    """The bytes of a cell; damage that pyarrow finds has no number of the operating system, other failures have one."""
+    try:
+        cell = _find_cell(source)
+    except (ValueError, OSError) as error:
+        if getattr(error, "errno", None) is not None or ("://" in source.url and not isinstance(error, ValueError)):
+            raise
+        raise AudioError(f"{source.place} is damaged ({one_line(error)}); get it again") from error
     data = cell["bytes"] if isinstance(cell, dict) else cell
     if not data:
         raise AudioError(f"{source.place} is empty; leave it out, or get it again")
     return bytes(data)
+
+
+def _find_cell(source: Source) -> Any:
+    file = open_parquet(source.url)
+    group, row = 0, source.row
+    while row >= (num_rows := file.metadata.row_group(group).num_rows):
+        group, row = group + 1, row - num_rows
+    return _read_group(source.url, group)[row].as_py()
 
 
 @functools.lru_cache(maxsize=2)  # the recordings of a batch mostly come from one file
