@@ -1,5 +1,7 @@
 """Gradient accumulation: a step whose batch ran in parts is the step on the whole batch."""
 
+import contextlib
+
 import gaussian_runs
 import pytest
 import torch
@@ -64,6 +66,24 @@ def test_discriminators_are_trained_once_a_step(clips, tmp_path, monkeypatch):
         monkeypatch.setattr(adversary, name, lambda *args, n=name, f=function: (calls.append(n), f(*args))[1])
     trainer.fit()
     assert calls == ["backward", "backward", "clip", "apply"] * 3
+
+
+def test_gradients_are_exchanged_once_a_step(clips, tmp_path, monkeypatch):
+    recipe = tiny_recipe(clips, **adversarial_changes(), train__steps=1, train__gradient_accumulation=2)
+    trainer = start(recipe, tmp_path)
+    learner, local, seen = trainer.learner, [], []
+    run = learner._run
+
+    @contextlib.contextmanager
+    def kept_local(model):
+        local.append(model)
+        yield
+        local.remove(model)
+
+    monkeypatch.setattr(learner.fabric, "no_backward_sync", kept_local)
+    monkeypatch.setattr(learner, "_run", lambda *arguments: (seen.append(list(local)), run(*arguments))[1])
+    trainer.fit()
+    assert seen == [[learner.model, learner.adversary.model], []]
 
 
 def test_only_one_part_of_a_batch_runs_at_a_time(clips, tmp_path, monkeypatch):

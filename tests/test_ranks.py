@@ -172,12 +172,12 @@ def test_two_processes_train_as_one_on_vectors(tmp_path, two_processes, name):
 
 def test_torchrun_restarts_a_run_whose_process_was_killed(clips, tmp_path, two_processes, one_process):
     """Restarted processes resume: bit for bit the undisturbed run. Their death too ends the run, with a checkpoint."""
-    recipe, run = distributed_recipe(clips, "adversarial", train__checkpoint_every=1), tmp_path / "run"
+    recipe, run = distributed_recipe(clips, "adversarial", train__checkpoint_every=2), tmp_path / "run"
     result = run_under_torchrun("kill", write_recipe(recipe, tmp_path / "r.toml"), run, restarts=1)
-    assert result.returncode != 0 and "exitcode: -9" in result.stderr
+    assert result.returncode != 0 and re.search("exitcode *: -9", result.stderr), result.stderr[-3000:]
     ours = re.findall("codec-train: .*", result.stderr)
     assert len(ours) == 2 and all("lost another process" in line or "terminated" in line for line in ours), ours
-    assert "[rank0]: Traceback" not in result.stderr
+    assert "[rank0]: Traceback" not in result.stderr and "Terminated" not in result.stderr
     assert_equal(last_tensors(run, step=4), last_tensors(two_processes / "adversarial", step=4))
     assert history(run) == history(two_processes / "adversarial")[:4]
     load_codec(run)

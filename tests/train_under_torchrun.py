@@ -99,14 +99,14 @@ def digests(trainer):
 def be_killed(recipe, run_dir):
     """The command, with --resume; the second process dies by `kill -9` in its first and in its second attempt.
 
-    First when all processes have done half of an update, then between two steps.
+    First when all have done half of the fourth update, which no checkpoint may hold, then before the fifth step.
     """
     if RANK == 1:
         attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
         if attempt == 0:
             EMACodebooks.follow = dying(EMACodebooks.follow, 3)  # the first step has no codebooks
         else:
-            Trainer._step = dying(Trainer._step, 2)
+            Trainer._step = dying(Trainer._step, 3)
     sys.argv[1:] = [recipe, "--out", run_dir, "--resume", "--device", "cpu"]
     train_main()
 

@@ -108,8 +108,7 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     except KeyboardInterrupt as interrupt:
         print(f"{prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         code = exit_code(interrupt)
-    if argv is None:
-        let_termination_kill()
+    let_termination_kill()
     sys.exit(code)
 
 
