@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
+import codec.corpus
 from codec import cli
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="run  pip install pyarrow")
@@ -172,4 +173,5 @@ def test_a_package_that_is_missing_is_one_line(call, monkeypatch, package):
     )
     for name in [name for name in sys.modules if name.startswith("codec.corpus.")]:
         monkeypatch.delitem(sys.modules, name)
+        monkeypatch.delattr(codec.corpus, name.rpartition(".")[2])  # or it would stay the module of this test
     refused(call("encode", "in", "-o", "out", "--engine", "ray"), f"pip install {package}")
