@@ -66,7 +66,7 @@ def check_kills(clips, folder, number, seed):
 
 
 def test_a_killed_run_resumes_bit_for_bit(clips, tmp_path):
-    check_kills(clips, tmp_path, 3, 0)
+    check_kills(clips, tmp_path, 2, 0)
 
 
 @pytest.mark.kills_long

@@ -150,7 +150,9 @@ def test_only_the_first_process_writes(two_processes):
 
 
 def test_one_process_goes_on_with_the_run_of_two(clips, two_processes, one_process):
-    trainer = resume(distributed_recipe(clips, "adversarial"), two_processes / "to_one")
+    """In two parts of a batch, which need no more memory than before."""
+    recipe = distributed_recipe(clips, "adversarial", train__gradient_accumulation=2)
+    trainer = resume(recipe, two_processes / "to_one")
     assert trainer.progress.step == 3
     trainer.fit()
     assert_close(learned(one_process["adversarial"]), learned(trainer))
