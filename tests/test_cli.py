@@ -934,12 +934,35 @@ class TestEval:
             assert [row | clock for row in whole[key]] == [row | clock for row in cut[key]]
         assert whole["health"] == cut["health"] and Path("cut/listening.html").exists()
         assert " on 3 files</h1>" in Path("cut/index.html").read_text()
-        others = [*words[:-3], "--report-clips", "1", "--report", "cut", "--resume"]
-        assert_refused(call(cli.eval_main, *others), "codec-eval", "cut", "another", "--overwrite")
+        for other, what in ((["--report-clips", "1"], "kept"), (["--report-clips", "2", "--beam", "1"], "beam")):
+            others = [*words[:-3], *other, "--report", "cut", "--resume"]
+            assert_refused(call(cli.eval_main, *others), "codec-eval", "cut", f"another {what}", "--overwrite")
         assert_refused(call(cli.eval_main, "a.wav", "--resume"), "codec-eval", "--report")
         Path("other").mkdir()
         Path("other/mine.txt").write_text("x")
         assert_refused(call(cli.eval_main, *words, "other", "--overwrite"), "codec-eval", "other", "new folder")
+
+    @pytest.mark.parametrize(
+        ("words", "facts"),
+        [
+            (["--codecs", "opus@12k", "--versus", "mp3"], ("mp3", "opus")),
+            (["--versus", "mp3"], ("mp3",)),
+            (["--plot", "curves.png", "--gains", "-20"], ("nothing to draw", "gain 0")),
+        ],
+    )
+    def test_what_can_not_be_reported_is_refused_before_the_work(
+        self, call: Call, monkeypatch: pytest.MonkeyPatch, words: list[str], facts: tuple[str, ...]
+    ) -> None:
+        write_noise("a.wav", seed=1)
+        monkeypatch.setattr("codec.eval.evaluate.evaluate", lambda *_, **__: pytest.fail("it has worked already"))
+        assert_refused(call(cli.eval_main, "a.wav", "--metrics", "mel", *words), "codec-eval", *facts)
+
+    def test_a_file_that_neither_mode_can_code_costs_only_itself(self, call: Call) -> None:
+        write_noise("a.wav", num_samples=800)
+        sf.write("loud.wav", np.full(800, 5.0), 16_000, "FLOAT")
+        code, out, err = call(cli.eval_main, "a.wav", "loud.wav", "--metrics", "mel", "--mode", "bf16_decoder")
+        assert code == 1 and "codes that are those of float32, by level: 100.0% 100.0%" in out
+        assert "loud.wav" in err.splitlines()[-1]
 
     def test_a_codec_that_fails_is_named(self, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         write_noise("a.wav", seed=1)

@@ -22,7 +22,7 @@ def clips(tmp_path):
 
 def result(path, value=1.5):
     counts = {"tiny": np.array([[0, 3, 0, 1], [2, 0, 0, 2]])}
-    return FileResult([{"path": str(path), "mel": value, "error": None}], counts, np.array([4, 3]), None, [])
+    return FileResult([{"path": str(path), "mel": value, "error": None}], counts, np.array([[4, 3], [5, 5]]), None, [])
 
 
 def write(folder, clips):
@@ -34,13 +34,13 @@ def write(folder, clips):
 def test_results_come_back_as_they_were(tmp_path, clips):
     ledger = Ledger(tmp_path, ASKED, resume=True)
     ledger.add(clips[0], result(clips[0], math.inf))
-    ledger.add(clips[1], result(clips[1])._replace(num_equal=None))
+    ledger.add(clips[1], result(clips[1])._replace(equal=None))
     done = Ledger(tmp_path, ASKED, resume=True).done
     assert list(done) == clips
     assert done[clips[0]].rows == [{"path": str(clips[0]), "mel": math.inf, "error": None}]
     assert done[clips[0]].counts["tiny"].tolist() == [[0, 3, 0, 1], [2, 0, 0, 2]]
     assert done[clips[0]].counts["tiny"].dtype == np.int64
-    assert done[clips[0]].num_equal.tolist() == [4, 3] and done[clips[1]].num_equal is None
+    assert done[clips[0]].equal.tolist() == [[4, 3], [5, 5]] and done[clips[1]].equal is None
 
 
 @pytest.mark.parametrize("lost", [1, 10, 40])

@@ -3,7 +3,7 @@
 import pytest
 from messages import one_line
 
-from codec.audio.manifest import Item, list_items, list_paths
+from codec.audio.manifest import Item, list_items, list_paths, spread
 from codec.errors import AudioError, ConfigError
 
 
@@ -113,3 +113,11 @@ def test_files_folders_and_manifests_are_listed_once_each(tmp_path):
     chosen = [tmp_path / "one.wav", folder / "a.wav", tmp_path / "data" / "x.wav"]
     assert list_paths(given, split="valid", kinds=["speech"]) == chosen
     assert list_paths(given, split="valid") == [*chosen, tmp_path / "data" / "y.wav"]
+
+
+@pytest.mark.parametrize(
+    ("number", "chosen"), [(0, ""), (1, "a"), (2, "ac"), (3, "abd"), (4, "abcd"), (5, "abcde"), (9, "abcde")]
+)
+def test_items_are_spread_evenly(number, chosen):
+    assert "".join(spread("abcde", number)) == chosen
+    assert spread("", number) == []

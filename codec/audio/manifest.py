@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from codec.audio.file import find_audio_files
 from codec.audio.manifests.audio_folder import find_metadata
@@ -13,6 +13,7 @@ from codec.audio.manifests.tables import read_csv, read_tsv
 from codec.audio.named import is_named, list_named
 from codec.errors import ConfigError
 
+T = TypeVar("T")
 READERS: dict[str, Callable[[Path], list[Row]]] = {
     ".tsv": read_tsv,
     ".csv": read_csv,
@@ -78,6 +79,12 @@ def list_items(
 def is_list(source: Path) -> bool:
     """Whether a name is that of a manifest or of a named data set, by its form alone."""
     return source.suffix.lower() in READERS or is_named(source)
+
+
+def spread(items: Sequence[T], number: int) -> list[T]:
+    """So many of the items as there are, at most `number`, spread evenly over all of them."""
+    number = min(number, len(items))
+    return [items[index * len(items) // number] for index in range(number)]
 
 
 def list_paths(sources: Sequence[Path], *, split: str, kinds: Sequence[str] = ()) -> list[Path]:

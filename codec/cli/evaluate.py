@@ -4,14 +4,13 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codec.cli.command_line import parse
 from codec.cli.jobs import check_inputs, check_outputs
-from codec.cli.loading import in_mode, load_original
+from codec.cli.loading import find_shipped, in_mode, load_original
 from codec.cli.options import EvalOptions
 from codec.errors import ConfigError
 from codec.table import aligned
@@ -34,6 +33,7 @@ def evaluate(argv: Sequence[str]) -> int:
     from codec.audio.manifest import list_paths
     from codec.eval.bd_table import bd_rates
     from codec.eval.evaluate import evaluate as judge_all
+    from codec.eval.evaluate import failures
     from codec.eval.processes import check_jobs
     from codec.eval.published import read_published
     from codec.eval.results import describe_run, to_plain
@@ -44,20 +44,19 @@ def evaluate(argv: Sequence[str]) -> int:
     original = load_original(options)
     codec = in_mode(original, options.mode)
     judge = _build_judge(options, codec, None if codec is original else original, paths)
-    with _report_folder(options, judge, codec) as folder:
-        done = (
-            {} if folder is None else {path: folder.ledger.done[path] for path in paths if path in folder.ledger.done}
-        )
-        if done:
-            print(f"codec-eval: {len(done)} of {len(paths)} files are done already", file=sys.stderr)
-        left = [path for path in paths if path not in done]
-        on_result = None if folder is None else folder.add
-        evaluation = judge_all(judge, left, jobs=options.jobs, done=done.values(), on_result=on_result)
-        rates = bd_rates(evaluation, _versus(options, judge)) if len({s.codec for s in judge.systems}) > 1 else []
-        about = describe_run(codec, shlex.join(["codec-eval", *argv]), options.mode) | {"beam": options.beam}
-        results = to_plain(evaluation, about, rates)
-        if folder is not None:
-            folder.finish(results)
+    versus = _find_reference(options, judge)
+    folder = _open_folder(options, judge, codec)
+    done = {} if folder is None else {path: folder.ledger.done[path] for path in paths if path in folder.ledger.done}
+    if done:
+        print(f"codec-eval: {len(done)} of {len(paths)} files are done already", file=sys.stderr)
+    left = [path for path in paths if path not in done]
+    on_result = None if folder is None else folder.add
+    evaluation = judge_all(judge, left, jobs=options.jobs, done=done.values(), on_result=on_result)
+    rates = [] if versus is None else bd_rates(evaluation, versus)
+    about = describe_run(codec, shlex.join(["codec-eval", *argv]), options.mode) | {"beam": options.beam}
+    results = to_plain(evaluation, about, rates)
+    if folder is not None:
+        folder.finish(results)
     _print(options, codec, evaluation, rates)
     if options.output is not None:
         _write(options.output, results, evaluation, options.overwrite)
@@ -65,7 +64,7 @@ def evaluate(argv: Sequence[str]) -> int:
         _draw(options.plot, evaluation, published, options.overwrite)
     if folder is not None:
         print(f"\nreport: {folder.path / 'index.html'}, listening test: {folder.path / 'listening.html'}")
-    return 1 if _name_failures(evaluation) else 0
+    return _name_failures(failures(evaluation))
 
 
 def _check(options: EvalOptions) -> None:
@@ -84,46 +83,57 @@ def _check(options: EvalOptions) -> None:
 
 def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None", paths: list[Path]) -> "FileJudge":
     """What is asked: systems, metrics, conditions."""
+    from codec.audio.manifest import spread
     from codec.eval.conditions import Condition, parse_condition
+    from codec.eval.curve_figure import check_drawable
     from codec.eval.file_judge import FileJudge
-    from codec.eval.systems.catalogue import check_unique, parse_systems
+    from codec.eval.systems.catalogue import check_unique, parse_systems, quarter_half_all
     from codec.eval.systems.ours import OurCodec
 
-    every = codec.quantizer.num_quantizers
-    default = {-(-every // 4), -(-every // 2), every}
-    levels = {codec.num_quantizers_for(bitrate) for bitrate in options.bitrates} or default
-    name = Path(options.model).resolve().name if options.model else "speech_16khz"
-    ours = [OurCodec(name, codec, count, options.beam) for count in sorted(levels)]
+    chosen = {codec.num_quantizers_for(bitrate) for bitrate in options.bitrates}
+    levels = sorted(chosen) or quarter_half_all(codec.quantizer.num_quantizers)
+    name = Path(options.model or find_shipped()[0]).resolve().name
+    ours = [OurCodec(name, codec, count, options.beam) for count in levels]
     conditions = [Condition(gain_db=gain) for gain in options.gains]
     conditions += [parse_condition(text) for text in options.conditions]
-    number = min(options.report_clips, len(paths)) if options.report is not None else 0
+    metrics = options.metrics or _installed_metrics()
+    if options.plot is not None:
+        check_drawable(metrics, [condition.name for condition in conditions])
     systems = (*ours, *parse_systems(options.codecs, codec.sample_rate))
     check_unique(systems)
     return FileJudge(
         systems,
         sample_rate=codec.sample_rate,
-        metrics=options.metrics or _installed_metrics(),
+        metrics=metrics,
         conditions=tuple(dict.fromkeys(conditions)),
         reference=None if original is None else OurCodec("float32", original, max(levels), options.beam),
-        kept=frozenset(paths[index * len(paths) // number] for index in range(number)),
+        kept=frozenset(spread(paths, 0 if options.report is None else options.report_clips)),
     )
 
 
-@contextmanager
-def _report_folder(options: EvalOptions, judge: "FileJudge", codec: "Codec") -> "Iterator[ReportFolder | None]":
+def _open_folder(options: EvalOptions, judge: "FileJudge", codec: "Codec") -> "ReportFolder | None":
+    """The folder of the report, if one is asked for."""
     from codec.eval.report_folder import ReportFolder
     from codec.model.digest import model_identity
 
     if options.report is None:
-        yield None
-        return
-    identity = model_identity(codec).hex()
-    yield ReportFolder(options.report, judge, identity, resume=options.resume, overwrite=options.overwrite)
+        return None
+    how = {"model": model_identity(codec).hex(), "mode": options.mode, "beam": options.beam}
+    return ReportFolder(options.report, judge, how, resume=options.resume, overwrite=options.overwrite)
 
 
-def _versus(options: EvalOptions, judge: "FileJudge") -> str:
-    ours = judge.systems[0].codec
-    return options.versus or next(system.codec for system in judge.systems if system.codec != ours)
+def _find_reference(options: EvalOptions, judge: "FileJudge") -> str | None:
+    """The codec that the others are compared with; None if there is one codec only.
+
+    Raises:
+        ConfigError: No codec has the name that is given.
+    """
+    from codec.eval.bd_table import check_reference
+
+    codecs = list(dict.fromkeys(system.codec for system in judge.systems))
+    if options.versus is not None:
+        check_reference(options.versus, codecs)
+    return options.versus or (codecs[1] if len(codecs) > 1 else None)
 
 
 def _installed_metrics() -> tuple[str, ...]:
@@ -137,15 +147,11 @@ def _installed_metrics() -> tuple[str, ...]:
     return available
 
 
-def _name_failures(evaluation: "Evaluation") -> int:
-    """Print the files that could not be read and those on which a codec failed; returns their number."""
-    lines = [str(error) for error in evaluation.unread.values()]
-    for row in evaluation.rows:
-        if row["error"] is not None:
-            lines.append(f"{row['path']}: {row['codec']}, {row['setting']}: {row['error']}")
-    for line in lines:
-        print(f"codec-eval: {line}", file=sys.stderr)
-    return len(lines)
+def _name_failures(failed: Sequence[str]) -> int:
+    """Print what failed; returns the exit code."""
+    for failure in failed:
+        print(f"codec-eval: {failure}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _print(options: EvalOptions, codec: "Codec", evaluation: "Evaluation", rates: list[dict[str, Any]]) -> None:

@@ -4,11 +4,9 @@ G. Bjontegaard, "Calculation of average PSNR differences between RD-curves", VCE
 logarithm of the bitrate is interpolated over the quality by a monotone cubic (PCHIP) instead of one polynomial.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from codec.eval.bootstrap import Array, percentile_bounds, resamples
 
@@ -57,6 +55,8 @@ def bd_rate(test: Curve, reference: Curve) -> BdRate:
 
 def _difference(test: tuple[Array, Array], reference: tuple[Array, Array]) -> tuple[float, str]:
     """Percent, and a note if it can't be had."""
+    from scipy.interpolate import PchipInterpolator  # late: it takes 0.3 s, and training needs it at its end only
+
     curves = []
     for name, (bitrates, quality) in (("the codec", test), ("the reference", reference)):
         order = np.argsort(bitrates)
@@ -72,11 +72,3 @@ def _difference(test: tuple[Array, Array], reference: tuple[Array, Array]) -> tu
         return np.nan, "no quality that both reach"
     ours, theirs = (curve.integrate(low, high) for _, curve in curves)
     return float(100 * np.expm1((ours - theirs) / (high - low))), ""
-
-
-def describe(result: BdRate) -> Sequence[str]:
-    """The cells of a table: percent, interval or note."""
-    if result.note:
-        return "-", result.note
-    bounds = "" if np.isnan(result.low) else f"{result.low:+.0f} to {result.high:+.0f} %"
-    return f"{result.percent:+.1f} %", bounds

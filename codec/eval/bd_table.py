@@ -25,15 +25,20 @@ def bd_rates(evaluation: Evaluation, reference: str) -> list[dict[str, Any]]:
         One dict per codec and metric: codec, reference, metric, percent, low, high, note, num_files.
 
     Raises:
-        ConfigError: No codec has this name.
+        ConfigError: As for `check_reference`.
     """
     codecs = list(dict.fromkeys(mean["codec"] for mean in evaluation.means))
-    if reference not in codecs:
-        raise ConfigError(f"no codec {reference!r} to compare with: choose from {', '.join(codecs)}")
+    check_reference(reference, codecs)
     compared = [name for name in evaluation.metrics if METRICS[name].better != "zero"]
     return [
         _compare(evaluation, codec, reference, metric) for codec in codecs if codec != reference for metric in compared
     ]
+
+
+def check_reference(reference: str, codecs: Sequence[str]) -> None:
+    """Raise ConfigError if no codec has the name of the reference."""
+    if reference not in codecs:
+        raise ConfigError(f"no codec {reference!r} to compare with: choose from {', '.join(codecs)}")
 
 
 def _compare(evaluation: Evaluation, codec: str, reference: str, metric: str) -> dict[str, Any]:

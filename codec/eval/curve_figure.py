@@ -38,12 +38,11 @@ def curve_figure(evaluation: Evaluation, published: Sequence[dict[str, Any]] = (
         published: Means of other codecs, measured elsewhere; see `codec.eval.published.read_published`.
 
     Raises:
-        ConfigError: There is nothing to draw: no recording as it is, or no metric.
+        ConfigError: As for `check_drawable`.
     """
+    check_drawable(evaluation.metrics, [mean["condition"] for mean in evaluation.means])
     means = [mean for mean in evaluation.means if mean["condition"] == AS_IT_IS.name]
     metrics = [name for name in SHOWN if name in evaluation.metrics] or list(evaluation.metrics)
-    if not means or not metrics:
-        raise ConfigError("nothing to draw: judge recordings as they are (gain 0) by one metric at least")
     metrics = metrics[:MAX_PANELS]
     columns = min(2, len(metrics))
     rows = -(-len(metrics) // columns)
@@ -58,6 +57,12 @@ def curve_figure(evaluation: Evaluation, published: Sequence[dict[str, Any]] = (
     num_files = max(mean["num_files"] for mean in means)
     figure.suptitle(f"Mean of {num_files} files with 95 % interval, over the bitrate of whole files")
     return figure
+
+
+def check_drawable(metrics: Sequence[str], conditions: Sequence[str]) -> None:
+    """Raise ConfigError if there is nothing to draw: no metric, or no recording as it is among the conditions."""
+    if not metrics or AS_IT_IS.name not in conditions:
+        raise ConfigError("nothing to draw: judge recordings as they are (gain 0) by one metric at least")
 
 
 def _draw(axis: "Axes", metric: str, means: Sequence[dict[str, Any]]) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from codec.audio.headers import joined
 from codec.errors import AudioError
 from codec.eval.bootstrap import mean_interval
-from codec.eval.file_judge import FileJudge, FileResult
+from codec.eval.file_judge import FileJudge, FileResult, added
 from codec.eval.metrics.bands import Bands, band_edges
 from codec.eval.processes import judge_files
 from codec.model.quantizer.quantizer import CodebookHealth, codebook_health
@@ -47,7 +47,7 @@ class Evaluation(NamedTuple):
     seconds: float
     """Total length of the files."""
     agreement: Tensor | None
-    """Share of codes equal to those of the reference `[K]`; None without a reference."""
+    """Share of codes equal to those of the reference `[K]`; None if nothing was compared."""
     metrics: tuple[str, ...]
     edges_hz: list[float]
     """Edges of the bands."""
@@ -100,7 +100,16 @@ def evaluate(
     health = {codec: codebook_health(torch.from_numpy(uses)) for codec, uses in tally.counts.items()}
     seconds = sum({row["path"]: row["seconds"] for row in tally.rows}.values())
     edges_hz = band_edges(judge.sample_rate)
-    return Evaluation(tally.rows, means, health, seconds, tally.agreement(judge), judge.metrics, edges_hz, unread)
+    return Evaluation(tally.rows, means, health, seconds, tally.agreement(), judge.metrics, edges_hz, unread)
+
+
+def failures(evaluation: Evaluation) -> list[str]:
+    """Files that could not be read, and those on which a codec failed, each with the reason."""
+    failed = [row for row in evaluation.rows if row["error"] is not None]
+    return [
+        *map(str, evaluation.unread.values()),
+        *(f"{row['path']}: {row['codec']}, {row['setting']}: {row['error']}" for row in failed),
+    ]
 
 
 class _Tally:
@@ -109,19 +118,16 @@ class _Tally:
     def __init__(self) -> None:
         self.rows: list[Row] = []
         self.counts: dict[str, Any] = {}
-        self.num_equal: Any = 0
+        self.equal: Any = None
 
     def add(self, result: FileResult) -> None:
         self.rows += result.rows
         for codec, uses in result.counts.items():
-            self.counts[codec] = self.counts.get(codec, 0) + uses
-        if result.num_equal is not None:
-            self.num_equal = self.num_equal + result.num_equal
+            self.counts[codec] = added(self.counts.get(codec), uses)
+        self.equal = added(self.equal, result.equal)
 
-    def agreement(self, judge: FileJudge) -> Tensor | None:
-        if judge.reference is None:
-            return None
-        return torch.from_numpy(self.num_equal / self.counts[judge.systems[0].codec].sum(axis=-1))
+    def agreement(self) -> Tensor | None:
+        return None if self.equal is None else torch.from_numpy(self.equal[0] / self.equal[1])
 
 
 def finite_mean(values: Sequence[float]) -> float:

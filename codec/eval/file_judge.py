@@ -34,8 +34,9 @@ class FileResult(NamedTuple):
     """One per condition and system, in this order; see `codec.eval.evaluate.Evaluation`."""
     counts: dict[str, npt.NDArray[np.int64]]
     """Uses of every codeword `[K, N]`, by codec: of its setting with the most levels, over all conditions."""
-    num_equal: npt.NDArray[np.int64] | None
-    """How many codes of the first codec are equal to those of the reference, `[K]`; None without a reference."""
+    equal: npt.NDArray[np.int64] | None
+    """How many codes of the first codec are equal to those of the reference, and how many were compared, `[2, K]`; None
+    if none were."""
     original: Tensor | None
     """The recording `[C, T]`, where the judge keeps it."""
     decodes: list[Decode]
@@ -72,18 +73,17 @@ class FileJudge:
         """
         audio = load_audio(path, self.sample_rate)[0]
         counts: dict[str, npt.NDArray[np.int64]] = {}
-        num_equal: npt.NDArray[np.int64] | None = None
+        equal: Any = None
         rows, decodes = [], []
         for condition in self.conditions:
             changed = condition.apply(audio, path.name)
             coded = [_attempt(system, changed, self.sample_rate) for system in self.systems]
             for codec, uses in _count(self.systems, coded).items():
-                counts[codec] = counts.get(codec, 0) + uses
+                counts[codec] = added(counts.get(codec), uses)
             if self.reference is not None:
                 settings = [system.setting for system in self.systems]  # the first codec is the model that is judged
                 same = coded[settings.index(self.reference.setting)]
-                equal = _num_equal(same, _attempt(self.reference, changed, self.sample_rate))
-                num_equal = equal if num_equal is None else num_equal + equal
+                equal = added(equal, _compare(same, _attempt(self.reference, changed, self.sample_rate)))
             target = condition.heard(changed)
             original = Original(target, self.sample_rate)
             for system, result in zip(self.systems, coded, strict=True):
@@ -91,7 +91,7 @@ class FileJudge:
                 rows.append({"path": str(path), **row})
                 if decode is not None and condition == AS_IT_IS and path in self.kept:
                     decodes.append(decode)
-        return FileResult(rows, counts, num_equal, audio if path in self.kept else None, decodes)
+        return FileResult(rows, counts, equal, audio if path in self.kept else None, decodes)
 
     def _judge(
         self, system: System, coded: Coded | str, condition: Condition, target: Tensor, original: Original
@@ -146,9 +146,15 @@ def _count(systems: Sequence[System], coded: Sequence[Coded | str]) -> dict[str,
     return counts
 
 
-def _num_equal(coded: Coded | str, reference: Coded | str) -> npt.NDArray[np.int64]:
-    """How many codes are equal to those of the reference, `[K]`."""
-    assert isinstance(coded, Coded) and isinstance(reference, Coded)  # both are ours
-    assert coded.codes is not None and reference.codes is not None
-    equal: npt.NDArray[np.int64] = (coded.codes == reference.codes).sum(dim=(0, 2)).numpy()
-    return equal
+def added(total: Any, part: Any) -> Any:
+    """Sum of two arrays; None counts as nothing."""
+    return part if total is None else total if part is None else total + part
+
+
+def _compare(coded: Coded | str, reference: Coded | str) -> Any:
+    """How many codes are equal to those of the reference, and how many there are, `[2, K]`; None if either failed."""
+    if isinstance(coded, str) or isinstance(reference, str):
+        return None
+    assert coded.codes is not None and reference.codes is not None  # both are ours
+    is_equal = (coded.codes == reference.codes).transpose(0, 1).flatten(1)
+    return np.stack([is_equal.sum(dim=1).numpy(), np.full(len(is_equal), is_equal.shape[1])])

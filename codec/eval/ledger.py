@@ -7,7 +7,7 @@ that a killed process left incomplete is ignored, and that file is judged again.
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,15 @@ from codec.files import replace_text
 LEDGER_FILE = "progress.jsonl"
 
 
-def question(judge: FileJudge, model_id: str) -> dict[str, Any]:
-    """What must be equal for results to go together."""
+def question(judge: FileJudge, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal for results to go together.
+
+    Args:
+        judge: Systems, metrics, conditions and kept files.
+        how: Identity of the model and how it ran.
+    """
     return {
-        "model": model_id,
+        **how,
         "systems": [[system.codec, system.setting] for system in judge.systems],
         "sample_rate": judge.sample_rate,
         "metrics": list(judge.metrics),
@@ -64,9 +69,9 @@ class Ledger:
     def add(self, path: Path, result: FileResult) -> None:
         """Record the result of a file; it is on the disk when this returns."""
         counts = {codec: _sparse(uses) for codec, uses in result.counts.items()}
-        num_equal = None if result.num_equal is None else result.num_equal.tolist()
+        equal = None if result.equal is None else result.equal.tolist()
         size = path.stat().st_size
-        line = {"path": str(path), "size": size, "rows": result.rows, "counts": counts, "num_equal": num_equal}
+        line = {"path": str(path), "size": size, "rows": result.rows, "counts": counts, "equal": equal}
         with self._path.open("a", encoding="utf-8") as file:
             file.write("\n" + json.dumps(line))  # the line break ends a line that was left incomplete
             file.flush()
@@ -87,9 +92,9 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _result(line: dict[str, Any]) -> FileResult:
-    num_equal = None if line["num_equal"] is None else np.array(line["num_equal"], dtype=np.int64)
+    equal = None if line["equal"] is None else np.array(line["equal"], dtype=np.int64)
     counts = {codec: _dense(uses) for codec, uses in line["counts"].items()}
-    return FileResult(line["rows"], counts, num_equal, None, [])
+    return FileResult(line["rows"], counts, equal, None, [])
 
 
 def _sparse(uses: Any) -> dict[str, Sequence[int]]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,16 @@ class ReportFolder:
     Args:
         path: The folder; made if needed.
         judge: Systems, metrics, conditions, and the files whose audio is kept.
-        model_id: Identity of the model.
+        how: Identity of the model and how it runs: results go together only where this is equal.
         resume: Go on with what is there.
         overwrite: Begin anew in a folder that holds an evaluation.
 
     Raises:
-        ConfigError: The evaluation that is there has other systems, metrics or conditions.
+        ConfigError: The evaluation that is there has another model, other systems, metrics or conditions.
         WriteError: One is there, and neither `resume` nor `overwrite` is given; or the folder holds other files.
     """
 
-    def __init__(self, path: Path, judge: FileJudge, model_id: str, *, resume: bool, overwrite: bool) -> None:
+    def __init__(self, path: Path, judge: FileJudge, how: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
         is_ours = (path / LEDGER_FILE).exists()
         if is_ours and not (resume or overwrite):
             raise WriteError(f"{path} holds an evaluation", resume=True, overwrite=True)
@@ -38,7 +39,7 @@ class ReportFolder:
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.sample_rate = judge.sample_rate
-        self.ledger = Ledger(path, question(judge, model_id), resume=resume)
+        self.ledger = Ledger(path, question(judge, how), resume=resume)
         self.numbers = {kept: number for number, kept in enumerate(sorted(judge.kept), start=1)}
         if not self.ledger.done:
             shutil.rmtree(path / "clips", ignore_errors=True)

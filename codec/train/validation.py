@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from codec.audio.file import load_audio
+from codec.audio.manifest import spread
 from codec.errors import AudioError
 from codec.eval.band_figure import band_figure
 from codec.eval.bd_table import bd_rates
 from codec.eval.codebook_figures import codebooks_figure
-from codec.eval.evaluate import evaluate
+from codec.eval.evaluate import evaluate, failures
 from codec.eval.file_judge import FileJudge
 from codec.eval.inspection.codebooks import measure_codebook_use
 from codec.eval.metrics.bands import describe_bands
@@ -26,7 +27,7 @@ from codec.eval.systems.catalogue import parse_systems
 from codec.eval.systems.ours import OurCodec
 from codec.eval.systems.system import System
 from codec.model.codec import Codec
-from codec.model.digest import model_identity, with_identity
+from codec.model.digest import with_identity
 from codec.recipe import DataConfig, Recipe
 from codec.train.data.files import list_split
 from codec.train.tracking import Tracker
@@ -70,8 +71,7 @@ class Validator:
         if not isinstance(recipe.data, DataConfig) or recipe.data.valid is None:
             return None
         items = list_split(recipe.data, "valid")
-        number = min(recipe.validation.max_files or len(items), len(items))
-        paths = [items[i * len(items) // number].path for i in range(number)]
+        paths = [item.path for item in spread(items, recipe.validation.max_files or len(items))]
         levels = sorted({recipe.codec.num_quantizers_for(bitrate) for bitrate in recipe.validation.bitrates})
         return cls(paths, num_quantizers=levels, num_samples_logged=recipe.validation.num_samples_logged)
 
@@ -80,7 +80,7 @@ class Validator:
 
         A file that can't be read is left out with a warning; without any file there is no score.
         """
-        metrics = tuple(name for name in available_metrics() if not METRICS[name].slow)  # judges are slow
+        metrics = _quick_metrics()
         codec = with_identity(codec)
         systems = tuple(OurCodec("codec", codec, levels, beam=1) for levels in self.num_quantizers)
         try:
@@ -88,8 +88,7 @@ class Validator:
         except AudioError as error:
             warnings.warn(f"no validation at step {step}: {error}", stacklevel=2)
             return None
-        failed = [f"{row['path']}: {row['error']}" for row in evaluation.rows if row["error"] is not None]
-        for reason in [*evaluation.unread.values(), *failed]:
+        for reason in failures(evaluation):
             warnings.warn(f"left out of the validation at step {step}: {reason}", stacklevel=2)
         values: dict[str, float] = {}
         rates = [_kilobits(codec, levels) for levels in self.num_quantizers]
@@ -119,11 +118,10 @@ class Validator:
         codec = with_identity(codec)
         systems: list[System] = [OurCodec(run_dir.name, codec, levels) for levels in self.num_quantizers]
         systems += parse_systems(["opus"], codec.sample_rate)
-        metrics = tuple(name for name in available_metrics() if not METRICS[name].slow)
-        number = min(NUM_REPORT_CLIPS, len(self.paths))
-        kept = frozenset(self.paths[index * len(self.paths) // number] for index in range(number))
+        metrics = _quick_metrics()
+        kept = frozenset(spread(self.paths, NUM_REPORT_CLIPS))
         judge = FileJudge(tuple(systems), codec.sample_rate, metrics, kept=kept)
-        folder = ReportFolder(run_dir / REPORT_FOLDER, judge, model_identity(codec).hex(), resume=False, overwrite=True)
+        folder = ReportFolder(run_dir / REPORT_FOLDER, judge, {}, resume=False, overwrite=True)
         try:
             evaluation = evaluate(judge, self.paths, on_result=folder.add)
         except AudioError as error:
@@ -145,6 +143,11 @@ class Validator:
                 for name, recording in recordings.items():
                     tracker.audio(f"sample_{number}/{name}", recording, codec.sample_rate, step)
             _log_figures(trackers, {f"sample_{number}": spectrogram_figure(recordings, codec.sample_rate)}, step)
+
+
+def _quick_metrics() -> tuple[str, ...]:
+    """Installed metrics without large networks."""
+    return tuple(name for name in available_metrics() if not METRICS[name].slow)
 
 
 def _draw_codebooks(codec: Codec, paths: Sequence[Path]) -> "Figure":

@@ -174,7 +174,7 @@ def _transformers(request: Request) -> list[System]:
     folder = Path(request.path)
     model = transformers_codecs.load(folder)
     per_level, every = model.bitrate_per_level, model.num_quantizers
-    levels = [round(bitrate / per_level) for bitrate in request.bitrates] or _quarter_half_all(every)
+    levels = [round(bitrate / per_level) for bitrate in request.bitrates] or quarter_half_all(every)
     if not all(1 <= number <= every for number in levels):
         known = f"{in_kbits(round(per_level))} to {in_kbits(round(every * per_level))}"
         raise ConfigError(f"{folder} has {known}, in steps of {in_kbits(round(per_level))}: ask for one of these")
@@ -189,10 +189,11 @@ def _model(request: Request) -> list[System]:
     codec = with_identity(load_codec(request.path))
     levels = [codec.num_quantizers_for(bitrate) for bitrate in request.bitrates]
     name = Path(request.path).resolve().name
-    return [OurCodec(name, codec, number) for number in levels or _quarter_half_all(codec.quantizer.num_quantizers)]
+    return [OurCodec(name, codec, number) for number in levels or quarter_half_all(codec.quantizer.num_quantizers)]
 
 
-def _quarter_half_all(num_quantizers: int) -> list[int]:
+def quarter_half_all(num_quantizers: int) -> list[int]:
+    """Numbers of levels that are judged where no bitrates are given."""
     return sorted({-(-num_quantizers // 4), -(-num_quantizers // 2), num_quantizers})
 
 
