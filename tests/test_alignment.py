@@ -38,6 +38,14 @@ def test_of_equal_peaks_the_nearest_is_taken():
     assert find_delay(delayed(audio, 150), audio, RATE) == -10
 
 
+def test_no_lag_is_taken_where_the_peak_is_flat():
+    """A smooth signal whose best lag is a little nearer to one sample than to none."""
+    audio = torch.nn.functional.avg_pool1d(noise(1, 16_000), 41, 1, 20)
+    between = 0.45 * audio + 0.55 * delayed(audio, 1)
+    assert find_delay(between, audio, RATE) == 0
+    assert find_delay(delayed(between, 300), audio, RATE) == 301
+
+
 def test_channels_have_one_delay():
     audio = noise(2, 8000)
     assert find_delay(delayed(audio, 50), audio, RATE) == 50

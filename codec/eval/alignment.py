@@ -18,7 +18,8 @@ MIN_CORRELATION = 0.1
 def find_delay(decoded: Tensor, original: Tensor, sample_rate: int) -> int:
     """Find the lag (samples) at which decoded audio correlates most with the original, at most 100 ms either way.
 
-    Of peaks that are nearly equal the one with the smallest lag is taken. Fractions of a sample are not resolved.
+    Of peaks that are nearly equal the one with the smallest lag is taken; no lag counts as a peak. Fractions of a sample
+    are not resolved.
 
     Args:
         decoded: Samples `[C, T]`.
@@ -37,8 +38,9 @@ def find_delay(decoded: Tensor, original: Tensor, sample_rate: int) -> int:
     values = correlation[lags]
     inner = values[1:-1]
     least = MIN_CORRELATION * (late.square().sum() * early.square().sum()).sqrt()
-    is_peak = (inner >= values[:-2]) & (inner >= values[2:]) & (inner >= EQUAL_PEAKS * inner.max())
-    is_peak &= (inner > least) & (least > 0)
+    is_peak = (inner >= values[:-2]) & (inner >= values[2:])
+    is_peak[longest] = True  # no lag: coding noise moves a flat peak by a sample, which would cost SNR
+    is_peak &= (inner >= EQUAL_PEAKS * inner.max()) & (inner > least) & (least > 0)
     candidates = lags[1:-1][is_peak]
     return int(candidates[candidates.abs().argmin()]) if len(candidates) else 0
 
