@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from codec.errors import ConfigError, WriteError, one_line, require
-from codec.files import new_path
+from codec.errors import ConfigError, one_line, require
+from codec.files import new_path, write_errors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,23 +47,23 @@ class TensorboardTracker:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers by name, `group/name`."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
         """Record audio `[T]` in [-1, 1]."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
         """Record a matplotlib figure."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             self.writer.add_figure(name, figure, step)
 
     def close(self) -> None:
         """Write out what is buffered."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             self.writer.close()
 
 
@@ -84,7 +84,7 @@ class HistoryTracker:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one line; a value that is not finite becomes null."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with _write_errors(self.path):
+        with write_errors(self.path):
             self.file.write(json.dumps({"step": step, **finite}) + "\n")
             self.file.flush()
 
@@ -158,19 +158,6 @@ class WandbTracker:
     def close(self) -> None:
         """Write or send what is buffered, and end the run."""
         self.run.finish()
-
-
-@contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """Name the file or folder of an error.
-
-    Raises:
-        WriteError: It can't be written: the disk is full, say.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(f"can't write {path}: {error.strerror or error}") from error
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
