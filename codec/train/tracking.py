@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from codec.errors import ConfigError, one_line, require
 from codec.files import new_path, write_errors
+from codec.jsonfile import json_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -165,14 +166,9 @@ def read_history(path: Path) -> Iterator[dict[str, Any]]:
 
     Lines that are no records are left out: a killed run may leave an incomplete one.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in iter(lambda: file.readline(_MAX_LINE), ""):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict) and _is_number(record.get("step")) and all(map(_is_value, record.values())):
-                yield record
+    for record in json_lines(path, max_line=_MAX_LINE):
+        if isinstance(record, dict) and _is_number(record.get("step")) and all(map(_is_value, record.values())):
+            yield record
 
 
 def _is_value(value: Any) -> bool:
