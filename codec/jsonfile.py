@@ -1,6 +1,11 @@
-"""Read JSON files that may be damaged or hostile: the time and the memory are bounded."""
+"""Read JSON files that may be damaged or hostile: the time and the memory are bounded.
+
+A record that grows as a run goes on is a file of JSON lines: a line that a killed process left incomplete is ignored.
+"""
 
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +38,37 @@ def parse_json(text: str) -> Any:
         return json.loads(text, parse_int=_int64)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def json_lines(path: Path, *, max_line: int = -1) -> Iterator[Any]:
+    """Yield the values of a file of JSON lines, without the lines that are no JSON.
+
+    Args:
+        path: The file.
+        max_line: Characters that are read at once: a longer line counts as several. -1: no limit.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in iter(lambda: file.readline(max_line), ""):
+            try:
+                value = parse_json(line)
+            except ValueError:
+                continue
+            yield value
+
+
+def append_json_lines(path: Path, values: Iterable[Any]) -> None:
+    """Add lines to a file of JSON lines; they are on the disk when this returns.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    with path.open("a", encoding="utf-8") as file:
+        file.write("".join(f"\n{json.dumps(value)}" for value in values))  # the line break ends an incomplete line
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _int64(digits: str) -> int:

@@ -103,6 +103,7 @@ def test_files_of_codes(call, form):
     names = sorted(path.relative_to("out").as_posix() for path in Path("out").rglob(f"*.{form}"))
     assert names == [f"{name.rpartition('.')[0]}.{form}" for name in sorted(LENGTHS)]
     assert call("encode", "in", "--verify", "out")[0] == 0
+    refused(call("encode", "--verify", "out"), "give the corpus too")
     assert call("decode", "out/a", "-o", "decoded")[0] == 0
 
 

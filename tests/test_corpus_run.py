@@ -112,7 +112,7 @@ def test_what_a_killed_process_left_is_encoded_again(out, sources, codec):
     lost = shards.shard_paths(out)[-1]
     lost.rename(out / ".0123456789abcdef.partial")
     with (out / BAD_FILE).open("a") as file:
-        file.write('\n{"path": "a/one.w')
+        file.write("\n" + "[" * 100_000 + '\n{"path": "a/one.w')
     run(out, sources, codec, resume=True)
     assert sorted(stored(out)) == sorted(LENGTHS)
 

@@ -13,7 +13,17 @@ import torch
 import torch.distributed as dist
 from messages import one_line
 from safetensors.torch import load_file
-from tiny_runs import distributed_recipe, history, make_trainer, resume, start, tiny_recipe, write_recipe
+from tiny_runs import (
+    assert_close,
+    distributed_recipe,
+    history,
+    learned,
+    make_trainer,
+    resume,
+    start,
+    tiny_recipe,
+    write_recipe,
+)
 
 import codec.train.trainer as trainer_module
 from codec.errors import ConfigError, ModelError
@@ -84,15 +94,6 @@ def count_revived(trainer):
     return numbers
 
 
-def learned(trainer):
-    """Weights and codebooks by their name in a checkpoint."""
-    tensors = {f"model.{name}": tensor for name, tensor in trainer.learner.codec.state_dict().items()}
-    if trainer.learner.adversary is not None:
-        weights = trainer.learner.adversary.discriminators.state_dict()
-        tensors |= {f"discriminators.{name}": tensor for name, tensor in weights.items()}
-    return tensors
-
-
 def last_tensors(run_dir, step=5):
     return load_file(run_dir / f"checkpoints/step-{step:08d}" / TRAINING)
 
@@ -101,13 +102,6 @@ def assert_equal(tensors, others):
     assert tensors.keys() == others.keys()
     for name, tensor in tensors.items():
         assert torch.equal(tensor, others[name]), name
-
-
-def assert_close(tensors, others):
-    """Sums of another order differ in the last digits, which Adam magnifies where a gradient is small."""
-    for name, tensor in tensors.items():
-        error = (tensor - others[name]).double().norm() / tensor.double().norm()
-        assert error <= 1e-5, f"{name} differs by {error:.1e}"
 
 
 def evidence(runs, name, rank):

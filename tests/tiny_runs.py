@@ -128,6 +128,22 @@ def history(run_dir):
     ]
 
 
+def learned(trainer):
+    """Weights and codebooks by their name in a checkpoint."""
+    tensors = {f"model.{name}": tensor for name, tensor in trainer.learner.codec.state_dict().items()}
+    if trainer.learner.adversary is not None:
+        weights = trainer.learner.adversary.discriminators.state_dict()
+        tensors |= {f"discriminators.{name}": tensor for name, tensor in weights.items()}
+    return tensors
+
+
+def assert_close(tensors, others):
+    """Sums of another order differ in the last digits, which Adam magnifies where a gradient is small."""
+    for name, tensor in tensors.items():
+        error = (tensor - others[name]).double().norm() / tensor.double().norm()
+        assert error <= 1e-5, f"{name} differs by {error:.1e}"
+
+
 # The words of codec-train for a run of seconds.
 TINY_RUN = [
     *("quickstart", "--out", "run", "--device", "cpu", "--train.precision", "32-true"),

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from codec.errors import ConfigError, ModelError, WriteError, one_line
+from codec.errors import ConfigError, ModelError, one_line
+from codec.files import write_errors
 
 Found = tuple[Path, str]
 """A file and its speaker."""
@@ -124,7 +125,7 @@ def _download(root: Path, name: str, part: str, folder: Path) -> None:
     that is complete is kept for the next attempt.
     """
     hidden = root / f".{name}-{part}.partial"
-    try:
+    with write_errors(folder):
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(hidden.with_suffix(".lock")):
             if folder.is_dir():  # another process was first
@@ -136,5 +137,3 @@ def _download(root: Path, name: str, part: str, folder: Path) -> None:
             folder.parent.mkdir(exist_ok=True)
             unpacked.rename(folder)
             shutil.rmtree(hidden)
-    except OSError as error:
-        raise WriteError(f"can't write {folder}: {error.strerror or error}") from error

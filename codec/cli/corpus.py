@@ -150,6 +150,7 @@ def _silent_output() -> Iterator[None]:
 
 def _verify(folder: Path, sources: "list[Source]", codec: "Codec", settings: "Settings", options: EncodeOptions) -> int:
     from codec.corpus.ledger import Ledger, corpus_facts, read_facts
+    from codec.corpus.outputs import SHARD_FORMATS
     from codec.corpus.tokenizer import Settings
     from codec.corpus.verification import verify
     from codec.model.digest import model_identity
@@ -157,6 +158,8 @@ def _verify(folder: Path, sources: "list[Source]", codec: "Codec", settings: "Se
     facts = read_facts(folder)
     if facts is None:
         raise ConfigError(f"{folder} holds no tokenised corpus: it has no corpus.json")
+    if not sources and facts["format"] not in SHARD_FORMATS:
+        raise ConfigError(f"{folder} holds a file for each recording: give the corpus too, whose names say which")
     expected = {"model": model_identity(codec).hex(), **(corpus_facts(sources) if sources else {})}
     bad = Ledger(folder, expected, resume=True).bad()
     settings = Settings(facts["num_quantizers"], facts["beam"], facts["mode"], settings.batch_seconds)

@@ -9,7 +9,6 @@ What has been encoded is known from the output itself, which grows by complete f
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from filelock import FileLock, Timeout
 from codec.corpus.sources import Source
 from codec.errors import ConfigError
 from codec.files import replace_text, write_errors
-from codec.jsonfile import read_json
+from codec.jsonfile import append_json_lines, json_lines, read_json
 
 CORPUS_FILE, BAD_FILE, LOCK_FILE = "corpus.json", "bad.jsonl", ".lock"
 VERSION = 1
@@ -87,9 +86,8 @@ class Ledger:
         if not self._bad.exists():
             return {}
         found = {}
-        for text in self._bad.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that a killed process left incomplete
-                line = json.loads(text)
+        for line in json_lines(self._bad):
+            with contextlib.suppress(KeyError, TypeError):  # a damaged line
                 found[str(line["path"])] = str(line["reason"])
         return found
 
@@ -99,13 +97,10 @@ class Ledger:
         Raises:
             WriteError: The file can't be written.
         """
-        lines = [json.dumps({"path": name, "reason": reason}) for name, reason in bad]
-        if not lines:
-            return
-        with write_errors(self._bad), self._bad.open("a", encoding="utf-8") as file:
-            file.write("".join(f"\n{line}" for line in lines))  # the line break ends a line that was left incomplete
-            file.flush()
-            os.fsync(file.fileno())
+        lines = [{"path": name, "reason": reason} for name, reason in bad]
+        if lines:
+            with write_errors(self._bad):
+                append_json_lines(self._bad, lines)
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:

@@ -273,6 +273,6 @@ def named_errors(path: Path) -> Iterator[None]:
         yield
     except CodecError as error:
         raise BitstreamError(f"{path}: {error}") from error
-    except Exception as error:  # those of pyarrow and json on damaged files have no common class
+    except Exception as error:  # those of pyarrow, tarfile, json and NumPy on damaged files have no common class
         reason = getattr(error, "strerror", None) or one_line(error)[:200]
         raise BitstreamError(f"{path}: can't be read as a shard of codes: {reason}") from error

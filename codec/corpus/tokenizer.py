@@ -12,7 +12,7 @@ import torch
 
 from codec.corpus.shards import SCHEMA, Row, Table, pa, to_table
 from codec.corpus.sources import OutageError, Source, audio_file
-from codec.errors import CodecError
+from codec.errors import CodecError, one_line
 from codec.inference.batching import Recording, Size, compress_batch, load_recording, plan_batches, read_size
 from codec.inference.compression import compress_source
 from codec.inference.modes import speed_up
@@ -104,7 +104,7 @@ class Tokenizer:
                     rows.append(result)
                 else:
                     outage = isinstance(result, OutageError)
-                    errors.append({"path": name, "error": " ".join(str(result).split()), "is_outage": outage})
+                    errors.append({"path": name, "error": one_line(result), "is_outage": outage})
         good = to_table(rows)
         for field in list(RESULTS)[len(SCHEMA) :]:
             good = good.append_column(field, pa.nulls(len(rows), field.type))

@@ -16,8 +16,8 @@ import numpy as np
 
 from codec.bitstream import Bitstream, Header
 from codec.corpus.archive import members
-from codec.corpus.shards import Row, Table, checked, describe, described, table_rows
-from codec.errors import BitstreamError, CodecError, one_line
+from codec.corpus.shards import Row, Table, checked, describe, described, named_errors, table_rows
+from codec.errors import BitstreamError
 from codec.files import new_file
 
 MAX_MEMBER_BYTES = 2**31
@@ -96,12 +96,6 @@ def _is_json(member: tarfile.TarInfo) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
-    """Open an archive; every error of a damaged one is a BitstreamError of one line that names it."""
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            yield tar, file
-    except CodecError as error:
-        raise BitstreamError(f"{path}: {error}") from error
-    except Exception as error:  # those of tarfile, json and NumPy on damaged files have no common class
-        reason = getattr(error, "strerror", None) or one_line(error)[:200]
-        raise BitstreamError(f"{path}: can't be read as a shard of codes: {reason}") from error
+    """Open an archive; errors as of `named_errors`."""
+    with named_errors(path), path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        yield tar, file

@@ -6,7 +6,6 @@ that a killed process left incomplete is ignored, and that file is judged again.
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 from codec.errors import ConfigError
 from codec.eval.file_judge import FileJudge, FileResult
 from codec.files import replace_text
+from codec.jsonfile import append_json_lines, json_lines
 
 LEDGER_FILE = "progress.jsonl"
 
@@ -72,23 +72,12 @@ class Ledger:
         equal = None if result.equal is None else result.equal.tolist()
         size = path.stat().st_size
         line = {"path": str(path), "size": size, "rows": result.rows, "counts": counts, "equal": equal}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(line))  # the line break ends a line that was left incomplete
-            file.flush()
-            os.fsync(file.fileno())
+        append_json_lines(self._path, [line])
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a ledger; none if there is no file."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except (ValueError, RecursionError):
-            continue
-    return [line for line in lines if isinstance(line, dict)]
+    return [line for line in json_lines(path) if isinstance(line, dict)] if path.exists() else []
 
 
 def _result(line: dict[str, Any]) -> FileResult:

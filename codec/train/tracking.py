@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from codec.errors import ConfigError, WriteError, one_line, require
-from codec.files import new_path
+from codec.errors import ConfigError, one_line, require
+from codec.files import new_path, write_errors
+from codec.jsonfile import json_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,23 +48,23 @@ class TensorboardTracker:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers by name, `group/name`."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             for name, value in values.items():
                 self.writer.add_scalar(name, value, step)
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
         """Record audio `[T]` in [-1, 1]."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             self.writer.add_audio(name, audio.clamp(-1, 1)[None], step, sample_rate)
 
     def figure(self, name: str, figure: "Figure", step: int) -> None:
         """Record a matplotlib figure."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             self.writer.add_figure(name, figure, step)
 
     def close(self) -> None:
         """Write out what is buffered."""
-        with _write_errors(self.folder):
+        with write_errors(self.folder):
             self.writer.close()
 
 
@@ -84,7 +85,7 @@ class HistoryTracker:
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one line; a value that is not finite becomes null."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with _write_errors(self.path):
+        with write_errors(self.path):
             self.file.write(json.dumps({"step": step, **finite}) + "\n")
             self.file.flush()
 
@@ -160,32 +161,14 @@ class WandbTracker:
         self.run.finish()
 
 
-@contextlib.contextmanager
-def _write_errors(path: Path) -> Iterator[None]:
-    """Name the file or folder of an error.
-
-    Raises:
-        WriteError: It can't be written: the disk is full, say.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(f"can't write {path}: {error.strerror or error}") from error
-
-
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a history: "step", and numbers by name or None if they were not finite.
 
     Lines that are no records are left out: a killed run may leave an incomplete one.
     """
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in iter(lambda: file.readline(_MAX_LINE), ""):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict) and _is_number(record.get("step")) and all(map(_is_value, record.values())):
-                yield record
+    for record in json_lines(path, max_line=_MAX_LINE):
+        if isinstance(record, dict) and _is_number(record.get("step")) and all(map(_is_value, record.values())):
+            yield record
 
 
 def _is_value(value: Any) -> bool:

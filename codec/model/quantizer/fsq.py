@@ -53,7 +53,8 @@ class FiniteScalarQuantizer(Quantizer):
     def inputs_of_levels(self, latents: Tensor, codes: Tensor) -> Iterator[Tensor]:
         """The bounded values that are rounded, see `Quantizer.inputs_of_levels`."""
         with full_precision(latents.device):
-            yield self._vectors(latents)
+            vectors = self._vectors(latents)
+        yield vectors
 
     def _vectors(self, latents: Tensor) -> Tensor:
         return torch.tanh(super()._vectors(latents))
