@@ -290,6 +290,30 @@ def test_theme_is_switched_and_kept(report):
     assert report.evaluate("document.documentElement.scrollWidth") <= 1300
 
 
+def test_theme_is_that_of_the_system_until_the_button_chooses(report):
+    colours = """() => {
+      const canvas = document.querySelector("#clip-1 .wave canvas");
+      const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+      copy.drawImage(canvas, 0, 0);
+      const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
+      const first = data.findIndex((byte, index) => index % 4 === 3 && byte === 255);
+      return [getComputedStyle(document.body).backgroundColor, ...data.slice(first - 3, first)];
+    }"""
+    light, dark = ["rgb(251, 250, 247)", 0x4A, 0x55, 0x68], ["rgb(21, 22, 26)", 0xA9, 0xB4, 0xC6]
+    open_clip(report)
+    assert report.evaluate(colours) == light
+    report.emulate_media(color_scheme="dark")
+    frame(report)
+    assert report.evaluate(colours) == dark
+    report.locator("#theme").click()
+    frame(report)
+    assert report.evaluate(colours) == light
+    report.emulate_media(color_scheme="light")
+    report.locator("#theme").click()
+    frame(report)
+    assert report.evaluate(colours) == dark
+
+
 @pytest.mark.parametrize("name", ["index.html", "listening.html"])
 def test_pages_fit_a_phone(visit, name):
     page = visit(name)

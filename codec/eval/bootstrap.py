@@ -27,8 +27,13 @@ class Interval(NamedTuple):
 @functools.cache
 def resamples(num_files: int) -> Array:
     """Weights of the files in every resample, `[NUM_RESAMPLES, num_files]`; each row has the sum 1. Always the same."""
-    generator = np.random.default_rng(0)
-    return generator.multinomial(num_files, np.full(num_files, 1 / num_files), NUM_RESAMPLES) / num_files
+    return times_drawn(num_files, seed=0) / num_files
+
+
+def times_drawn(num_units: int, seed: int) -> npt.NDArray[np.int64]:
+    """How often each unit is in every resample, `[NUM_RESAMPLES, num_units]`; each row has the sum `num_units`."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(num_units, np.full(num_units, 1 / num_units), NUM_RESAMPLES)
 
 
 def mean_interval(scores: npt.ArrayLike) -> Interval:

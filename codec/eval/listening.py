@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codec.errors import ConfigError, one_line
+from codec.eval.bootstrap import Interval, percentile_bounds, times_drawn
 from codec.jsonfile import read_json
 from codec.table import Row, aligned
 
@@ -20,7 +21,6 @@ REFERENCE_SCORE = 90
 REFERENCE_SHARE = 0.15
 """A listener who gives the hidden reference less than this score in more than this share of the trials is left out:
 ITU-R BS.1534-3, section 4.1.2."""
-NUM_DRAWS = 2000
 _Z = 1.959964  # of a normal distribution, 97.5 %
 
 
@@ -148,7 +148,7 @@ def summarise(answers: Sequence[Answers]) -> Summary:
     where a guess does no harm.
     """
     listeners = list(dict.fromkeys(one.listener for one in answers))
-    missed = {listener: _missed_share(answers, listener) for listener in listeners}
+    missed = {name: _missed_share([one for one in answers if one.listener == name]) for name in listeners}
     excluded = {listener: share for listener, share in missed.items() if share > REFERENCE_SHARE}
     kept = [one for one in answers if one.listener not in excluded]
     return Summary(listeners, excluded, _mushra_means(kept), _abx_counts(answers))
@@ -221,9 +221,9 @@ def _ratings(answers: Sequence[Answers]) -> list[tuple[str, str, Rating]]:
     ]
 
 
-def _missed_share(answers: Sequence[Answers], listener: str) -> float:
-    """Share of hidden references that a listener scored too low; 0 without ratings."""
-    scores = [rating.score for who, _, rating in _ratings(answers) if who == listener and rating.role == "reference"]
+def _missed_share(answers: Sequence[Answers]) -> float:
+    """Share of the hidden references in the answers of one listener that are scored too low; 0 without ratings."""
+    scores = [rating.score for *_, rating in _ratings(answers) if rating.role == "reference"]
     return sum(score < REFERENCE_SCORE for score in scores) / len(scores) if scores else 0.0
 
 
@@ -236,7 +236,7 @@ def _mushra_means(answers: Sequence[Answers]) -> list[MushraMean]:
     return sorted(means, key=lambda mean: -mean.mean)
 
 
-def _mean_with_interval(scores: Sequence[tuple[str, str, float]]) -> tuple[float, float, float]:
+def _mean_with_interval(scores: Sequence[tuple[str, str, float]]) -> Interval:
     """Mean of scores of (listener, clip), with its 95 % bootstrap interval.
 
     Listeners and clips are drawn independently with replacement; a score counts as often as its listener was drawn
@@ -246,22 +246,11 @@ def _mean_with_interval(scores: Sequence[tuple[str, str, float]]) -> tuple[float
     values = np.array([score for *_, score in scores])
     _, listeners = np.unique([listener for listener, *_ in scores], return_inverse=True)
     _, clips = np.unique([clip for _, clip, _ in scores], return_inverse=True)
-    if listeners.max() == clips.max() == 0:
-        return float(values.mean()), math.nan, math.nan
-    generator = np.random.default_rng(0)
-    draws = []
-    for _ in range(NUM_DRAWS):
-        weights = _times_drawn(listeners, generator) * _times_drawn(clips, generator)
-        if weights.any():  # a listener may have missed all the clips that were drawn
-            draws.append(np.average(values, weights=weights))
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(values.mean()), float(low), float(high)
-
-
-def _times_drawn(members: np.typing.NDArray[np.int64], generator: np.random.Generator) -> np.typing.NDArray[np.int64]:
-    """How often the unit of each score is in a sample, with replacement, of all units."""
-    num_units = int(members.max()) + 1
-    return np.bincount(generator.integers(num_units, size=num_units), minlength=num_units)[members]
+    num_listeners, num_clips = int(listeners.max()) + 1, int(clips.max()) + 1
+    weights = times_drawn(num_listeners, seed=0)[:, listeners] * times_drawn(num_clips, seed=1)[:, clips]
+    with np.errstate(invalid="ignore"):  # the listeners that were drawn may have missed all the clips that were drawn
+        estimates = weights @ values / weights.sum(axis=1)
+    return Interval(float(values.mean()), *percentile_bounds(estimates, max(num_listeners, num_clips)))
 
 
 def _abx_counts(answers: Sequence[Answers]) -> list[AbxCount]:

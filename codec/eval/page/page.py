@@ -48,11 +48,6 @@ class ReportPage:
         """
         replace_text(self._clip_path(number), clip_script(number, name, sample_rate, original, decodes))
 
-    def holds(self, number: int, name: str) -> bool:
-        """Whether an earlier run, cut off since, has written this clip."""
-        facts = read_facts(self._clip_path(number))
-        return facts is not None and facts.get("name") == name
-
     def finish(self, evaluation: Mapping[str, Any]) -> None:
         """Write `index.html`, `listening.html` and `page/`.
 
@@ -89,7 +84,7 @@ class ReportPage:
     def _clips(self, names: set[str]) -> list[dict[str, Any]]:
         """Facts of the clips in the folder that have one of these names, by number."""
         found = [read_facts(path) for path in (self.folder / "clips").glob("*.js")]
-        kept = [facts for facts in found if facts is not None and facts.get("name") in names]
+        kept = [facts for facts in found if facts is not None and facts["name"] in names]
         return sorted(kept, key=lambda facts: int(facts["number"]))
 
 

@@ -2,7 +2,7 @@
 /** The clips of the page: closed until they are wanted, loaded when they are open and near the view. */
 {
   const { make, find, takesKeys } = report.dom;
-  const { seconds, number, kilobits, metric, fixed } = report.format;
+  const { seconds, number, kilobits, fixed } = report.format;
   const { metrics, metricNames, rows, clips, conditions, shortNames } = report.evaluation;
   const NEAR = "400px";
   const cards = new Map();
@@ -26,18 +26,7 @@
       value: (row) => row.bitrate ?? null,
       cell: (row) => kilobits(row.bitrate),
     };
-    const scores = metricNames.map((name) => ({
-      title: metric(metrics[name]),
-      numeric: true,
-      value: (row) => row[name] ?? null,
-      cell: (row) =>
-        make(
-          "span",
-          { class: "mean" },
-          make("b", {}, number(row[name])),
-          row.notes?.[name] ? make("small", {}, row.notes[name]) : null,
-        ),
-    }));
+    const scores = metricNames.map(report.table.score);
     const names = { title: "Codec", head: true, value: report.evaluation.system, cell: report.table.system };
     return report.table({ caption: "Metrics of this clip", columns: [names, rates, ...scores], rows: rowsOf(clip) })
       .element;

@@ -31,9 +31,6 @@
       return make("label", { class: "field" }, make("span", {}, label), select);
     },
 
-    /** The colour of a custom property of the style sheet, for canvases. */
-    colour: (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim(),
-
     /** Whether keys typed now belong to a control that takes text or arrows. */
     takesKeys: (element) => element.matches("input, select, textarea, [contenteditable]"),
   };

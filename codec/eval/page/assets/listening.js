@@ -5,7 +5,8 @@
   const { Session, listeningClips: clips } = report;
   const KINDS = { mushra: report.mushra, abx: report.abx };
   const MOST = { mushra: 10, abx: 16 }; // trials, unless the listener wants others: about 20 minutes
-  let page = { key: () => false, release: () => {} };
+  const IDLE = { key: () => false, release: () => {}, redraw: () => {} };
+  let page = IDLE;
 
   /** Show another page and move the focus to its heading. */
   function show(title, ...content) {
@@ -120,7 +121,7 @@
     );
     fit();
     page.release();
-    page = { key: () => false, release: sample.release };
+    page = { ...IDLE, release: sample.release };
     show(
       "Listening test",
       instructions(),
@@ -128,23 +129,26 @@
     );
   }
 
-  function resumePage(session) {
-    const { at, of } = session.progress;
-    const begin = () => {
+  function discardButton(session) {
+    const discard = () => {
       session.forget();
       startPage();
     };
+    return make("button", { type: "button", onclick: discard }, "Discard these answers and begin anew");
+  }
+
+  function resumePage(session) {
+    const { at, of } = session.progress;
     const go = make("button", { type: "button", class: "primary", onclick: () => run(session) }, "Go on");
-    const anew = make("button", { type: "button", onclick: begin }, "Discard these answers and begin anew");
     const text = session.trial
       ? `A test of ${session.listener} was interrupted: ${Math.max(0, at - 1)} of ${of} trials are answered.`
       : `The answers of ${session.listener} are complete.`;
-    show("Listening test", make("p", {}, text), make("div", { class: "controls" }, go, anew));
+    show("Listening test", make("p", {}, text), make("div", { class: "controls" }, go, discardButton(session)));
   }
 
   function run(session) {
     page.release();
-    page = { key: () => false, release: () => {} };
+    page = IDLE;
     if (session.trial) trialPage(session, session.trial);
     else endPage(session);
   }
@@ -203,7 +207,11 @@
       make("div", { class: "controls foot" }, play, volume, next, status),
     );
     loop.follow();
-    page = { key: (event) => trialKey(event, { toggle, finish, controls, loop }), release: () => mixer.release() };
+    page = {
+      key: (event) => trialKey(event, { toggle, finish, controls, loop }),
+      release: () => mixer.release(),
+      redraw: loop.redraw,
+    };
   }
 
   /** True if the key means something in a trial. Buttons keep their own keys, but a sound that was chosen keeps none. */
@@ -228,17 +236,6 @@
       },
       "Save the answers",
     );
-    const again = make(
-      "button",
-      {
-        type: "button",
-        onclick: () => {
-          session.forget();
-          startPage();
-        },
-      },
-      "Discard these answers and begin anew",
-    );
     show(
       "Thank you",
       make(
@@ -246,7 +243,7 @@
         {},
         `${results.trials.length} trials are answered. Save the file, and give it to the person who runs the test.`,
       ),
-      make("div", { class: "controls" }, save, again),
+      make("div", { class: "controls" }, save, discardButton(session)),
     );
   }
 
@@ -255,6 +252,7 @@
     if (event.ctrlKey || event.metaKey || event.altKey || takesText) return;
     if (page.key(event)) event.preventDefault();
   });
+  document.addEventListener("themechange", () => page.redraw());
   const kept = Session.resume();
   if (kept) resumePage(kept);
   else startPage();

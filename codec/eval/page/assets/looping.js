@@ -51,11 +51,11 @@
     const draw = () =>
       canvas.isConnected && report.pictures.wave(canvas, channels, rate, { start: 0, end: mixer.seconds });
     new ResizeObserver(draw).observe(view);
-    document.addEventListener("themechange", draw);
     show();
     return {
       element,
       follow,
+      redraw: draw,
       /** Keys: [ and ] set the bounds at the place that is heard, backslash repeats the whole clip. */
       key(key) {
         const actions = {

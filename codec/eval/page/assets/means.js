@@ -9,7 +9,7 @@
   function meanCell({ mean, low, high, num } = {}, numFiles) {
     const interval = isNumber(low) && isNumber(high) ? `${number(low)} to ${number(high)}` : "";
     const fewer = num !== undefined && num < numFiles ? ` (${num})` : "";
-    return make("span", { class: "mean" }, make("b", {}, number(mean)), make("small", {}, interval + fewer));
+    return report.table.figure(number(mean), interval + fewer);
   }
 
   const speed = (value) => (isNumber(value) ? `${number(value)} ×` : NONE);
@@ -78,11 +78,9 @@
           numeric: true,
           value: (rate) => rate.percent,
           cell: (rate) =>
-            make(
-              "span",
-              { class: "mean" },
-              make("b", {}, percent(rate.percent)),
-              isNumber(rate.low) ? make("small", {}, `${percent(rate.low)} to ${percent(rate.high)}`) : null,
+            report.table.figure(
+              percent(rate.percent),
+              isNumber(rate.low) ? `${percent(rate.low)} to ${percent(rate.high)}` : null,
             ),
         },
         { title: "Note", cell: (rate) => rate.note ?? "" },

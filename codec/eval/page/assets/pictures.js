@@ -41,7 +41,7 @@
       const context = prepare(canvas);
       const { width, height } = canvas;
       const perColumn = ((end - start) * rate) / width;
-      context.fillStyle = report.dom.colour("--wave");
+      context.fillStyle = getComputedStyle(canvas).color;
       for (let column = 0; column < width; column += 1) {
         const first = Math.floor(start * rate + column * perColumn);
         const last = Math.max(first + 1, Math.floor(start * rate + (column + 1) * perColumn));

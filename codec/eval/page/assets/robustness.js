@@ -7,17 +7,12 @@
 
   /** A mean with its change against that of the first condition; marked if it is worse, and outside its interval. */
   function cell(mean, first) {
-    if (!isNumber(mean) || !isNumber(first?.mean)) return make("span", { class: "mean" }, make("b", {}, number(mean)));
+    if (!isNumber(mean) || !isNumber(first?.mean)) return report.table.figure(number(mean));
     const isOutside = mean < first.low || mean > first.high;
     const isWorse = isOutside && worseFirst(report.chosen.metric)(mean, first.mean) < 0;
     const change = mean - first.mean;
     const text = `${change > 0 ? "+" : ""}${number(change)}`;
-    return make(
-      "span",
-      { class: "mean" },
-      make("b", {}, number(mean)),
-      make("small", { class: isWorse ? "worse" : null }, text),
-    );
+    return report.table.figure(number(mean), text, isWorse ? "worse" : null);
   }
 
   report.showRobustness = () => {

@@ -2,7 +2,7 @@
 /** Every file under every condition, filtered, the worst first; it leads to the clips whose audio is in the page. */
 {
   const { make, find, choice } = report.dom;
-  const { number, kilobits, decibel } = report.format;
+  const { kilobits, decibel } = report.format;
   const { metrics, metricNames, rows, clipOf, shortNames, worseFirst, codecs, conditions, system } = report.evaluation;
   const unique = (values) => [...new Set(values)];
   const filters = { codec: "", setting: "", condition: "", name: "" };
@@ -29,19 +29,8 @@
     );
   }
 
-  function metricCell(row, name) {
-    const note = row.notes?.[name];
-    return make("span", { class: "mean" }, make("b", {}, number(row[name])), note ? make("small", {}, note) : null);
-  }
-
   function columns() {
-    const scores = metricNames.map((name) => ({
-      title: report.format.metric(metrics[name]),
-      numeric: true,
-      value: (row) => row[name] ?? null,
-      compare: worseFirst(name),
-      cell: (row) => metricCell(row, name),
-    }));
+    const scores = metricNames.map((name) => ({ ...report.table.score(name), compare: worseFirst(name) }));
     const codecCell = (row) =>
       make("span", {}, report.table.system(row), row.error ? make("small", { class: "failed" }, row.error) : null);
     return [

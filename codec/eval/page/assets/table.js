@@ -101,6 +101,18 @@
     return make(column.head ? "th" : "td", properties, column.cell(row));
   }
 
+  /** A value as text, and below it, if there is one, a note. */
+  report.table.figure = (text, note = null, noteClass = null) =>
+    make("span", { class: "mean" }, make("b", {}, text), note ? make("small", { class: noteClass }, note) : null);
+
+  /** The column of a metric in a table of files, with the reasons for what is missing. */
+  report.table.score = (name) => ({
+    title: report.format.metric(report.evaluation.metrics[name]),
+    numeric: true,
+    value: (row) => row[name] ?? null,
+    cell: (row) => report.table.figure(report.format.number(row[name]), row.notes?.[name]),
+  });
+
   /** The name of a codec at a setting with the colour of the codec. */
   report.table.system = (row) =>
     make(

@@ -7,7 +7,7 @@
   function chart([codec, shares]) {
     const bars = shares.map((share, level) => {
       const bar = make("i", { class: "column", style: `height: ${Math.max(1, 100 * share)}%`, "aria-hidden": "true" });
-      const digits = share < 0.995 && share >= 0.1 ? 0 : share >= 0.995 ? 0 : 1;
+      const digits = share >= 0.1 ? 0 : 1;
       return make(
         "li",
         {},
