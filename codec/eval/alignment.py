@@ -18,8 +18,8 @@ MIN_CORRELATION = 0.1
 def find_delay(decoded: Tensor, original: Tensor, sample_rate: int) -> int:
     """Find the lag (samples) at which decoded audio correlates most with the original, at most 100 ms either way.
 
-    Of peaks that are nearly equal the one with the smallest lag is taken; no lag counts as a peak. Fractions of a sample
-    are not resolved.
+    Of peaks that are nearly equal the one with the smallest lag is taken; no lag counts as a peak. Fractions of a
+    sample are not resolved.
 
     Args:
         decoded: Samples `[C, T]`.
