@@ -57,5 +57,6 @@ class ReportFolder:
         """Write the page around the clips, and the results beside it."""
         num_files = len({row["path"] for row in results["rows"]})
         self.page.title = f"{self.codec} on {num_files} file{'s' if num_files > 1 else ''}"
-        self.page.finish(results)
+        usage = {codec: health["usage"] for codec, health in results["health"].items()}
+        self.page.finish(results | {"usage": usage})
         replace_text(self.path / RESULTS_FILE, json.dumps(results, indent=1, allow_nan=False) + "\n")

@@ -47,7 +47,6 @@ def to_plain(evaluation: Evaluation, about: dict[str, Any], bd_rates: Sequence[d
         "bd_rate": list(bd_rates),
         "rows": evaluation.rows,
         "unread": {str(path): str(error) for path, error in evaluation.unread.items()},
-        "usage": {codec: health.usage.tolist() for codec, health in evaluation.health.items()},
         "health": {
             codec: {name: values.tolist() for name, values in health._asdict().items()}
             for codec, health in evaluation.health.items()
