@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from codec.eval.metrics.clip import Clip, Original, Samples
+from codec.eval.metrics.spectral import Frames, magnitudes
 
 EDGES_HZ = (0, 250, 500, 1000, 1500, 2000, 3000, 4000, 6000, 8000)
 FRAME_S = 0.02
@@ -91,17 +91,14 @@ def describe_bands(edges_hz: Sequence[float]) -> list[str]:
 
 def _band_power(clip: Clip) -> Tensor:
     """Power (mean square) of every band in every frame, `[frames, bands]`."""
-    samples, sample_rate = clip.samples, clip.sample_rate
-    size = 2 * max(1, round(FRAME_S * sample_rate / 2))
-    window = torch.hann_window(size, dtype=torch.float64)
-    padded = functional.pad(samples, (0, max(0, size - samples.shape[-1])))
-    power = torch.fft.rfft(padded.unfold(-1, size, size // 2) * window).abs().square()
-    power[..., 1:-1] *= 2  # the negative frequencies
-    power /= size * window.square().sum()
-    frequencies = torch.arange(size // 2 + 1) * sample_rate / size
-    edges = torch.tensor(band_edges(sample_rate)[1:-1], dtype=torch.float64)
+    size = 2 * max(1, round(FRAME_S * clip.sample_rate / 2))
+    power = magnitudes(clip.samples, Frames(size, size // 2, size)).square()
+    power[:, 1:-1] *= 2  # the negative frequencies
+    power /= size * torch.hann_window(size, dtype=torch.float64).square().sum()
+    frequencies = torch.arange(size // 2 + 1) * clip.sample_rate / size
+    edges = torch.tensor(band_edges(clip.sample_rate)[1:-1], dtype=torch.float64)
     band = torch.bucketize(frequencies.double(), edges, right=True)
-    return torch.zeros(*power.shape[:-1], len(edges) + 1, dtype=torch.float64).index_add_(-1, band, power)
+    return torch.zeros(len(power), len(edges) + 1, dtype=torch.float64).index_add_(-1, band, power)
 
 
 def _decibel(power: Tensor) -> Tensor:

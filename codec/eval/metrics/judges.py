@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from codec.errors import ConfigError, require
 from codec.eval.metrics.clip import SPEECH_RATE, Clip, NoValue
+from codec.eval.metrics.spectral import Frames, magnitudes
 
 JUDGE_MIN_S = 1.6
 """Shorter clips are not judged: one window of the speaker network."""
@@ -117,8 +118,8 @@ class SpeakerNetwork(nn.Module):
     def _mel(self, samples: Tensor) -> Tensor:
         """Mel powers `[frames, 40]` of periodic Hann frames of 25 ms, one centred every 10 ms."""
         padded = nn.functional.pad(samples, (MEL_FRAME // 2, MEL_FRAME // 2))
-        frames = padded.unfold(0, MEL_FRAME, MEL_STEP) * torch.hann_window(MEL_FRAME, dtype=torch.float64)
-        return torch.matmul(torch.fft.rfft(frames).abs().square(), self.filterbank).float()
+        power = magnitudes(padded, Frames(MEL_FRAME, MEL_STEP, MEL_FRAME)).square()
+        return torch.matmul(power, self.filterbank).float()
 
 
 def _window_starts(num_samples: int) -> list[int]:
