@@ -33,6 +33,7 @@ def test_defaults():
     assert settings("mp3") == [f"{kbits} kbit/s" for kbits in (16, 24, 32, 48)]
     assert settings("mp3", 44_100) == ["32 kbit/s", "48 kbit/s"]  # MP3 has no less there
     assert settings("vorbis") == [f"{kbits} kbit/s" for kbits in (24, 32, 48)]
+    assert settings("vorbis", 44_100) == settings("vorbis")  # the limits of MP3 are not those of Vorbis
 
 
 def test_the_rate_is_that_of_the_evaluation_or_the_next_one():

@@ -84,6 +84,14 @@ def test_vectors_are_evenly_spaced_frames(recordings, monkeypatch):
     assert len(some.vectors[0]) <= 50
 
 
+def test_a_file_that_is_too_loud_is_named_and_the_others_are_used(recordings):
+    codec = tiny_codec()
+    sf.write(recordings[0], np.full(800, 5.0), 16_000, subtype="FLOAT")
+    use = measure_codebook_use(codec, recordings, progress=False)
+    assert list(use.unread) == [recordings[0]] and use.num_files == 2
+    assert str(use.unread[recordings[0]]).startswith(f"{recordings[0]}: audio has a peak of 5")
+
+
 def test_a_file_that_cannot_be_read_is_named_and_the_others_are_used(recordings):
     codec = tiny_codec()
     recordings[0].write_bytes(b"")

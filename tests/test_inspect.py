@@ -151,6 +151,14 @@ def test_a_bad_file_does_not_hide_the_others(call, models):
     assert re.search(one_line("bad.codec", "RIFF"), first) and "'nobody'" in second and "2 of 3" in last
 
 
+def test_a_folder_is_searched_as_by_the_other_commands(call, models):
+    Path("in/folder.codec").mkdir(parents=True)
+    write_codes("in/folder.codec/LOUD.CODEC", models / "packed")
+    write_codes("in/.hidden.codec", models / "packed")
+    code, out, _ = call("in", "--json")
+    assert code == 0 and [json.loads(line)["path"] for line in out.splitlines()] == ["in/folder.codec/LOUD.CODEC"]
+
+
 def test_a_file_of_one_frame(call, models):
     code, out, _ = call(write_codes("short.codec", models / "packed", num_samples=1), "--json")
     values = json.loads(out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codec.cli.command_line import parse
-from codec.cli.jobs import attempt, check_inputs, check_outputs
+from codec.cli.jobs import attempt, check_inputs, check_outputs, visible_files
 from codec.cli.loading import find_shipped
 from codec.cli.messages import message
 from codec.cli.options import InspectOptions
@@ -90,8 +90,7 @@ def _subjects(path: Path) -> Iterator[Path]:
             raise ConfigError(f"no file or folder {path}")
         yield path
         return
-    inner = [file.relative_to(path) for file in sorted(path.rglob("*.codec"))]
-    found = [path / file for file in inner if not any(part.startswith(".") for part in file.parts)]
+    found = [path / file for file in visible_files(path) if file.suffix.lower() == ".codec"]
     if not found:
         raise ConfigError(f"nothing to inspect in {path}: it holds no .codec files, and no {WEIGHTS_FILE}")
     yield from found

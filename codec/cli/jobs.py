@@ -76,6 +76,13 @@ def plan(
     return jobs
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Files below a folder, relative to it and sorted; hidden ones, and those in hidden folders, are left out."""
+    inner = [path.relative_to(folder) for path in sorted(folder.rglob("*"))]
+    visible = [path for path in inner if not any(part.startswith(".") for part in path.parts)]
+    return [path for path in visible if (folder / path).is_file()]
+
+
 def leave_done(prog: str, jobs: Sequence[Job], is_done: Callable[[Job], bool]) -> list[Job]:
     """The jobs without those whose result exists and is good; prints how many those are.
 
@@ -205,9 +212,7 @@ def _sources(
         if not path.is_dir():
             yield path, Path()
             continue
-        inner = [file.relative_to(path) for file in sorted(path.rglob("*"))]
-        visible = [file for file in inner if not any(part.startswith(".") for part in file.parts)]
-        files = [file for file in visible if (path / file).is_file()]
+        files = visible_files(path)
         found = [file for file in files if file.suffix.lower() in readable]
         if not found:
             raise ConfigError(f"nothing to do in {path}: it holds no {' '.join(readable)}")

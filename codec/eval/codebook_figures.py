@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from codec.eval.plotting import BLACK, COLOURS, DASHES, GREY, RED, empty_figure
+from codec.model.quantizer.quantizer import codebook_health
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,12 +69,13 @@ def codebooks_figure(codewords: Array, vectors: Sequence[Array], counts: Counts)
     rows = math.ceil(levels / columns)
     figure = empty_figure(max(6.5, 2.7 * columns + 1), 2.9 * rows + 0.8)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
+    health = codebook_health(torch.from_numpy(counts))
     for level, axis in enumerate(axes[:levels]):
         points = vectors[level][:: -(-len(vectors[level]) // MAX_SMALL_VECTORS)]
         shown = _draw_codebook(axis, codewords[level], points, counts[level], scale=SMALL)
         _shrink(axis)
-        used, perplexity = _use(counts[level])
-        axis.set_title(f"level {level + 1}: {100 * used:.1f} % used, perplexity {perplexity:.0f}", fontsize=8.5)
+        use = f"{100 * health.usage[level]:.1f} % used, perplexity {health.perplexity[level]:.0f}"
+        axis.set_title(f"level {level + 1}: {use}", fontsize=8.5)
     for axis in axes[levels:]:
         axis.remove()
     _add_colour_bar(figure, shown, list(axes[:levels]))
@@ -181,8 +184,9 @@ def usage_figure(counts: Counts) -> "Figure":
     num_codewords = counts.shape[1]
     figure = empty_figure(8, 5)
     axis = figure.subplots()
-    for level, (uses, relative) in enumerate(zip(counts, _relative_use(counts), strict=True)):
-        used, perplexity = _use(uses)
+    health = codebook_health(torch.from_numpy(counts))
+    for level, relative in enumerate(_relative_use(counts)):
+        use = f"{100 * health.usage[level]:.1f} % used, perplexity {health.perplexity[level]:.0f} of {num_codewords}"
         axis.stairs(
             np.sort(relative)[::-1],
             np.linspace(0, 1, num_codewords + 1),
@@ -190,7 +194,7 @@ def usage_figure(counts: Counts) -> "Figure":
             color=COLOURS[level % len(COLOURS)],
             linestyle=DASHES[level // len(COLOURS) % len(DASHES)],
             linewidth=1.8,
-            label=f"level {level + 1}: {100 * used:.1f} % used, perplexity {perplexity:.0f} of {num_codewords}",
+            label=f"level {level + 1}: {use}",
         )
     axis.axhline(1, color=BLACK, linestyle="--", linewidth=1, label="uniform use")
     axis.set(xlim=(0, 1), xlabel="rank of the codeword, most used first (share of the codebook)")
@@ -204,9 +208,3 @@ def _relative_use(counts: Counts) -> Array:
     """Counts `[K, N]` divided by the mean of their level; zeros for a level without counts."""
     relative: Array = counts / np.maximum(counts.mean(axis=1, keepdims=True), np.finfo(float).tiny)
     return relative
-
-
-def _use(counts: Counts) -> tuple[float, float]:
-    """Share of codewords that occur, and perplexity, of counts `[N]`."""
-    probability = counts[counts > 0] / max(counts.sum(), np.finfo(float).tiny)
-    return len(probability) / len(counts), math.exp(-(probability * np.log(probability)).sum())

@@ -36,6 +36,11 @@ class CodeFile(NamedTuple):
     """Uses of every code, int64 `[K, N]`, in the intact chunks; None if the codes could not be read."""
 
     @property
+    def overhead_bytes(self) -> int:
+        """Bytes of the intact chunks that are not payload."""
+        return CHUNK_OVERHEAD * len(self.chunk_bytes)
+
+    @property
     def index_bytes(self) -> int:
         """Size of index and trailer; 0 if they are damaged or missing."""
         return tail_bytes(self.header.num_chunks) if self.has_index else 0
@@ -130,7 +135,7 @@ def file_to_json(facts: CodeFile, model: str | None) -> dict[str, Any]:
         "damage": facts.damage,
         "num_bytes": facts.num_bytes,
         "header_bytes": HEADER_BYTES,
-        "overhead_bytes": CHUNK_OVERHEAD * len(facts.chunk_bytes),
+        "overhead_bytes": facts.overhead_bytes,
         "index_bytes": facts.index_bytes,
         "other_bytes": facts.other_bytes,
         "bitrate": facts.bitrate,

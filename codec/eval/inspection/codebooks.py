@@ -36,7 +36,7 @@ class CodebookUse(NamedTuple):
     seconds: float
     """Total length of the files."""
     unread: dict[Path, AudioError]
-    """Files that could not be read, with the reason; nothing else covers them."""
+    """Files that could not be read or encoded, with the reason; nothing else covers them."""
 
     @property
     def health(self) -> CodebookHealth:
@@ -57,7 +57,7 @@ def measure_codebook_use(
         progress: Show a progress bar.
 
     Raises:
-        AudioError: No file can be read.
+        AudioError: No file can be read and encoded.
     """
     quantizer = codec.quantizer
     counts = torch.zeros(quantizer.num_quantizers, quantizer.codebook_size, dtype=torch.int64)
@@ -67,13 +67,12 @@ def measure_codebook_use(
     seconds = 0.0
     for path in tqdm(paths, desc="encoding", unit="file", disable=not progress, leave=False, delay=2):
         try:
-            audio = load_audio(path, codec.sample_rate).transpose(0, 1).to(codec.device)
+            audio, codes = _encode(codec, path, beam)
         except AudioError as error:
             unread[path] = error
             continue
         with full_precision(audio.device):
             latents = codec.encoder(codec.pad(audio))
-        codes = codec.encode(audio, beam=beam)
         counts += count_codes(codes, quantizer.codebook_size).cpu()
         kept.append((_every(step, latents), _every(step, codes)))
         seconds += audio.shape[-1] / codec.sample_rate
@@ -83,6 +82,15 @@ def measure_codebook_use(
     vectors = [vectors.cpu().numpy() for vectors in quantizer.inputs_of_levels(latents, codes)]
     codewords = quantizer.codewords().cpu().numpy()
     return CodebookUse(counts, codewords, vectors, len(kept), seconds, unread)
+
+
+def _encode(codec: Codec, path: Path, beam: int) -> tuple[Tensor, Tensor]:
+    """Audio `[C, 1, T]` of a file and its codes `[C, K, F]`; an AudioError names the file."""
+    audio = load_audio(path, codec.sample_rate).transpose(0, 1).to(codec.device)
+    try:
+        return audio, codec.encode(audio, beam=beam)
+    except AudioError as error:  # a peak that no encoder takes
+        raise AudioError(f"{path}: {error}") from error
 
 
 def _step(codec: Codec, paths: Sequence[Path]) -> int:

@@ -40,9 +40,8 @@ def measure_receptive_field(codec: Codec) -> ReceptiveField:
         codec: In eval mode and float32.
     """
     hop = codec.hop_length
-    encoder = _reach(lambda audio: codec.encoder(audio), 1, hop, codec.device)
-    latent_dim = codec.config.latent_dim
-    decoder = _reach(lambda quantized: codec.decoder(quantized), latent_dim, 1, codec.device)
+    encoder = _reach(codec.encoder, 1, hop, codec.device)
+    decoder = _reach(codec.decoder, codec.config.latent_dim, 1, codec.device)
     allocation = 0 if codec.allocation is None else (codec.allocation.memory + 1) * hop
     return ReceptiveField(encoder, allocation, decoder, hop)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from codec.bitstream import PACKED
-from codec.bitstream.header import CHUNK_OVERHEAD, HEADER_BYTES, VERSION
+from codec.bitstream.header import HEADER_BYTES, VERSION
 from codec.eval.inspection.code_file import CodeFile
 from codec.eval.inspection.codebooks import CodebookUse
 from codec.eval.inspection.model import ModelFacts
@@ -24,7 +24,7 @@ def format_file(facts: CodeFile, model: str) -> str:
         facts: Of a file.
         model: What is known of the model that made it, in words.
     """
-    header = facts.header
+    header, health = facts.header, facts.health
     payload = "packed" if header.payload_kind == PACKED else "entropy-coded"
     frame_ms = 1000 * header.hop_length / header.model_sample_rate
     chunk_s = header.frames_per_chunk * frame_ms / 1000
@@ -47,7 +47,7 @@ def format_file(facts: CodeFile, model: str) -> str:
             "damage": facts.damage,
         },
     )
-    return text if facts.health is None else f"{text}\n\n{_indented(aligned(_level_rows(facts.health)))}"
+    return text if health is None else f"{text}\n\n{_indented(aligned(_level_rows(health)))}"
 
 
 def _sizes(chunk_bytes: list[int]) -> str:
@@ -56,9 +56,8 @@ def _sizes(chunk_bytes: list[int]) -> str:
 
 
 def _describe_bytes(facts: CodeFile) -> str:
-    chunks = sum(facts.chunk_bytes)
-    parts = [f"header {HEADER_BYTES}", f"codes {chunks - CHUNK_OVERHEAD * len(facts.chunk_bytes)}"]
-    parts += [f"chunk overhead {CHUNK_OVERHEAD * len(facts.chunk_bytes)}", f"index {facts.index_bytes}"]
+    parts = [f"header {HEADER_BYTES}", f"codes {sum(facts.chunk_bytes) - facts.overhead_bytes}"]
+    parts += [f"chunk overhead {facts.overhead_bytes}", f"index {facts.index_bytes}"]
     return ", ".join(parts + ([f"damaged or foreign {facts.other_bytes}"] if facts.other_bytes else []))
 
 

@@ -6,6 +6,7 @@ from the bitrate; for Vorbis, which has levels of quality only, it is searched f
 
 import functools
 import io
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -112,7 +113,12 @@ def allowed_rate(codec: str, sample_rate: int) -> int:
 
 
 def bitrate_range(codec: str, sample_rate: int) -> tuple[float, float]:
-    """Lowest and highest bitrate of Opus (of one channel) or MP3 (of the file) at a sample rate (bit/s)."""
+    """Lowest and highest bitrate of a format at a sample rate (bit/s).
+
+    Those of Opus are for one channel, those of MP3 for the file; Vorbis has no limits of its own.
+    """
+    if codec == "vorbis":
+        return 0.0, math.inf
     if codec == "opus":
         return 6_000, 256_000
     if sample_rate >= 32_000:  # MPEG-1, then MPEG-2 and MPEG-2.5
@@ -121,9 +127,7 @@ def bitrate_range(codec: str, sample_rate: int) -> tuple[float, float]:
 
 
 def check_bitrate(codec: str, bitrate: float, sample_rate: int) -> None:
-    """Raise ConfigError if a format has no such bitrate (bit/s); Vorbis has none of its own."""
-    if codec == "vorbis":
-        return
+    """Raise ConfigError if a format has no such bitrate (bit/s)."""
     low, high = bitrate_range(codec, sample_rate)
     if not low <= bitrate <= high:
         raise ConfigError(
