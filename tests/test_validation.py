@@ -151,6 +151,19 @@ def test_what_is_recorded_draws_no_random_numbers_and_changes_no_weight(clips, o
     assert random.getstate() == generators[1]
 
 
+def test_a_file_that_can_not_be_coded_is_left_out_with_a_warning(tmp_path, only_mel):
+    """Of the audio and of the pictures too: it is the first."""
+    paths = sorted(write_clips(tmp_path / "clips", [0.2, 0.1]).iterdir())
+    sf.write(paths[0], np.full(3200, 5.0), 16_000, "FLOAT")
+    judge, recorder = Validator(paths, num_quantizers=[1], num_samples_logged=1), Recorder()
+    with pytest.warns(UserWarning, match=one_line("validation", "step", 7, paths[0])):
+        score = judge.validate(tiny_codec(), [recorder], 7)
+    alone = Recorder()
+    assert score == Validator(paths[1:], num_quantizers=[1], num_samples_logged=1).validate(tiny_codec(), [alone], 7)
+    for name, (audio, *_) in alone.sounds.items():
+        assert torch.equal(recorder.sounds[name][0], audio)
+
+
 def test_a_run_ends_with_a_report(clips, only_mel, tmp_path):
     """Of the held-out files at the bitrates of the recipe and of Opus; a later end replaces it."""
     judge = Validator(sorted(clips.iterdir())[:3], num_quantizers=[1, 4], num_samples_logged=0)

@@ -1,6 +1,5 @@
 """codec-bench: measure the speed of a model beside others."""
 
-import io
 import json
 import os
 from collections.abc import Sequence
@@ -115,13 +114,11 @@ def _write(options: BenchOptions, benchmark: "Benchmark") -> None:
     """Write the files that were asked for."""
     from codec.bench.bench import to_json
     from codec.bench.figure import speed_figure
+    from codec.eval.plotting import write_figure
     from codec.files import new_file
 
     if options.output is not None:
         with new_file(options.output, overwrite=options.overwrite) as file:
             file.write(json.dumps(to_json(benchmark), indent=1, allow_nan=False).encode() + b"\n")
     if options.plot is not None:
-        picture = io.BytesIO()
-        speed_figure(benchmark).savefig(picture, format="png", dpi=120)
-        with new_file(options.plot, overwrite=options.overwrite) as file:
-            file.write(picture.getvalue())
+        write_figure(speed_figure(benchmark), options.plot, overwrite=options.overwrite)

@@ -1,6 +1,5 @@
 """codec-compare: Gaussian runs beside each other, Shannon's bound, k-means and Lloyd-Max."""
 
-import io
 from collections.abc import Sequence
 
 from codec.cli.command_line import parse
@@ -17,15 +16,13 @@ def compare(argv: Sequence[str]) -> int:
         if options.output.suffix != ".png":
             raise ConfigError(f"the figure is a .png file, not {options.output}")
         check_outputs([options.output], options.overwrite)
-    from codec.files import new_file
+    from codec.eval.plotting import write_figure
     from codec.study.comparison import compare_runs, format_rows
     from codec.study.figures import comparison_figure
 
     rows = compare_runs(options.inputs)
     print(format_rows(rows))
     if options.output is not None:
-        picture = io.BytesIO()
-        comparison_figure([row.measured for row in rows]).savefig(picture, format="png", dpi=120)
-        with new_file(options.output, overwrite=options.overwrite) as file:
-            file.write(picture.getvalue())
+        figure = comparison_figure([row.measured for row in rows])
+        write_figure(figure, options.output, overwrite=options.overwrite)
     return 0

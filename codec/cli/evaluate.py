@@ -199,11 +199,9 @@ def _write(path: Path, results: dict[str, Any], evaluation: "Evaluation", overwr
 def _draw(path: Path, evaluation: "Evaluation", published: list[dict[str, Any]], overwrite: bool) -> None:
     """Draw rate-distortion curves into a file."""
     from codec.eval.curve_figure import curve_figure
-    from codec.files import new_file
+    from codec.eval.plotting import write_figure
 
-    figure = curve_figure(evaluation, published)
-    with new_file(path, overwrite=overwrite) as file:
-        figure.savefig(file, format="png", dpi=150)
+    write_figure(curve_figure(evaluation, published), path, overwrite=overwrite, dpi=150)
 
 
 def _summarise_listening(options: EvalOptions) -> int:

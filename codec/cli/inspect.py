@@ -1,6 +1,5 @@
 """codec-inspect: what is in a `.codec` file, what a model is, and how it uses its codebooks on audio."""
 
-import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -181,7 +180,7 @@ def _measure_use(codec: "Codec", options: InspectOptions) -> "CodebookUse":
 def _draw(use: "CodebookUse", targets: Sequence[Path], overwrite: bool) -> None:
     """Draw the codebook of each level, and all of them side by side into the last target."""
     from codec.eval.codebook_figures import codebook_figure, codebooks_figure
-    from codec.files import new_file
+    from codec.eval.plotting import write_figure
 
     counts = use.counts.numpy()
     for level, target in enumerate(targets):
@@ -190,10 +189,7 @@ def _draw(use: "CodebookUse", targets: Sequence[Path], overwrite: bool) -> None:
             figure.axes[0].set_title(f"level {level + 1}: {figure.axes[0].get_title()}")
         else:
             figure = codebooks_figure(use.codewords, use.vectors, counts)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=120)
-        with new_file(target, overwrite=overwrite) as file:
-            file.write(picture.getvalue())
+        write_figure(figure, target, overwrite=overwrite)
     print(f"{targets[-1].parent}: {len(targets)} pictures", file=sys.stderr)
 
 

@@ -1,14 +1,18 @@
 """Colours and layout of all figures, and spectrograms of a recording.
 
-A figure has no window; `figure.savefig(path)` writes it. matplotlib is imported late because it is slow to import and
+A figure has no window; `write_figure` writes it. matplotlib is imported late because it is slow to import and
 few runs draw. The colours are those of Okabe and Ito, which colour-blind readers can tell apart.
 """
 
+import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
+
+from codec.files import new_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,3 +47,11 @@ def empty_figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # slow to import, and few runs draw
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_figure(figure: "Figure", path: Path, *, overwrite: bool, dpi: int = 120) -> None:
+    """Write a figure as PNG; the file appears complete or not at all. Errors as of `codec.files.new_file`."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=dpi)
+    with new_file(path, overwrite=overwrite) as file:
+        file.write(picture.getvalue())

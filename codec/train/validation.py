@@ -104,7 +104,8 @@ class Validator:
             tracker.scalars(values, step)
         if self.num_samples_logged and trackers:
             bands = {f"{rate} kbit/s": mean["bands"] for rate, mean in zip(rates, evaluation.means, strict=True)}
-            paths = [path for path in self.paths if path not in evaluation.unread]
+            failed = {row["path"] for row in evaluation.rows if row["error"] is not None}
+            paths = [path for path in self.paths if path not in evaluation.unread and str(path) not in failed]
             pictures = {"bands": band_figure(bands, evaluation.edges_hz), "codebooks": _draw_codebooks(codec, paths)}
             _log_figures(trackers, pictures, step)
             self._log_samples(codec, paths, trackers, step)
