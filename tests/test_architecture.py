@@ -44,6 +44,7 @@ BEHIND = {
     "codec.eval",
     "codec.bench",
     "codec.corpus",
+    "codec.web",
     "codec.train",
     "codec.release",
     "codec.study",
@@ -57,6 +58,7 @@ ALLOWED = INFERENCE | {
     "codec.recipe": {*BASE, "codec.config", "codec.ranges"},
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
+    "codec.web": {*BASE, "codec.audio", "codec.config", "codec.files", "codec.model", "codec.onnx"},
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
     "codec.train": TRAIN,
@@ -71,6 +73,7 @@ ALLOWED = INFERENCE | {
     "codec.corpus": {*INFERENCE, "codec.table"},
     "codec.cli": {
         *TRAIN,
+        "codec.web",
         "codec.bench",
         "codec.corpus",
         "codec.train",

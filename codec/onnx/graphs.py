@@ -9,6 +9,7 @@ signal, the outputs of the last block in a stream. So one graph serves offline a
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +88,30 @@ def trace_graphs(codec: Codec, beam: int = 1) -> Graphs:
     return Graphs(encoder, decoder, beam)
 
 
+def trace_rated_graphs(codec: Codec, rates: Sequence[int]) -> Graphs:
+    """Trace graphs whose encoder serves several bitrates at once; the search is greedy, the batch size is 1.
+
+    The greedy codes of fewer levels are a prefix, but a variable bitrate leaves out other levels at each rate. So the
+    encoder returns codes int64 `[1, K + R, F]`: all K codes of each frame, then its number of levels at each of the R
+    rates. The codes of a rate are its first levels, 0 where a frame has fewer.
+
+    Args:
+        codec: On the CPU, in eval mode.
+        rates: Largest number of levels at each rate; K is the largest of them.
+
+    Raises:
+        ConfigError, ModelError: See `trace_graphs`.
+    """
+    decoder = trace_graphs(codec).decoder
+    audio = torch.zeros(1, 1, 3 * codec.hop_length)
+    with torch.no_grad(), full_precision(audio.device):
+        cache: Cache = {}
+        codec.encode_frames(audio, cache=cache)
+        axes = {"audio": {2: "samples"}, "codes": {2: "frames"}}
+        encoder = _trace(codec, _RatedEncoder(codec, cache, rates), audio, ("audio", "codes"), axes)
+    return Graphs(encoder, decoder, beam=1)
+
+
 class _Half(nn.Module):
     """Half of a codec as a function of its input and its states, in the order of the layers."""
 
@@ -122,6 +147,21 @@ class _Encoder(_Half):
         active = None if active is None else active.reshape(1, batch * num_frames)
         codes = self.codec.quantizer.encode(frames, beam=self.beam, num_active=active)
         return codes.reshape(-1, batch, num_frames).transpose(0, 1)
+
+
+class _RatedEncoder(_Half):
+    """Encodes like `Codec.encode_frames`, for several rates at once; see `trace_rated_graphs`."""
+
+    def __init__(self, codec: Codec, cache: Cache, rates: Sequence[int]) -> None:
+        super().__init__(codec, cache)
+        self.rates = torch.tensor(rates)
+
+    def run(self, given: Tensor, cache: Cache) -> Tensor:
+        codes = self.codec.quantizer.encode(self.codec.encoder(given, cache), int(max(self.rates)))
+        levels = self.codec.levels_of_frames(given, self.rates, cache)
+        if levels is None:
+            levels = self.rates[:, None] + torch.zeros_like(codes[0, :1])
+        return torch.cat([codes, levels[None]], dim=1)
 
 
 class _Decoder(_Half):

@@ -1,0 +1,120 @@
+/**
+ * Runs the network beside the page, which stays responsive.
+ *
+ * From the page   load      texts of the files, facts of the model
+ *                 start     a new recording; `rows` if it is coded already; work on the one before ends
+ *                 audio     its next samples [C][n]
+ *                 end       no more follow
+ * To the page     ready
+ *                 block     rows of codes, samples [C][n] of each rate, seconds that both took
+ *                 done      all blocks were sent
+ *                 failed    a message
+ */
+import { Coder } from "./coder.js";
+import { Graph, setUp } from "./graph.js";
+import { Queue } from "./queue.js";
+import { unpack } from "./unpack.js";
+
+const FIRST_FRAMES = 12; // a short block first: sound starts sooner
+const MAX_FRAMES = 50;
+
+let network = null;
+let job = null;
+
+async function load({ facts, texts }) {
+  const [wasm, encoder, decoder] = await Promise.all([texts.runtime, texts.encoder, texts.decoder].map(unpack));
+  setUp(wasm);
+  network = {
+    encoder: await Graph.load(encoder, facts.encoder),
+    decoder: await Graph.load(decoder, facts.decoder),
+    hop: facts.hop_length,
+    delay: facts.delay,
+  };
+  postMessage({ kind: "ready" });
+}
+
+function start({ id, numChannels, numLevels, rates, rows, numSamples }) {
+  const coder = new Coder({ ...network, numChannels, numLevels, rates });
+  job = { id, coder, numChannels, queue: new Queue(numChannels), numSamples: numSamples ?? null, sent: 0, numFrames: 0 };
+  if (rows) work(job, codedBlocks(coder, rows, numChannels));
+  else job.wake = () => job.working ?? work(job, encodedBlocks(job));
+}
+
+/** Blocks of rows that are there already. */
+async function* codedBlocks(coder, rows, numChannels) {
+  const row = coder.width * numChannels;
+  for (let first = 0, frames = FIRST_FRAMES; first < rows.length; first += frames * row) {
+    if (first) frames = MAX_FRAMES;
+    yield { rows: rows.subarray(first, first + frames * row), encodeSeconds: 0 };
+  }
+}
+
+/** Blocks of what is in the queue of a recording. */
+async function* encodedBlocks(job) {
+  const { queue, coder } = job;
+  for (;;) {
+    const frames = Math.min(Math.floor(queue.length / coder.hop), job.numFrames ? MAX_FRAMES : FIRST_FRAMES);
+    if (frames === 0) return;
+    const began = performance.now();
+    const rows = await coder.encode(queue.take(frames * coder.hop));
+    job.numFrames += frames;
+    yield { rows, encodeSeconds: (performance.now() - began) / 1000 };
+  }
+}
+
+/** Decode blocks and send them to the page, until another recording starts. */
+async function work(mine, blocks) {
+  mine.working = true;
+  try {
+    for await (const { rows, encodeSeconds } of blocks) {
+      const began = performance.now();
+      const tracks = [];
+      for (const rate of mine.coder.rates.keys()) tracks.push(await mine.coder.decode(rows, rate));
+      const decodeSeconds = (performance.now() - began) / 1000;
+      if (mine !== job) return;
+      send(mine, rows, tracks, { encodeSeconds, decodeSeconds });
+      await new Promise((resume) => setTimeout(resume)); // messages of the page come first
+      if (mine !== job) return;
+    }
+  } catch (error) {
+    postMessage({ kind: "failed", id: mine.id, message: String(error?.message ?? error) });
+    return;
+  }
+  mine.working = null;
+  if (mine.numSamples !== null) postMessage({ kind: "done", id: mine.id });
+}
+
+/** No track gets longer than the recording, whose last frame is padded. */
+function send(mine, rows, tracks, seconds) {
+  const left = mine.numSamples === null ? Infinity : mine.numSamples - mine.sent;
+  const samples = tracks.map((channels) => channels.map((block) => block.slice(0, left)));
+  mine.sent += samples[0][0].length;
+  postMessage({ kind: "block", id: mine.id, rows: rows.slice(), samples, ...seconds });
+}
+
+const handlers = {
+  load,
+  start,
+  audio({ id, samples }) {
+    if (id !== job?.id) return;
+    job.queue.append(samples);
+    job.wake();
+  },
+  end({ id }) {
+    if (id !== job?.id) return;
+    const { queue, coder } = job;
+    job.numSamples = queue.total;
+    const numFrames = Math.ceil((queue.total + network.delay) / coder.hop);
+    const missing = numFrames * coder.hop - queue.total;
+    queue.append(Array.from({ length: job.numChannels }, () => new Float32Array(missing)));
+    job.wake();
+  },
+};
+
+self.addEventListener("message", async ({ data }) => {
+  try {
+    await handlers[data.kind](data);
+  } catch (error) {
+    postMessage({ kind: "failed", id: data.id, message: String(error?.message ?? error) });
+  }
+});
