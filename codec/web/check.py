@@ -1,5 +1,7 @@
 """Compare the graphs of a page, as ONNX Runtime runs them here, with PyTorch."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from codec.onnx.graphs import Graphs
 
 
 @torch.no_grad()
-def check_rated_graphs(codec: Codec, graphs: Graphs, rates: tuple[int, ...]) -> float:
+def check_rated_graphs(codec: Codec, graphs: Graphs, rates: Sequence[int]) -> float:
     """Encode and decode noise block by block at each rate; codes are equal up to near-ties.
 
     Args:
@@ -27,26 +29,32 @@ def check_rated_graphs(codec: Codec, graphs: Graphs, rates: tuple[int, ...]) -> 
         ModelError: Codes of a frame differ before its first near-tie, or audio by more than `TOLERANCE`.
     """
     audio = torch.randn(1, 1, sum(BLOCKS) * codec.hop_length, generator=torch.Generator().manual_seed(0))
-    audio *= torch.logspace(-3, -0.5, audio.shape[-1])  # from quiet to loud
-    result = _in_blocks(GraphSession(graphs.encoder), audio, codec.hop_length)
-    decoder = GraphSession(graphs.decoder)
+    audio *= torch.logspace(-0.5, -3, audio.shape[-1])  # fading: at a variable bitrate frames have fewer levels
+    batch = codes_of_rates(_in_blocks(GraphSession(graphs.encoder), audio, codec.hop_length), rates)
+    decoded = _in_blocks(GraphSession(graphs.decoder), batch, 1)
     deviation = 0.0
     for index, levels in enumerate(rates):
-        codes = codec.encode_frames(audio, levels)
-        if tie_margin(codec, audio, codes, codes_of_rate(result, rates, index)) > NEAR_TIE:
+        codes = batch[index : index + 1, :levels].clamp_min(0)
+        if tie_margin(codec, audio, codec.encode_frames(audio, levels), codes) > NEAR_TIE:
             raise ModelError("codes of the page's encoder differ from those of PyTorch")
         expected = codec.decode_frames(codes)
-        difference = (_in_blocks(decoder, codes, 1) - expected).abs().max() / expected.abs().max().clamp_min(1e-6)
+        difference = (decoded[index] - expected[0]).abs().max() / expected.abs().max().clamp_min(1e-6)
         deviation = max(deviation, float(difference))
     if not deviation <= TOLERANCE:
         raise ModelError(f"audio of the page's decoder differs by {deviation:.1e} of its peak, not at most {TOLERANCE}")
     return deviation
 
 
-def codes_of_rate(result: Tensor, rates: tuple[int, ...], index: int) -> Tensor:
-    """Codes `[1, k, F]` of one rate, from what the encoder of `trace_rated_graphs` returns."""
-    level = torch.arange(rates[index])[:, None]
-    return torch.where(level < result[:, max(rates) + index, None], result[:, : rates[index]], 0)
+def codes_of_rates(result: Tensor, rates: Sequence[int]) -> Tensor:
+    """Codes `[R, K, F]` of every rate, -1 where a frame has no such level.
+
+    Args:
+        result: Of the encoder of `trace_rated_graphs`, `[1, K + R, F]`.
+        rates: As given there.
+    """
+    num_levels = max(rates)
+    levels = torch.arange(num_levels)[:, None]
+    return torch.where(levels < result[0, num_levels:, None], result[:, :num_levels], -1)
 
 
 def _in_blocks(session: GraphSession, given: Tensor, frame: int) -> Tensor:

@@ -120,7 +120,7 @@ def _rates(codec: Codec) -> tuple[Rate, ...]:
 
 def _script(key: str, content: bytes) -> str:
     """A script that hands a file to the page."""
-    return f'codecPage.put("{key}", "{base64.b64encode(gzip.compress(content, mtime=0)).decode()}");\n'
+    return f'codecPage.put("{key}", "{base64.b64encode(gzip.compress(content, compresslevel=6, mtime=0)).decode()}");\n'
 
 
 def _demo(sample_rate: int) -> bytes:

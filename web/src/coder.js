@@ -11,8 +11,8 @@ export class Coder {
     Object.assign(this, { hop, rates, numLevels, width: numLevels + rates.length });
     const channels = Array.from({ length: numChannels });
     this.encoders = channels.map(() => new Stream(encoder));
-    this.decoders = rates.map(() => channels.map(() => new Stream(decoder)));
-    this.late = rates.map(() => delay); // samples that the decoder still gives before those of the signal
+    this.decoder = new Stream(decoder, rates.length * numChannels); // all rates of all channels are a batch
+    this.late = delay; // samples that the decoder still gives before those of the signal
   }
 
   /** Rows of the next whole frames of samples [C][F * hop]. */
@@ -29,23 +29,38 @@ export class Coder {
     return rows;
   }
 
-  /** Samples [C][n] of the next rows at a rate; the first ones of a signal are fewer, by the delay. */
-  async decode(rows, rate) {
-    const streams = this.decoders[rate];
-    const numFrames = rows.length / (streams.length * this.width);
-    const numLevels = this.rates[rate];
-    const late = Math.min(this.late[rate], numFrames * this.hop);
-    this.late[rate] -= late;
-    const decoded = [];
-    for (const [channel, stream] of streams.entries()) {
-      const codes = new BigInt64Array(numLevels * numFrames);
-      for (let frame = 0; frame < numFrames; frame += 1) {
-        const first = (frame * streams.length + channel) * this.width;
+  /** Samples [R][C][n] of the next rows at every rate; the first ones of a signal are fewer, by the delay. */
+  async decode(rows) {
+    const numChannels = this.encoders.length;
+    const numFrames = rows.length / (numChannels * this.width);
+    const batch = this.rates.length * numChannels;
+    const codes = this.#codes(rows, numChannels, numFrames);
+    const audio = await this.decoder.push("int64", codes, [batch, this.numLevels, numFrames]);
+    const length = audio.length / batch;
+    const late = Math.min(this.late, length);
+    this.late -= late;
+    return this.rates.map((_, rate) =>
+      this.encoders.map((_, channel) => {
+        const item = rate * numChannels + channel;
+        return audio.slice(item * length + late, (item + 1) * length);
+      }),
+    );
+  }
+
+  /** Codes [R, C, K, F] of rows as the decoder takes them: -1 where a frame has no such level. */
+  #codes(rows, numChannels, numFrames) {
+    const codes = new BigInt64Array(this.rates.length * numChannels * this.numLevels * numFrames).fill(-1n);
+    for (let row = 0; row < numFrames * numChannels; row += 1) {
+      const [frame, channel] = [Math.floor(row / numChannels), row % numChannels];
+      const first = row * this.width;
+      for (let rate = 0; rate < this.rates.length; rate += 1) {
         const active = rows[first + this.numLevels + rate];
-        for (let level = 0; level < active; level += 1) codes[level * numFrames + frame] = BigInt(rows[first + level]);
+        const item = (rate * numChannels + channel) * this.numLevels;
+        for (let level = 0; level < active; level += 1) {
+          codes[(item + level) * numFrames + frame] = BigInt(rows[first + level]);
+        }
       }
-      decoded.push((await stream.push("int64", codes, [1, numLevels, numFrames])).slice(late));
     }
-    return decoded;
+    return codes;
   }
 }

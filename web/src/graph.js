@@ -23,11 +23,11 @@ export class Graph {
 
 /** A signal that goes through a graph block by block: it keeps the states between two blocks. */
 export class Stream {
-  constructor(graph) {
+  constructor(graph, batch = 1) {
     this.graph = graph;
     this.states = {};
     for (const { name, shape } of graph.states) {
-      const dims = [1, ...shape];
+      const dims = [batch, ...shape];
       this.states[name] = new Tensor("float32", new Float32Array(dims.reduce((size, dim) => size * dim)), dims);
     }
   }

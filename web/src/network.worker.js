@@ -15,8 +15,8 @@ import { Graph, setUp } from "./graph.js";
 import { Queue } from "./queue.js";
 import { unpack } from "./unpack.js";
 
-const FIRST_FRAMES = 12; // a short block first: sound starts sooner
-const MAX_FRAMES = 50;
+const FIRST_FRAMES = 10; // short blocks first: sound starts sooner
+const MAX_FRAMES = 100;
 
 let network = null;
 let job = null;
@@ -43,8 +43,9 @@ function start({ id, numChannels, numLevels, rates, rows, numSamples }) {
 /** Blocks of rows that are there already. */
 async function* codedBlocks(coder, rows, numChannels) {
   const row = coder.width * numChannels;
-  for (let first = 0, frames = FIRST_FRAMES; first < rows.length; first += frames * row) {
-    if (first) frames = MAX_FRAMES;
+  let frames = FIRST_FRAMES;
+  for (let first = 0; first < rows.length; first += frames * row) {
+    if (first) frames = Math.min(MAX_FRAMES, 2 * frames);
     yield { rows: rows.subarray(first, first + frames * row), encodeSeconds: 0 };
   }
 }
@@ -53,7 +54,8 @@ async function* codedBlocks(coder, rows, numChannels) {
 async function* encodedBlocks(job) {
   const { queue, coder } = job;
   for (;;) {
-    const frames = Math.min(Math.floor(queue.length / coder.hop), job.numFrames ? MAX_FRAMES : FIRST_FRAMES);
+    const most = Math.min(MAX_FRAMES, Math.max(FIRST_FRAMES, job.numFrames));
+    const frames = Math.min(Math.floor(queue.length / coder.hop), most);
     if (frames === 0) return;
     const began = performance.now();
     const rows = await coder.encode(queue.take(frames * coder.hop));
@@ -68,8 +70,7 @@ async function work(mine, blocks) {
   try {
     for await (const { rows, encodeSeconds } of blocks) {
       const began = performance.now();
-      const tracks = [];
-      for (const rate of mine.coder.rates.keys()) tracks.push(await mine.coder.decode(rows, rate));
+      const tracks = await mine.coder.decode(rows);
       const decodeSeconds = (performance.now() - began) / 1000;
       if (mine !== job) return;
       send(mine, rows, tracks, { encodeSeconds, decodeSeconds });

@@ -84,14 +84,12 @@ export class View {
     const coded = (clip.numFrames * facts.hop_length) / facts.sample_rate;
     const algorithmic = facts.latency / facts.sample_rate;
     const { levels } = clip.rates[rate];
-    const single = clip.encodeSeconds + clip.decodeSeconds / clip.rates.length;
-    const all = clip.encodeSeconds + clip.decodeSeconds;
     const size = clip.isDone ? this.sizeOf(clip, rate) : null;
     const texts = {
       latency: milliseconds(algorithmic),
       live: liveLatency === null ? "of the codec" : `of the codec; ${milliseconds(liveLatency)} from microphone to ear`,
-      speed: speed(coded, single),
-      parts: `real time; ${speed(coded, all)} with ${clip.rates.length > 1 ? "all rates" : "everything"} at once`,
+      speed: speed(coded, clip.encodeSeconds + clip.decodeSeconds),
+      parts: `real time; encoding ${speed(coded, clip.encodeSeconds)}, decoding all rates ${speed(coded, clip.decodeSeconds)}`,
       size: size === null ? format.NONE : `${format.kilobits((8 * size) / (clip.numSamples / facts.sample_rate))}${THIN}kbit/s`,
       bytes: size === null ? "of the file" : `${size.toLocaleString("en")} bytes for ${format.seconds(player.duration)}`,
       levels: `${levels} × ${Math.log2(facts.codebook_size)}${THIN}bit`,
