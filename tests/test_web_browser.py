@@ -31,7 +31,7 @@ pytestmark = [
 ]
 OFFLINE = ("file:", "blob:", "data:")
 FIRST_SOUND_S, SPEED = 3.0, 5.0
-BUSY = 3.0  # other processes may have most of the processor
+BUSY = 1.5  # beside other processes the same work takes more time of the processor
 TOLERANCE = 1e-4  # of audio on the same codes, relative to its peak; see codec.onnx.check
 STEP = 2**-15  # of 16-bit samples
 SPEECH = shipped("clips") / "speech_en-us.flac"
@@ -76,7 +76,7 @@ def browser(tmp_path_factory):
 
 @contextlib.contextmanager
 def visits(browser, offline=True):
-    """Yield a function that opens a page; at the end no page may have complained, or left the disk."""
+    """Yield a function that opens a page; at the end no page may have complained, or left the disk or this machine."""
     faults, context = [], browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 1180})
 
     def open_page(url, script=None, ready=True):
@@ -111,6 +111,13 @@ def demo(browser, folder):
         page = open_page((folder / "index.html").as_uri())
         finish(page)
         yield page
+
+
+@pytest.fixture(scope="module")
+def workbench(browser, folder):
+    """A page for tests that each open a file of their own."""
+    with visits(browser) as open_page:
+        yield open_page((folder / "index.html").as_uri())
 
 
 def finish(page):
@@ -181,24 +188,43 @@ def assert_close(found, expected):
     assert np.abs(found - expected).max() <= TOLERANCE * np.abs(expected).max()
 
 
-def test_first_sound_and_speed(visit):
-    """The best of three visits counts."""
-    times, speeds = [], []
+@contextlib.contextmanager
+def processor_time(browser):
+    """Yield a list that gets the processor time (s) of the page that worked most."""
+    session = browser.new_browser_cdp_session()
+
+    def times():
+        processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+        return {process["id"]: process["cpuTime"] for process in processes if process["type"] == "renderer"}
+
+    taken, before = [], times()
+    yield taken
+    taken.append(max(time - before.get(process, 0) for process, time in times().items()))
+    session.detach()
+
+
+def test_first_sound_and_speed(visit, browser):
+    """The best of three visits counts, in time of the processor: a free one takes no longer by the clock."""
+    sounds, speeds = [], []
     for _ in range(3):
-        page = visit(ready=False)
-        page.locator("#play").click()  # what waits until the page can be used
-        page.wait_for_selector("html[data-sounded]", state="attached")
-        times.append(float(page.evaluate("document.documentElement.dataset.sounded")) / 1000)
+        with processor_time(browser) as sound:
+            page = visit(ready=False)
+            page.locator("#play").click()  # what waits until the page can be used
+            page.wait_for_selector("html[data-sounded]", state="attached")
         finish(page)
-        seconds, encode, decode = page.evaluate(
-            f"[{CLIP}.numSamples / 16000, {CLIP}.encodeSeconds, {CLIP}.decodeSeconds]"
-        )
-        speeds.append(seconds / (encode + decode))  # decoding at all three rates
+        page.evaluate("codecPage.exposed.page.player.pause()")
+        with processor_time(browser) as coding:
+            page.evaluate(f"globalThis.former = {CLIP}.id")
+            page.locator("#demo").click()
+            page.wait_for_function(f"{CLIP}.id > former && {CLIP}.isDone")
+        sounds += sound
+        speeds.append(page.evaluate(f"{CLIP}.numSamples / 16000") / coding[0])  # decoding at all three rates
+        clock = float(page.evaluate("document.documentElement.dataset.sounded")) / 1000
         page.close()
-        if min(times) < FIRST_SOUND_S and max(speeds) > SPEED:
+        print(f"first sound: {sounds[-1]:.2f} s, {clock:.2f} s by the clock; {speeds[-1]:.1f}x real time")
+        if min(sounds) < FIRST_SOUND_S and max(speeds) > SPEED:
             break
-    print(f"first sound after {min(times):.2f} s, {max(speeds):.1f}x real time")
-    assert min(times) < BUSY * FIRST_SOUND_S
+    assert min(sounds) < BUSY * FIRST_SOUND_S
     assert max(speeds) > SPEED / BUSY
 
 
@@ -258,7 +284,7 @@ LISTEN = """async source => {
 
 
 def test_tracks_switch_without_a_gap(demo):
-    """Every sample that leaves the player lies between those of the tracks at its position: none is lost or repeated."""
+    """Every sample that leaves the player lies between those of the tracks there: none is lost or repeated."""
     demo.locator("#play").click()
     demo.wait_for_function("codecPage.exposed.page.player.isPlaying")
     demo.evaluate(LISTEN, RECORDER)
@@ -290,8 +316,8 @@ def test_tracks_switch_without_a_gap(demo):
     assert 0 < in_fades <= 7 * fade
 
 
-def test_a_wide_file_is_coded_by_channel(visit, model):
-    page = visit()
+def test_a_wide_file_is_coded_by_channel(workbench, model):
+    page = workbench
     samples = np.concatenate([noise(20_000, 1, seed=seed).numpy() * scale for seed, scale in ((1, 0.1), (2, 0.01))], 1)
     give(page, "two.wav", wav(samples, model.sample_rate))
     audio = track(page, 0)
@@ -300,8 +326,8 @@ def test_a_wide_file_is_coded_by_channel(visit, model):
     assert_close(track(page, 2), decoded(model, codes_of(page, 1, 2), 20_000))
 
 
-def test_other_rates_are_resampled(visit):
-    page = visit()
+def test_other_rates_are_resampled(workbench):
+    page = workbench
     time = np.arange(48_000) / 48_000
     give(page, "tone.wav", wav(0.3 * np.sin(2 * np.pi * 440 * time), 48_000))
     found = track(page, 0)[0]
@@ -310,8 +336,8 @@ def test_other_rates_are_resampled(visit):
     assert np.abs(found - expected)[1000:-1000].max() < 0.01
 
 
-def test_files_of_codec_encode_open(visit, model):
-    page = visit()
+def test_files_of_codec_encode_open(workbench, model):
+    page = workbench
     audio = torch.from_numpy(soundfile.read(SPEECH, dtype="float32")[0])[None, None]
     bitstream = compress(model, audio, num_quantizers=8, beam=2)
     give(page, "talk.codec", bitstream.to_bytes())
@@ -340,24 +366,20 @@ def test_the_microphone(visit, model, live):
     assert all(track(page, index).shape == audio.shape for index in range(4))
 
 
-REFUSE = "navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('', '{}'); }}"
-
-
-@pytest.mark.parametrize(
-    ("script", "fact"),
-    [
-        (REFUSE.format("NotAllowedError"), "not allowed"),
-        (REFUSE.format("NotFoundError"), "no microphone"),
-        ("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })", "https"),
-    ],
-)
-def test_without_a_microphone(visit, script, fact):
-    page = visit(script)
+def test_without_a_microphone(visit):
+    page = visit()
+    refuse = "name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', name); } }"
+    for name, fact in (("NotAllowedError", "not allowed"), ("NotFoundError", "no microphone")):
+        page.evaluate(refuse, name)
+        page.locator("#microphone").click()
+        page.wait_for_function("fact => document.querySelector('#message').textContent.includes(fact)", arg=fact)
+        assert "\n" not in message(page)
+    page.evaluate("Object.defineProperty(navigator, 'mediaDevices', { value: undefined })")
     page.locator("#microphone").click()
-    assert fact in message(page)
-    finish(page)  # the demo is still there
-    page.locator("#demo").click()
+    page.wait_for_function("document.querySelector('#message').textContent.includes('https')")
+    page.locator("#demo").click()  # the page still works
     page.wait_for_selector("#message", state="hidden")
+    finish(page)
 
 
 def test_files_that_are_none(demo, model):
@@ -372,7 +394,7 @@ def test_files_that_are_none(demo, model):
     assert "header" in refused("b.codec", good[:60])
     assert "chunk 0" in refused("c.codec", good[:150] + b"?" + good[151:])
     assert "of model" in refused("d.codec", bytes(other))
-    long = wav(np.zeros(601 * 800, np.float32), 800)
+    long = wav(np.zeros(601 * 3000, np.float32), 3000)
     assert "10 minutes" in refused("long.wav", long)
     assert demo.evaluate(f"{CLIP}.name") == "Demo"
 

@@ -19,17 +19,17 @@ export class Network {
   /** Load runtime and graphs; `listener` gets the messages of network.worker.js about recordings. */
   static async open(facts, listener) {
     check();
-    const keys = ["runtime", "encoder", "decoder"];
-    const texts = Object.fromEntries(await Promise.all(keys.map(async (key) => [key, await load(key)])));
     const worker = new NetworkWorker();
-    await new Promise((resolve, reject) => {
+    const ready = new Promise((resolve, reject) => {
       worker.onerror = () => reject(new PageError("This browser does not run the network's worker."));
       worker.onmessage = ({ data }) => {
         if (data.kind === "ready") resolve();
         else reject(new PageError(`The network can't be loaded: ${data.message}`));
       };
-      worker.postMessage({ kind: "load", facts, texts });
     });
+    worker.postMessage({ kind: "load", facts });
+    const give = async (key) => worker.postMessage({ kind: "part", key, text: await load(key) });
+    await Promise.all([ready, ...["runtime", "encoder", "decoder"].map(give)]);
     worker.onmessage = ({ data }) => listener(data);
     return new Network(worker);
   }

@@ -1,7 +1,8 @@
 /**
  * Runs the network beside the page, which stays responsive.
  *
- * From the page   load      texts of the files, facts of the model
+ * From the page   load      facts of the model
+ *                 part      text of a file: runtime, encoder, decoder
  *                 start     a new recording; `rows` if it is coded already; work on the one before ends
  *                 audio     its next samples [C][n]
  *                 end       no more follow
@@ -21,12 +22,31 @@ const MAX_FRAMES = 100;
 let network = null;
 let job = null;
 
-async function load({ facts, texts }) {
-  const [wasm, encoder, decoder] = await Promise.all([texts.runtime, texts.encoder, texts.decoder].map(unpack));
-  setUp(wasm);
+/** The files, each as soon as the page has it: one is unpacked while the next one is read. */
+class Parts {
+  #resolvers = {};
+  #promises = {};
+
+  constructor(...keys) {
+    for (const key of keys) this.#promises[key] = new Promise((resolve) => (this.#resolvers[key] = resolve));
+  }
+
+  give(key, text) {
+    this.#resolvers[key](unpack(text));
+  }
+
+  take(key) {
+    return this.#promises[key];
+  }
+}
+
+const parts = new Parts("runtime", "encoder", "decoder");
+
+async function load({ facts }) {
+  setUp(await parts.take("runtime"));
   network = {
-    encoder: await Graph.load(encoder, facts.encoder),
-    decoder: await Graph.load(decoder, facts.decoder),
+    encoder: await Graph.load(await parts.take("encoder"), facts.encoder),
+    decoder: await Graph.load(await parts.take("decoder"), facts.decoder),
     hop: facts.hop_length,
     delay: facts.delay,
   };
@@ -95,6 +115,7 @@ function send(mine, rows, tracks, seconds) {
 
 const handlers = {
   load,
+  part: ({ key, text }) => parts.give(key, text),
   start,
   audio({ id, samples }) {
     if (id !== job?.id) return;

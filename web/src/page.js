@@ -32,6 +32,7 @@ class Page {
     this.player.rate = Math.floor(this.rates.length / 2);
     this.view = new View(this.player, { sizeOf: (clip, rate) => this.#sizeOf(clip, rate) });
     this.network = Network.open(facts, (message) => this.#receive(message));
+    this.network.catch(() => {}); // whoever awaits it reports the error
     this.coder = facts.entropy && load("entropy").then(unpack).then((bytes) => new EntropyCoder(bytes, facts.entropy));
   }
 
@@ -239,11 +240,9 @@ async function open() {
   find("model").textContent = facts.name;
   find("rates").textContent = new Intl.ListFormat("en", { type: "disjunction" }).format(rates.map(({ label }) => label));
   listenToControls(page);
-  const opened = page.openDemo();
-  await page.network;
-  root.dataset.ready = performance.now();
-  find("status").hidden = true;
-  await opened;
+  const ready = page.network.then(() => (root.dataset.ready = performance.now()));
+  ready.catch(() => {}).finally(() => (find("status").hidden = true));
+  await Promise.all([page.openDemo(), ready]);
 }
 
 /** The page's parts, for the console of the browser and for tests. */
