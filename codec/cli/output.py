@@ -45,7 +45,7 @@ def output(options: ProgramOptions) -> Iterator[Emit]:
         def emit(values: Mapping[str, Any]) -> None:
             print(json_line({**values, "error": values.get("error")}), file=stream, flush=True)
 
-        nowhere = stack.enter_context(open(os.devnull, "w"))  # noqa: PTH123 - no path
+        nowhere = stack.enter_context(open(os.devnull, "w", errors="replace"))  # noqa: PTH123 - no path
         stack.enter_context(contextlib.redirect_stdout(nowhere))
         try:
             yield emit
