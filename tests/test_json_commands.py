@@ -19,6 +19,7 @@ from tiny_runs import TINY_RUN, write_clips
 
 from codec import cli
 from codec.audio.file import save_audio
+from codec.bench.memory import FileMemory
 from codec.inference.pretrained import load_codec, read_codec, save_codec
 from codec.model.digest import model_identity
 
@@ -331,10 +332,11 @@ def test_export(call, model):
 def test_bench(call, model, monkeypatch):
     """What it measures is tested elsewhere, and takes a while."""
     monkeypatch.setattr("codec.bench.bench._measure", lambda *_: iter(()))
-    monkeypatch.setattr("codec.bench.bench.measure_memory", lambda *_, **__: [FileMemory(1.0, 2e6, math.nan)])
+    monkeypatch.setattr("codec.bench.bench.measure_memory", lambda *_, **__: [FileMemory(1.0, 2, 3, math.nan, 4.0)])
     code, (found,), _ = call("bench", model, "--quick", "-o", "bench.json")
     written = json.loads(Path("bench.json").read_text())
     assert code == 0 and {name: found[name] for name in written} == written
+    assert found["memory"][0]["encode_times_real_time"] is None
     assert found["model"]["identity"] == identity_of(model)["identity"] and found["output"] == "bench.json"
 
 
