@@ -35,8 +35,12 @@ OPTIONS: dict[str, type] = {
     "codec-release": ReleaseOptions,
 }
 RECIPE_KEYS = {"codec-train": "", "codec-release": "data."}
-"""By command: how the values of a recipe begin that it takes as """
-SHELLS = {"bash": "", "zsh": "autoload -U +X compinit bashcompinit && compinit && bashcompinit\n"}
+"""By command: how the values of a recipe begin that it takes as options."""
+SHELLS = {
+    "bash": "",
+    "zsh": "(( $+functions[compdef] )) || { autoload -U compinit && compinit; }\n"  # a second one would forget the others
+    "autoload -U bashcompinit && bashcompinit\n",
+}
 """By the name of a shell, what has to be run before the script."""
 SCRIPT = """\
 {before}{function}() {{

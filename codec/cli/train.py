@@ -64,11 +64,11 @@ def _train(options: TrainOptions, changes: Changes, emit: Emit, owns_process: bo
         except KeyboardInterrupt as interrupt:
             what, resume = str(interrupt) or "interrupted", f"codec-train {options.recipe} --out {run_dir} --resume"
             print(f"codec-train: {what}; go on with  {resume}", file=sys.stderr)
-            emit(_result(run_dir, trainer) | {"error": what})
+            emit(_result(run_dir, trainer) | {"error": what} if options.json else {})
             return exit_code(interrupt)
     if fabric.is_global_zero:
         _describe_end(run_dir)
-        emit(_result(run_dir, trainer))
+        emit(_result(run_dir, trainer) if options.json else {})
     return 0
 
 
@@ -81,7 +81,8 @@ def _result(run_dir: Path, trainer: "Trainer") -> dict[str, Any]:
     from codec.train.tracking import read_history
     from codec.train.validation import REPORT_FOLDER
 
-    records = list(read_history(run_dir / HISTORY_FILE))
+    history = run_dir / HISTORY_FILE
+    records = list(read_history(history)) if history.exists() else []
     checkpoints = {kind: run_dir / "checkpoints" / name for kind, name in read_index(run_dir).items()}
     results, report = run_dir / RESULTS_FILE, run_dir / REPORT_FOLDER / "index.html"
     return {
