@@ -38,7 +38,8 @@ RECIPE_KEYS = {"codec-train": "", "codec-release": "data."}
 """By command: how the values of a recipe begin that it takes as options."""
 SHELLS = {
     "bash": "",
-    "zsh": "(( $+functions[compdef] )) || { autoload -U compinit && compinit; }\n"  # a second one would forget the others
+    # A second compinit would forget the other commands.
+    "zsh": "(( $+functions[compdef] )) || { autoload -U compinit && compinit; }\n"
     "autoload -U bashcompinit && bashcompinit\n",
 }
 """By the name of a shell, what has to be run before the script."""

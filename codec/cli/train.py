@@ -64,11 +64,13 @@ def _train(options: TrainOptions, changes: Changes, emit: Emit, owns_process: bo
         except KeyboardInterrupt as interrupt:
             what, resume = str(interrupt) or "interrupted", f"codec-train {options.recipe} --out {run_dir} --resume"
             print(f"codec-train: {what}; go on with  {resume}", file=sys.stderr)
-            emit(_result(run_dir, trainer) | {"error": what} if options.json else {})
+            if options.json:
+                emit(_result(run_dir, trainer) | {"error": what})
             return exit_code(interrupt)
     if fabric.is_global_zero:
         _describe_end(run_dir)
-        emit(_result(run_dir, trainer) if options.json else {})
+        if options.json:
+            emit(_result(run_dir, trainer))
     return 0
 
 
