@@ -164,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def stored(self, sha256):
         assert "Authorization" not in self.headers, "a token is not for another host"
-        self._send(200, self.hub.objects[sha256])
+        data, first = self.hub.objects[sha256], re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        self._send(206 if first else 200, data[int(first[1]) :] if first else data)
 
     # ---- Pushing
 
@@ -181,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._may_write(facts["organization"]):
             is_new = name not in self.hub.repositories
             if is_new:
-                self.hub.add(name, {}, private=facts.get("visibility") == "private")
+                self.hub.add(name, {}, private=facts.get("visibility") == "private" or facts.get("private") is True)
             self._send(200 if is_new else 409, {"url": f"{self.hub.url}/{name}"})
 
     def branch(self, owner, name, branch):
