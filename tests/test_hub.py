@@ -106,8 +106,18 @@ def test_a_name_has_an_owner_and_perhaps_a_revision(text, name):
 @pytest.mark.parametrize(
     "text",
     [
-        *("voice", "me/voice/x", "/me/voice", "me/", "me/voice@", "me/vo ice", "me/vo--ice", "me/../voice", "./voice"),
-        *("me/voice@../x", "me/-voice", "me/voice.", "me/voice\n", "mé/voice", "me/" + "x" * 94, "a@b/c"),
+        *("voice", "me/voice/x", "/me/voice", "me/", "me/voice@", "me/vo ice", "me/vo--ice", "me/../voice", "me/a..b"),
+        *(
+            "./voice",
+            "me/voice@../x",
+            "me/voice@a..b",
+            "me/-voice",
+            "me/voice.",
+            "me/voice\n",
+            "mé/voice",
+            "me/" + "x" * 94,
+            "a@b/c",
+        ),
     ],
 )
 def test_other_texts_are_no_names(text, hub):
@@ -275,6 +285,14 @@ def test_a_download_that_breaks_off(voice, hub, files):
     refused("me/voice", "me/voice", "broke off", "try again", len(files["model.safetensors"]) // 2)
     hub.cut = ""
     assert load_codec("me/voice").sample_rate == 16_000
+
+
+def test_a_cache_that_can_not_be_written(voice, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file" / "hub"))
+    refused("me/voice", "me/voice", tmp_path / "file" / "hub", "HF_HOME")
 
 
 @pytest.mark.parametrize(

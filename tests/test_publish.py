@@ -218,7 +218,16 @@ def test_a_damaged_release_is_not_pushed(hub, copy, name):
     data = bytearray((copy / name).read_bytes())
     data[-1] ^= 1
     (copy / name).write_bytes(data)
-    with pytest.raises(ModelError, match=one_line(copy)):
+    with pytest.raises(ModelError, match=one_line(copy, "was released", "damaged")):
+        codec.push_to_hub(copy, "me/tiny")
+    assert hub.requests == []
+
+
+def test_a_release_that_gives_other_results_is_not_pushed(hub, copy):
+    fingerprint = json.loads((copy / "fingerprint.json").read_text())
+    fingerprint["latents"][0][0] += 1
+    (copy / "fingerprint.json").write_text(json.dumps(fingerprint))
+    with pytest.raises(ModelError, match=one_line(copy, "other results", "latents")):
         codec.push_to_hub(copy, "me/tiny")
     assert hub.requests == []
 

@@ -82,10 +82,14 @@ def explain(error: Exception, name: HubName) -> str:
         return f"{name.repository} has no revision {name.revision!r}: give a branch, a tag or a commit of {page}"
     if status in (401, 403):
         return f"you may not do this at {page}: log in with  hf auth login, by a token that may ({reason})"
-    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE keeps off the network: unset it"
+    if isinstance(error, errors.LocalEntryNotFoundError):
         if constants.HF_HUB_OFFLINE:
             return "it is not in the cache, and HF_HUB_OFFLINE keeps off the network: unset it once to load the model"
         return f"{constants.ENDPOINT} can't be reached, nor is it in the cache: check name and connection ({reason})"
+    if isinstance(error, OSError) and error.errno is not None:  # a full disk, say
+        return f"it can't be stored in {constants.HF_HUB_CACHE}: make room, or set HF_HOME ({error.strerror})"
     return f"the transfer from or to {page} broke off: try again ({reason})"
 
 
