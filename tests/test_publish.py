@@ -276,7 +276,7 @@ def test_offline(hub, released, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=one_line("nothing was pushed", "HF_HUB_OFFLINE")):
+    with pytest.raises(ModelError, match=one_line("nothing was pushed", "HF_HUB_OFFLINE", "unset")):
         codec.push_to_hub(released, "me/tiny")
 
 
