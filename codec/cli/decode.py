@@ -68,7 +68,8 @@ def _describe_model(codec: "Codec") -> "Header":
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
-    from codec.inference.compression import decompress_file, read_bitstream
+    from codec.inference.compression import read_bitstream
+    from codec.inference.decompression import decompress_file
 
     if job.source.suffix == ".jsonl" and count_recordings(job.source) > 1:
         return _decode_lines(codec, job, options)
@@ -84,7 +85,7 @@ def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
 
 def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
     from codec.bitstream import describe_lost
-    from codec.inference.compression import decompress_codes
+    from codec.inference.decompression import decompress_codes
 
     if options.num_quantizers:
         bitstream = bitstream.keep_quantizers(options.num_quantizers)
