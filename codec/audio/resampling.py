@@ -17,9 +17,9 @@ Block = npt.NDArray[np.float32]  # [C, n]
 REACH = 200
 """Samples of the lower rate that an output sample depends on, on either side. VHQ's filter is below 1e-9 after 136."""
 MAX_PERIOD = 1000
-"""Samples of the higher rate in a period of the phases that soxr certainly keeps a table for. Between longer periods it
-counts the phase with a rounding error, which grows with the length of the signal."""
-_BLOCK = 2**18
+"""Samples of the higher rate, at most, from one instant that both rates share to the next. soxr keeps a table of that
+many phases. At other rates it counts the phase, with a rounding error that grows with the length of the signal."""
+_ZEROS = 2**20
 
 
 class Resampler:
@@ -42,20 +42,22 @@ class Resampler:
             what = f"{num_channels} channels from {from_rate} to {to_rate} Hz"
             raise AudioError(f"can't resample {what}; all three must be at least 1")
         self.from_rate, self.to_rate, self.num_channels = from_rate, to_rate, num_channels
-        self._period = from_rate // math.gcd(from_rate, to_rate)  # input samples from one common instant to the next
+        common = math.gcd(from_rate, to_rate)
+        # Input samples from one instant that both rates share to the next; 0 if that is far.
+        self._period = from_rate // common if max(from_rate, to_rate) // common <= MAX_PERIOD else 0
         self._stream = soxr.ResampleStream(from_rate, to_rate, num_channels, dtype="float32", quality="VHQ")
         self._num_pushed = self.num_returned = 0
 
     def inputs_of(self, first: int, stop: int) -> tuple[int, int]:
         """Input samples, first and one past the last, that output samples `first` .. `stop` - 1 depend on.
 
-        Some may lie beyond the end of the signal. The first lies where an output sample does.
+        Some may lie beyond the end of the signal.
         """
         if self.from_rate == self.to_rate:
             return first, stop
         reach = -(-REACH * self.from_rate // min(self.from_rate, self.to_rate))
         earliest = max(0, first * self.from_rate // self.to_rate - reach)
-        return earliest - earliest % self._period, -(-stop * self.from_rate // self.to_rate) + reach
+        return earliest - earliest % max(1, self._period), -(-stop * self.from_rate // self.to_rate) + reach
 
     def skip(self, num_samples: int) -> None:
         """Begin in the middle of a signal, after `num_samples` that count as silence.
@@ -66,12 +68,13 @@ class Resampler:
         Args:
             num_samples: As `inputs_of` gives it; nothing was pushed yet.
         """
-        if self.from_rate == self.to_rate or self._period * max(1, self.to_rate / self.from_rate) <= MAX_PERIOD:
+        if self._period:
             self._num_pushed = num_samples
             self.num_returned = num_samples * self.to_rate // self.from_rate
             return
-        for start in range(0, num_samples, _BLOCK):  # thousands of times faster than real time
-            self.push(np.zeros((self.num_channels, min(_BLOCK, num_samples - start)), np.float32))
+        most = max(1, _ZEROS // self.num_channels)
+        for start in range(0, num_samples, most):  # thousands of times faster than real time
+            self.push(np.zeros((self.num_channels, min(most, num_samples - start)), np.float32))
 
     def push(self, block: Block) -> Block:
         """Resample the next block `[C, n]`; returns the samples `[C, m]` that are ready, m >= 0."""

@@ -1,6 +1,7 @@
-"""codec-decode: files of codes to audio files."""
+"""codec-decode: files of codes to audio files, all of them or a part."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,24 +41,34 @@ def _decode(options: DecodeOptions) -> int:
     codec = load_model(options)
     codec.check_num_quantizers(options.num_quantizers)
     if skip:
-        jobs = leave_done("codec-decode", jobs, lambda job: _is_done(codec, job))
+        jobs = leave_done("codec-decode", jobs, lambda job: _is_done(codec, job, options))
     return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options))
 
 
-def _is_done(codec: "Codec", job: Job) -> bool:
+def _is_done(codec: "Codec", job: Job, options: DecodeOptions) -> bool:
     from codec.bitstream import SUFFIXES, Header, read_codes
 
     if job.source.suffix in SUFFIXES:
-        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header)
+        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header, options)
     with job.source.open("rb") as file:
-        return _holds(job.target, Header.from_file(file))
+        return _holds(job.target, Header.from_file(file), options)
 
 
-def _holds(target: Path, header: "Header") -> bool:
-    """Whether an audio file has the rate, channels and length that the codes say."""
+def _holds(target: Path, header: "Header", options: DecodeOptions) -> bool:
+    """Whether an audio file has the rate, channels and length of the part of the codes that is asked for."""
     from codec.audio.file import read_info
 
-    return read_info(target) == (header.sample_rate, header.num_channels, header.num_samples)
+    part = _part(header, options)
+    return read_info(target) == (part.sample_rate, part.num_channels, part.num_samples)
+
+
+def _part(header: "Header", options: DecodeOptions) -> "Header":
+    """The header with the number of samples of the part that is asked for."""
+    from codec.bitstream.interval import find_samples
+
+    size = {"num_samples": header.num_samples, "sample_rate": header.sample_rate}
+    first, stop = find_samples(options.start, options.duration, **size)
+    return replace(header, num_samples=stop - first)
 
 
 def _describe_model(codec: "Codec") -> "Header":
@@ -68,30 +79,34 @@ def _describe_model(codec: "Codec") -> "Header":
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
-    from codec.inference.compression import read_bitstream
     from codec.inference.decompression import decompress_file
 
     if job.source.suffix == ".jsonl" and count_recordings(job.source) > 1:
         return _decode_lines(codec, job, options)
     if job.source.suffix in SUFFIXES:
         return _decode_codes(codec, read_codes(job.source, _describe_model(codec)), job.target, options)
-    if options.num_quantizers:
-        bitstream = read_bitstream(job.source, codec, salvage=options.salvage)
-        return _decode_codes(codec, bitstream, job.target, options)
-    reader = decompress_file(codec, job.source, job.target, salvage=options.salvage, overwrite=options.overwrite)
+    reader = decompress_file(
+        codec,
+        job.source,
+        job.target,
+        num_quantizers=options.num_quantizers,
+        start=options.start,
+        duration=options.duration,
+        salvage=options.salvage,
+        overwrite=options.overwrite,
+    )
     lost = describe_lost(reader.header, reader.lost) if reader.lost else ""
-    return Outcome(_describe_audio(job.target, reader.header), lost)
+    return Outcome(_describe_audio(job.target, _part(reader.header, options)), lost)
 
 
 def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
-    from codec.bitstream import describe_lost
     from codec.inference.decompression import decompress_codes
 
     if options.num_quantizers:
         bitstream = bitstream.keep_quantizers(options.num_quantizers)
-    decompress_codes(codec, bitstream, target, overwrite=options.overwrite)
-    lost = describe_lost(bitstream.header, bitstream.lost) if bitstream.lost else ""
-    return Outcome(_describe_audio(target, bitstream.header), lost)
+    start, duration = options.start, options.duration
+    decompress_codes(codec, bitstream, target, start=start, duration=duration, overwrite=options.overwrite)
+    return Outcome(_describe_audio(target, _part(bitstream.header, options)))
 
 
 def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
@@ -103,7 +118,7 @@ def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
         target = job.target.with_name(f"{job.target.stem}.{name}{job.target.suffix}")
         if isinstance(found, CodecError):
             faults.append(message(found))
-        elif not (options.skip_existing and target.exists() and attempt(_holds, target, found.header) is True):
+        elif not (options.skip_existing and target.exists() and attempt(_holds, target, found.header, options) is True):
             outcome = attempt(_decode_codes, codec, found, target, options)
             if isinstance(outcome, DiskFullError):
                 raise outcome
@@ -165,9 +180,8 @@ def _decode_rows(
         try:
             for name, bitstream in shard_format(shard).read(shard, set(names)):
                 target = targets[name]
-                is_done = (
-                    options.skip_existing and target.exists() and attempt(_holds, target, bitstream.header) is True
-                )
+                may_be_done = options.skip_existing and target.exists()
+                is_done = may_be_done and attempt(_holds, target, bitstream.header, options) is True
                 yield Outcome("") if is_done else attempt(_decode_codes, codec, bitstream, target, options)
                 num_done += 1
         except BitstreamError as error:
