@@ -94,3 +94,11 @@ def test_all_of_it_is_the_same_header():
         for num_samples in (1, 2, 3, 321, 5_000):
             header = header_of(num_samples, sample_rate=rate, hop_length=320, delay=400)
             assert cut_header(header, 0.0, None) == (header, (0, header.num_frames))
+
+
+def test_a_time_where_a_frame_begins_is_in_that_frame():
+    """Though 4.02 s times 50 frames a second is below 201 in floating point."""
+    whole = header_of(16_000 * 40)
+    assert 4.02 * 16_000 / 320 < 201
+    for hundredths in range(0, 3_990, 2):
+        assert cut_header(whole, hundredths / 100, 0.01)[1][0] == hundredths // 2

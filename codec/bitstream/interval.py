@@ -8,6 +8,9 @@ from codec.errors import ConfigError
 
 Samples = tuple[int, int]  # first sample, one past the last
 
+ROUNDING = 1e-6
+"""Frames that a time may lie before a frame to count as its start: 4.02 s, in floating point, lie before frame 201."""
+
 
 def find_samples(start: float, duration: float | None, *, num_samples: int, sample_rate: int) -> Samples:
     """Samples round(start * sample_rate) .. round((start + duration) * sample_rate) - 1, as far as there are any.
@@ -41,9 +44,9 @@ def find_samples(start: float, duration: float | None, *, num_samples: int, samp
 def cut_header(header: Header, start: float, duration: float | None) -> tuple[Header, Frames]:
     """Header and frames of a recording that is cut to whole frames.
 
-    It begins with the frame that the first sample of the part lies in, at most a frame early, and ends with the last
-    sample of the part. Where a frame begins between two samples of the original rate, the samples of the cut lie
-    between those of the whole recording.
+    It begins with the frame that `start` lies in, at most a frame early, and ends with the last sample of the part.
+    Where a frame begins between two samples of the original rate, the samples of the cut lie between those of the whole
+    recording.
 
     Args:
         header: Of the whole recording.
@@ -54,8 +57,9 @@ def cut_header(header: Header, start: float, duration: float | None) -> tuple[He
         ConfigError: As for `find_samples`.
     """
     rate, model_rate, hop_length = header.sample_rate, header.model_sample_rate, header.hop_length
-    first, stop = find_samples(start, duration, num_samples=header.num_samples, sample_rate=rate)
-    frame = first * model_rate // rate // hop_length
+    _, stop = find_samples(start, duration, num_samples=header.num_samples, sample_rate=rate)
+    frame_of_last = (stop - 1) * model_rate // rate // hop_length
+    frame = min(math.floor(start * model_rate / hop_length + ROUNDING), frame_of_last)
     num_samples = ceil_div(stop * model_rate - frame * hop_length * rate, model_rate)
     num_samples = min(num_samples, header.samples_in(header.num_frames - frame))
     cut = replace(header, num_samples=num_samples)
