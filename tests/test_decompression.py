@@ -68,6 +68,18 @@ def test_a_part_is_the_slice_of_the_whole(name):
         assert part.shape == expected.shape and torch.equal(part, expected), (start, duration)
 
 
+@pytest.mark.parametrize("name", PARTS)
+def test_the_decoder_starts_early_enough(name):
+    """Where a block begins just as many frames early as the decoder looks back, and one frame more or less."""
+    codec = tiny_codec(name)
+    bitstream = recording(codec, num_samples=12_003)
+    whole = decompress(codec, bitstream)
+    for more in (-1, 0, 1):
+        first = (200 + codec.decoder.context_frames + more) * HOP - codec.delay
+        part = decompress(codec, bitstream, start=first / 16_000, duration=0.01)
+        assert torch.equal(part, whole[..., first : first + 160]), more
+
+
 def test_the_network_runs_on_no_more_than_the_part_needs(codec):
     """Blocks are 200 frames; the decoder looks back 4 and is 25 samples late."""
     bitstream = recording(codec)
