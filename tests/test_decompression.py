@@ -139,6 +139,21 @@ def test_a_part_of_a_file_is_the_slice_of_the_whole_file(codec, tmp_path, sample
         assert np.abs(samples_of(target) - expected).max() <= steps * STEP
 
 
+def test_a_chunk_may_be_longer_than_a_block(codec, tmp_path, monkeypatch):
+    """Its blocks before the part are not decoded."""
+    monkeypatch.setattr("codec.bitstream.header.CHUNK_S", 1.1)
+    (tmp_path / "a.codec").write_bytes(recording(codec).to_bytes())
+    decompress_file(codec, tmp_path / "a.codec", tmp_path / "whole.wav")
+    blocks, decode_frames = [], codec.decode_frames
+    codec.decode_frames = lambda codes, cache: blocks.append(codes.shape[2]) or decode_frames(codes, cache)
+    for start, duration, expected in ((0.3, 0.1, [200]), (0.9, 0.3, [200, 80, 200]), (1.2, None, [200, 172])):
+        blocks.clear()
+        decompress_file(codec, tmp_path / "a.codec", tmp_path / "a.wav", start=start, duration=duration, overwrite=True)
+        assert blocks == expected
+        whole = slice_of(samples_of(tmp_path / "whole.wav"), 16_000, start, duration)
+        np.testing.assert_array_equal(samples_of(tmp_path / "a.wav"), whole)
+
+
 def test_a_part_of_fewer_levels(codec, tmp_path):
     bitstream = recording(codec)
     (tmp_path / "a.codec").write_bytes(bitstream.to_bytes())

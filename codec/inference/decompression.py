@@ -40,7 +40,7 @@ class Piece(NamedTuple):
 
 
 Pieces = Callable[[Frames], Iterable[Piece]]
-"""Gives the pieces that hold some frames; the first and the last may hold more."""
+"""Gives the pieces that hold some frames, in order; there may be others before and after them."""
 
 
 def decompress(codec: Codec, bitstream: Bitstream, *, start: float = 0.0, duration: float | None = None) -> Tensor:
@@ -62,7 +62,7 @@ def decompress(codec: Codec, bitstream: Bitstream, *, start: float = 0.0, durati
     header = bitstream.header
     check_model(codec, header)
     samples = find_samples(start, duration, num_samples=header.model_samples, sample_rate=header.model_sample_rate)
-    blocks = _decode(codec, lambda frames: _split(codec, bitstream, frames), samples)
+    blocks = _decode(codec, lambda _: _split(codec, bitstream), samples)
     return torch.cat(list(blocks), dim=-1)[None]
 
 
@@ -127,11 +127,8 @@ def decompress_codes(
 ) -> None:
     """Decode codes in memory to an audio file of the original rate; arguments and errors as of `decompress_file`."""
     check_model(codec, bitstream.header)
-
-    def pieces(frames: Frames) -> Iterator[Piece]:
-        return _split(codec, bitstream, frames)
-
-    _write_audio(codec, bitstream.header, pieces, target, start, duration, overwrite=overwrite)
+    pieces = _split(codec, bitstream)
+    _write_audio(codec, bitstream.header, lambda _: pieces, target, start, duration, overwrite=overwrite)
 
 
 def _write_audio(
@@ -214,12 +211,11 @@ def _without_gaps(header: Header, chunks: Iterable[tuple[int, NDArray[np.int64]]
     yield from gap(frames[1])
 
 
-def _split(codec: Codec, bitstream: Bitstream, frames: Frames) -> Iterator[Piece]:
-    """Yield codes in memory that hold `frames`, in pieces of about ten seconds, none of which is lost in part."""
+def _split(codec: Codec, bitstream: Bitstream) -> Iterator[Piece]:
+    """Yield codes in memory in pieces of about ten seconds, none of which is lost in part."""
     num_frames = bitstream.codes.shape[2]
     edges = {edge for span in bitstream.lost for edge in span}
     borders = range(0, num_frames, block_samples(codec) // codec.hop_length)
     for first, stop in itertools.pairwise(sorted({*borders, *edges, num_frames})):
-        if first < frames[1] and stop > frames[0]:
-            is_lost = any(start <= first < end for start, end in bitstream.lost)
-            yield Piece(first, bitstream.codes[:, :, first:stop], is_lost)
+        is_lost = any(start <= first < end for start, end in bitstream.lost)
+        yield Piece(first, bitstream.codes[:, :, first:stop], is_lost)
