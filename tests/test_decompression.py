@@ -218,10 +218,10 @@ class _Collector:
 
 @pytest.fixture
 def damaged(codec, tmp_path):
-    """Sixteen chunks of 80 frames, 0.1 s; those of 0.4 s and of 0.8 s are damaged."""
+    """Sixteen chunks of 80 frames, 0.1 s; those from 0.4 s, 0.8 s and 0.9 s are damaged."""
     data = bytearray(recording(codec).to_bytes())
     ends = chunk_ends(data)
-    for chunk in (4, 8):
+    for chunk in (4, 8, 9):
         data[ends[chunk] - 5] ^= 1
     path = tmp_path / "a.codec"
     path.write_bytes(data)
@@ -236,8 +236,8 @@ def damaged(codec, tmp_path):
         (0.35, 0.3, ((320, 400),)),
         (0.502, 0.1, ((320, 400),)),  # before the part, but the decoder looks back at it
         (0.42, 0.05, None),  # nothing is left of it
-        (0.3, 0.7, ((320, 400), (640, 720))),
-        (0.75, 0.1, ((640, 720),)),
+        (0.3, 0.7, ((320, 400), (640, 800))),
+        (0.75, 0.1, ((640, 720),)),  # the chunk after it is damaged too, and does not matter
     ],
 )
 def test_damage_counts_where_the_part_needs_it(codec, damaged, tmp_path, start, duration, lost):

@@ -102,3 +102,11 @@ def test_a_time_where_a_frame_begins_is_in_that_frame():
     assert 4.02 * 16_000 / 320 < 201
     for hundredths in range(0, 3_990, 2):
         assert cut_header(whole, hundredths / 100, 0.01)[1][0] == hundredths // 2
+
+
+def test_a_cut_of_the_last_sample_has_the_frame_that_it_lies_in():
+    """It lies before the time that rounds to it, 0.1 s, where a frame begins: sample 1102 of 1103 at 11,025 Hz."""
+    whole = header_of(1103, sample_rate=11_025, delay=319)
+    header, frames = cut_header(whole, 0.1, None)
+    assert frames == (4, 6) and whole.num_frames == 6
+    assert header.num_samples == 221 and header.num_frames == 2
