@@ -2,7 +2,8 @@ import pytest
 from messages import one_line
 
 from codec.cli.command_line import parse
-from codec.cli.options import DecodeOptions, EncodeOptions, parse_bitrate, parse_time
+from codec.cli.options import DecodeOptions, EncodeOptions
+from codec.cli.values import parse_bitrate, parse_time
 from codec.errors import ConfigError
 
 

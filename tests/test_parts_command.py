@@ -153,6 +153,18 @@ def test_damage_is_found_in_the_part_alone(call):
 # ---- Cutting and joining
 
 
+def test_json_tells_of_the_part(call):
+    _, out, _ = call(cli.decode_main, "a.codec", "--start", 0.2, "--duration", 0.1, "--json")
+    decoded = json.loads(out)
+    assert (decoded["output"], decoded["num_samples"], decoded["seconds"]) == ("a.decoded.wav", 1_600, 0.1)
+    _, out, _ = call(cli.encode_main, "a.codec", "--start", 0.2, "--duration", 0.1, "--json")
+    assert json.loads(out)["num_samples"] == 1_600
+    _, out, _ = call(cli.encode_main, "b.codec", "a.codec", "--join", "-o", "both.codec", "--json")
+    joined = json.loads(out)
+    assert (joined["path"], joined["output"], joined["error"]) == ("b.codec", "both.codec", None)
+    assert joined["num_samples"] == 401 * 20 + 8_001
+
+
 def test_cut_and_join(call):
     """By their names, and with the levels cut too."""
     for words in (["--duration", 0.2], ["--start", 0.2]):

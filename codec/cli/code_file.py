@@ -1,4 +1,4 @@
-"""Files of codes as the commands write them, and the line that tells of one."""
+"""Files of codes as the commands write them, and what is printed of one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,11 +20,14 @@ def write_file(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome
             file.write(data)
     else:
         write_codes(target, bitstream, overwrite=overwrite)
-    return Outcome(describe_file(target, bitstream.header))
+    return describe_file(target, bitstream.header)
 
 
-def describe_file(target: Path, header: "Header") -> str:
-    """Name, duration, levels and bitrate of a file of codes."""
-    file_rate = 8 * target.stat().st_size / header.duration_s
+def describe_file(target: Path, header: "Header") -> Outcome:
+    """What is printed of a file of codes: name, duration, levels and bitrate; as JSON also what the codes are of."""
+    num_bytes = target.stat().st_size
+    file_rate = 8 * num_bytes / header.duration_s
     levels = f"{header.num_quantizers} level{'s' if header.num_quantizers > 1 else ''}"
-    return f"{target}  {header.duration_s:.2f} s  {levels}, {file_rate / 1000:.2f} kbit/s"
+    line = f"{target}  {header.duration_s:.2f} s  {levels}, {file_rate / 1000:.2f} kbit/s"
+    facts = {"output": target, "skipped": False, "num_bytes": num_bytes, "bitrate": file_rate}
+    return Outcome(line, objects=[facts | header.to_json()])

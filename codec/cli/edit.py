@@ -11,6 +11,7 @@ from codec.cli.code_file import write_file
 from codec.cli.jobs import Job, Outcome, check_inputs, check_outputs, leave_done, plan, run_jobs
 from codec.cli.loading import load_maker
 from codec.cli.options import EncodeOptions
+from codec.cli.output import Emit
 from codec.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def _takes_part(options: EncodeOptions) -> bool:
     return options.start > 0 or options.duration is not None
 
 
-def edit(options: EncodeOptions, inputs: Sequence[Path]) -> int:
+def edit(options: EncodeOptions, inputs: Sequence[Path], emit: Emit) -> int:
     """Cut or join .codec files.
 
     Raises:
@@ -45,21 +46,21 @@ def edit(options: EncodeOptions, inputs: Sequence[Path]) -> int:
         raise ConfigError(f"--start, --duration and --join are for .codec files, but {others[0]} is none")
     if others:
         raise ConfigError("give audio files or .codec files, not both at once")
-    return _join(options, inputs) if options.join else _cut(options, inputs)
+    return _join(options, inputs, emit) if options.join else _cut(options, inputs, emit)
 
 
-def _cut(options: EncodeOptions, inputs: Sequence[Path]) -> int:
+def _cut(options: EncodeOptions, inputs: Sequence[Path], emit: Emit) -> int:
     levels, overwrite, skip = options.num_quantizers, options.overwrite, options.skip_existing
     mark = (".cut" if _takes_part(options) else "") + (f".{levels}" if levels else "")
     jobs = plan(inputs, options.output, [SUFFIX], [SUFFIX], mark=mark, overwrite=overwrite, skip=skip)
     if skip:
-        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job, options))
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job, options), emit)
     makers: dict[bytes, Codec] = {}
 
     def work(job: Job) -> Outcome:
         return write_file(job.target, _read(job.source, options, makers), overwrite)
 
-    return run_jobs("codec-encode", jobs, work)
+    return run_jobs("codec-encode", jobs, work, emit)
 
 
 def _is_done(job: Job, options: EncodeOptions) -> bool:
@@ -72,7 +73,7 @@ def _is_done(job: Job, options: EncodeOptions) -> bool:
         return read_complete_header(file) == cut_header(header, options.start, options.duration)[0]
 
 
-def _join(options: EncodeOptions, inputs: Sequence[Path]) -> int:
+def _join(options: EncodeOptions, inputs: Sequence[Path], emit: Emit) -> int:
     from codec.bitstream import Bitstream
 
     if _takes_part(options) or options.skip_existing:
@@ -93,7 +94,7 @@ def _join(options: EncodeOptions, inputs: Sequence[Path]) -> int:
         joined = Bitstream.join([_read(path, options, makers) for path in inputs])
         return write_file(job.target, joined, options.overwrite)
 
-    return run_jobs("codec-encode", [Job(inputs[0], target)], work)
+    return run_jobs("codec-encode", [Job(inputs[0], target)], work, emit)
 
 
 def _check_fit(inputs: Sequence[Path], num_quantizers: int | None) -> None:

@@ -11,6 +11,7 @@ from codec.cli.edit import edit, is_edit
 from codec.cli.jobs import Job, Outcome, attempt, leave_done, plan, report
 from codec.cli.loading import load_model
 from codec.cli.options import EncodeOptions
+from codec.cli.output import Emit, output
 from codec.cli.pipes import piped
 from codec.errors import CodecError, ConfigError
 
@@ -24,22 +25,23 @@ WINDOW_FILES = 256
 
 def encode(argv: Sequence[str]) -> int:
     """Encode audio files, or cut and join .codec files."""
-    with piped(parse(EncodeOptions, argv, "codec-encode"), "codec") as options:
-        return _encode(options)
+    given = parse(EncodeOptions, argv, "codec-encode")
+    with output(given) as emit, piped(given, "codec", emit) as (options, emit):
+        return _encode(options, emit)
 
 
-def _encode(options: EncodeOptions) -> int:
+def _encode(options: EncodeOptions, emit: Emit) -> int:
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
     inputs = tuple(map(Path, options.inputs))
     if is_edit(options):
-        return edit(options, inputs)
+        return edit(options, inputs, emit)
     if _is_corpus(options):
         from codec.cli.corpus import encode_corpus
 
-        return encode_corpus(options)
+        return encode_corpus(options, emit)
     if any(path.suffix == ".codec" for path in inputs):
-        return edit(options, inputs)
+        return edit(options, inputs, emit)
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
     from codec.inference.compression import describe_codes
@@ -54,8 +56,8 @@ def _encode(options: EncodeOptions) -> int:
     check_beam(options.beam)
     if skip:
         model = describe_codes(codec, levels or codec.quantizer.num_quantizers)
-        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model))
-    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model), emit)
+    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options), emit)
 
 
 def _is_corpus(options: EncodeOptions) -> bool:
@@ -124,4 +126,4 @@ def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOp
     if job.target.suffix != ".codec":
         return write_file(job.target, compress_source(codec, job.source, num_quantizers=levels, beam=beam), overwrite)
     header = compress_file(codec, job.source, job.target, num_quantizers=levels, beam=beam, overwrite=overwrite)
-    return Outcome(describe_file(job.target, header))
+    return describe_file(job.target, header)

@@ -1,7 +1,5 @@
 """Options of the commands: one dataclass each, whose docstrings are its --help (no torch)."""
 
-import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,51 +7,9 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, arg
 
+from codec.cli.program_options import ProgramOptions
+from codec.cli.values import parse_bitrate, parse_device, parse_time
 from codec.config import FILE_BEAM, STRICT
-
-
-def parse_bitrate(text: str | float) -> float:
-    """Bitrate (bit/s) from 6000, 6k or 1.5k; a number is one already.
-
-    Raises:
-        ValueError: It is no positive number.
-    """
-    if not isinstance(text, str):
-        return text
-    try:
-        bitrate = float(text.lower().removesuffix("k")) * (1000 if text.lower().endswith("k") else 1)
-    except ValueError:
-        bitrate = math.nan
-    if not 0 < bitrate < math.inf:
-        raise ValueError(f"{text!r} is no positive number of bit/s: write 6000 or 6k")
-    return bitrate
-
-
-def parse_time(text: str | float) -> float:
-    """Time (s) from 12.5, 1:30 or 1:02:03.5; a number is one already.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not isinstance(text, str):
-        return text
-    if not re.fullmatch(r"\d+(:[0-5]?\d){0,2}(\.\d*)?|\.\d+", text):
-        raise ValueError(f"{text!r} is no time: write seconds, 12.5, or 1:30 or 1:02:03.5")
-    seconds = 0.0
-    for part in text.split(":"):
-        seconds = 60 * seconds + float(part)
-    return seconds
-
-
-def parse_device(text: str) -> str:
-    """Name of a device.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise ValueError(f"{text!r} is no device: write auto, cpu, cuda, cuda:1 or mps")
-    return text
 
 
 def _shown(metavar: str, *aliases: str) -> Any:
@@ -75,7 +31,7 @@ Time = Annotated[float, BeforeValidator(parse_time)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainOptions:
+class TrainOptions(ProgramOptions):
     """Options of codec-train that are not values of the recipe."""
 
     recipe: Positional[Annotated[str, _shown("RECIPE")]]
@@ -91,7 +47,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelOptions:
+class ModelOptions(ProgramOptions):
     """What encoding, decoding and evaluation share."""
 
     model: Name = None
@@ -240,7 +196,7 @@ class EvalOptions(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CompareOptions:
+class CompareOptions(ProgramOptions):
     """Put runs of Gaussian recipes beside each other, Shannon's bound, scikit-learn's k-means and Lloyd-Max."""
 
     inputs: Positional[Annotated[tuple[Path, ...], _shown("RUN...")]]
@@ -252,7 +208,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class InspectOptions:
+class InspectOptions(ProgramOptions):
     """Show what is in a .codec file, what a model is, and how it uses its codebooks on audio.
 
     A file: header, model, chunks and their checksums, bytes, bitrate, use of the codes by level. Of a damaged one it
@@ -275,14 +231,12 @@ class InspectOptions:
     """Rows of a manifest to use."""
     kinds: Annotated[tuple[str, ...], _shown("KIND...")] = ()
     """Keep only rows of these kinds."""
-    json: bool = False
-    """One JSON object a line for each file or model, instead of text."""
     overwrite: bool = False
     """Replace pictures that are there already."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class BenchOptions:
+class BenchOptions(ProgramOptions):
     """Measure how fast a model is on this processor, beside other codecs and beside the machine's own peak.
 
     Whole signals part by part and in every fast mode, a live stream block by block, peak memory against length, FLOP,
@@ -322,7 +276,7 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExportOptions:
+class ExportOptions(ProgramOptions):
     """Write a model as ONNX files that run without PyTorch, with a program in NumPy that shows how.
 
     The graphs are run in ONNX Runtime and compared with PyTorch before anything is written. Needs the extra `export`.
@@ -339,7 +293,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ReleaseOptions:
+class ReleaseOptions(ProgramOptions):
     """Make what ships of a trained model: float16 weights, tables for entropy coding, fingerprint and card.
 
     Tables are learned on the train split of the recipe's data; --data.root and the like say where it is now.

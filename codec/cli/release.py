@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from codec.cli.command_line import override, parse_with_recipe
+from codec.cli.command_line import Changes, override, parse_with_recipe
 from codec.cli.loading import find_device
 from codec.cli.options import ReleaseOptions
+from codec.cli.output import Emit, output
 from codec.errors import ConfigError
 from codec.recipe import Recipe, find_recipe, load_recipe
 
@@ -12,6 +13,12 @@ from codec.recipe import Recipe, find_recipe, load_recipe
 def release(argv: Sequence[str]) -> int:
     """Make a release of a trained model."""
     options, changes = parse_with_recipe(ReleaseOptions, argv, "codec-release")
+    with output(options) as emit:
+        _release(options, changes, emit)
+    return 0
+
+
+def _release(options: ReleaseOptions, changes: Changes, emit: Emit) -> None:
     for key in changes:
         if not key.startswith("data."):
             raise ConfigError(f"no option --{key}: of the recipe only --data options can be given")
@@ -32,7 +39,8 @@ def release(argv: Sequence[str]) -> int:
         f"moved latents and samples by {released.rounding:.1e} at most\n"
         f"next: codec-encode talk.wav --model {options.output}"
     )
-    return 0
+    facts = {"output": options.output, "num_bytes": released.num_bytes, "rounding": released.rounding}
+    emit({**facts, "model": {"identity": released.identity.hex()}})
 
 
 def _find_training(options: ReleaseOptions) -> Recipe:
