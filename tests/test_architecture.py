@@ -38,6 +38,7 @@ INFERENCE = {
         "codec.jsonfile",
         "codec.model",
         "codec.onnx",
+        "codec.progress",
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
