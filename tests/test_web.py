@@ -23,7 +23,7 @@ import codec.web.page
 import codec.web.runtime
 from codec import cli
 from codec.errors import ConfigError, ModelError, WriteError
-from codec.inference.pretrained import load_codec, save_codec
+from codec.inference.pretrained import save_codec
 from codec.model.digest import model_identity
 from codec.onnx.check import NEAR_TIE, tie_margin
 from codec.onnx.engine import GraphSession
@@ -243,7 +243,12 @@ class TestCommand:
         size = sum(map(len, contents(tmp_path / "page").values())) / 1e6
         assert out.startswith(f"{tmp_path / 'page'}  {size:.1f} MB, 6 kbit/s  ") and out.count("\n") == 1
         assert value(tmp_path / "page", "facts")["name"] == "model"
-        assert load_codec(tmp_path / "model").sample_rate == value(tmp_path / "page", "facts")["sample_rate"]
+        words = (tmp_path / "model", "--web", tmp_path / "page", "--onnxruntime-web", runtime, "--overwrite", "--json")
+        code, out, err = self.call(capfd, *words)
+        found = json.loads(out)
+        assert (code, found["error"], found["output"]) == (0, None, str(tmp_path / "page"))
+        assert found["rates"] == value(tmp_path / "page", "facts")["rates"] == [{"bitrate": 6000, "levels": 1}]
+        assert found["model"]["identity"] == value(tmp_path / "page", "facts")["model_identity"]
 
     @pytest.mark.parametrize(
         ("words", "facts"),
