@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from codec.inference.pretrained import load_codec, save_codec
     from codec.inference.streaming import StreamDecoder, StreamEncoder
     from codec.model.codec import Codec
+    from codec.release.publish import push_to_hub
 
 __all__ = [
     "AudioError",
@@ -50,6 +51,7 @@ __all__ = [
     "decompress_file",
     "load_audio",
     "load_codec",
+    "push_to_hub",
     "read_bitstream",
     "save_audio",
     "save_codec",
@@ -69,6 +71,7 @@ _MODULES = {
     "codec.model.codec": ("Codec",),
     "codec.inference.pretrained": ("load_codec", "save_codec"),
     "codec.inference.streaming": ("StreamDecoder", "StreamEncoder"),
+    "codec.release.publish": ("push_to_hub",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

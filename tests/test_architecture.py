@@ -38,6 +38,7 @@ INFERENCE = {
         "codec.jsonfile",
         "codec.model",
         "codec.onnx",
+        "codec.progress",
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
@@ -120,6 +121,7 @@ KNOWN_BY = {
     "ray": set(),  # codec.corpus asks `require` for it, and for pyarrow
     "pyarrow": set(),
     "fsspec": {"codec.corpus"},
+    "huggingface_hub": set(),  # codec.inference.hub and codec.release.publish ask `require` for it
     "onnxruntime": {"codec.onnx.example"},  # the others ask `require` for it
     "pickle": set(),
 }
@@ -211,6 +213,7 @@ def test_the_inference_side_loads_nothing_of_training():
     loaded = set(result.stdout.split())
     assert "torch" in loaded and "codec.inference.compression" in loaded
     unwanted = {"torchaudio", "lightning_fabric", "tensorboard", "matplotlib", "sklearn", "ray", "onnx", "onnxruntime"}
+    unwanted.add("huggingface_hub")
     assert not loaded & unwanted
     assert not any(within(name, side) for name in loaded for side in (*BEHIND, "codec.dsp.mel", "codec.cli"))
 

@@ -98,7 +98,8 @@ def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
         overwrite=options.overwrite,
     )
     lost = describe_lost(reader.header, reader.lost) if reader.lost else ""
-    return _written(job.target, _part(reader.header, options), lost)
+    header = reader.header.keep_quantizers(options.num_quantizers or reader.header.num_quantizers)
+    return _written(job.target, _part(header, options), lost)
 
 
 def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:

@@ -141,9 +141,9 @@ def _find_maker(header: "Header", model: str | None, makers: dict[bytes, Maker])
     from codec.model.digest import model_identity, with_identity
 
     if not makers:
-        for candidate in [Path(model)] if model else find_shipped():
+        for candidate in [model] if model else find_shipped():
             codec = with_identity(read_codec(candidate))
-            makers[model_identity(codec)] = Maker(model or candidate.name, codec)
+            makers[model_identity(codec)] = Maker(model or Path(candidate).name, codec)
     if model and header.model_id not in makers:
         raise BitstreamError(f"the codes are of model {header.model_id.hex()[:12]}, not of {model}", codec=...)
     return makers.get(header.model_id)

@@ -51,7 +51,8 @@ class ModelOptions(ProgramOptions):
     """What encoding, decoding and evaluation share."""
 
     model: Name = None
-    """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
+    """Which model: a shipped one, a run directory of codec-train, a checkpoint, a folder with model.safetensors, or
+    owner/name[@revision] of the Hugging Face hub."""
     device: Device = "auto"
     """auto is cuda where there is one, else cpu."""
     mode: Annotated[Mode, _shown("float32|bf16_decoder|bf16|onnx")] = "float32"
@@ -298,12 +299,19 @@ class ReleaseOptions(ProgramOptions):
 
     Tables are learned on the train split of the recipe's data; --data.root and the like say where it is now.
       codec-release runs/speech_16khz -o codec/weights/speech_16khz --about sources.md --figures results.json
+      codec-release codec/weights/speech_16khz --push owner/speech_16khz
     """
 
     model: Positional[Annotated[str, _shown("RUN|DIR")]]
-    """A run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
-    output: Annotated[Path, _shown("DIR", "-o")]
+    """A run directory of codec-train, a checkpoint, or a folder with model.safetensors; without -o, a release."""
+    output: Annotated[Path | None, _shown("DIR", "-o")] = None
     """New folder; its name is the model's. A released model is never replaced."""
+    push: Annotated[str | None, _shown("OWNER/NAME[@BRANCH]")] = None
+    """Push the release, the new one or an older one, to the Hugging Face hub (extra `hub`)."""
+    private: bool = False
+    """Create the repository so that only its owner can read it."""
+    message: Annotated[str | None, _shown("TEXT")] = None
+    """Of the commit on the hub; if not given, the model's identity."""
     recipe: Annotated[str | None, _shown("NAME|FILE")] = None
     """What the model was trained by; if not given, the recipe of its run."""
     about: Annotated[Path | None, _shown("FILE")] = None

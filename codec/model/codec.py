@@ -7,9 +7,11 @@ Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples
 output of the decoder lags `delay` samples behind the input; `decode` drops them.
 """
 
+import importlib
 import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -74,6 +76,13 @@ class Codec(nn.Module):
         self.sample_rate = config.sample_rate
         self.hop_length = encoder.hop_length
         self.delay = decoder.delay + config.lookahead
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, device: str | torch.device = "cpu") -> "Codec":
+        """Load a model: `codec.load_codec` under the name that users of other libraries look for."""
+        # By its name in the package: nothing in codec.model depends on files.
+        load: Callable[..., Codec] = importlib.import_module("codec").load_codec
+        return load(name, device=device)
 
     @property
     def device(self) -> torch.device:
