@@ -6,10 +6,12 @@
     audio = codec.load_audio("talk.wav", model.sample_rate)
     codes = model.encode(audio)
 
-Names are looked up on first use (PEP 562), so that `import codec` loads no torch.
+Names are looked up on first use (PEP 562), so that `import codec` loads no torch. Notes go to the logger `codec`;
+what a caller should know of is a warning of Python.
 """
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ _MODULES = {
     "codec.release.publish": ("push_to_hub",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # the application decides what is shown, and where
 
 
 def __getattr__(name: str) -> Any:

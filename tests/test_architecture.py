@@ -19,11 +19,12 @@ INFERENCE = {
     "codec.errors": set(),
     "codec.files": BASE,
     "codec.jsonfile": set(),
+    "codec.progress": set(),
     "codec.config": {*BASE, "codec.ranges"},
     "codec.ranges": set(),
     "codec.dsp": BASE,
     "codec.bitstream": {*BASE, "codec.files"},
-    "codec.audio": {*BASE, "codec.files", "codec.jsonfile"},
+    "codec.audio": {*BASE, "codec.files", "codec.jsonfile", "codec.progress"},
     "codec.model": {*BASE, "codec.config", "codec.dsp"},
     "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},
     "codec.onnx": {*BASE, "codec.dsp", "codec.files", "codec.model"},
@@ -37,6 +38,7 @@ INFERENCE = {
         "codec.jsonfile",
         "codec.model",
         "codec.onnx",
+        "codec.progress",
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
@@ -60,7 +62,9 @@ ALLOWED = INFERENCE | {
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
     "codec.train": TRAIN,
-    "codec.train.data": {*BASE, "codec.audio", "codec.config", "codec.recipe", "codec.train.engine"},
+    "codec.train.data": {
+        *(*BASE, "codec.audio", "codec.config", "codec.progress", "codec.recipe", "codec.train.engine"),
+    },
     "codec.train.losses": {
         *(*BASE, "codec.config", "codec.dsp", "codec.dsp.mel", "codec.model", "codec.recipe"),
         *("codec.train.data", "codec.train.optimizer"),
@@ -93,7 +97,11 @@ KNOWN_BY = {
     "einops": {"codec.model", "codec.train", "codec.study"},
     "soundfile": {"codec.audio", "codec.eval.systems.soundfile_codecs"},  # the second judges its lossy formats
     "soxr": {"codec.audio.resampling"},
-    "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.eval.listening"},
+    "pydantic": {
+        *("codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.cli.program_options"),
+        "codec.eval.listening",
+    },
+    "tqdm": {"codec.progress"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
     "torchaudio": {"codec.audio.named", "codec.dsp.mel", "codec.eval"},

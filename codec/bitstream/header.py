@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from codec.errors import BitstreamError
 
@@ -161,6 +161,23 @@ class Header:
     def payload_bytes(self, num_frames: int) -> int:
         """Return the payload length of a chunk of `num_frames` frames (bytes); as `chunk_payload_bytes`."""
         return ceil_div(num_frames * self.num_channels * self.num_quantizers * self.bits_per_code, 8)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the codes are of as JSON has it: rates (Hz), lengths (samples, frames, s) and bitrate (bit/s)."""
+        return {
+            "model": {"identity": self.model_id.hex()},
+            "sample_rate": self.sample_rate,
+            "model_sample_rate": self.model_sample_rate,
+            "num_channels": self.num_channels,
+            "num_samples": self.num_samples,
+            "seconds": self.duration_s,
+            "hop_length": self.hop_length,
+            "delay": self.delay,
+            "num_frames": self.num_frames,
+            "num_quantizers": self.num_quantizers,
+            "codebook_size": self.codebook_size,
+            "nominal_bitrate": self.bitrate,
+        }
 
     def to_bytes(self) -> bytes:
         """Return the 78 bytes of the header in a file."""

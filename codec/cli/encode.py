@@ -10,6 +10,7 @@ from codec.cli.command_line import parse
 from codec.cli.jobs import Job, Outcome, attempt, leave_done, plan, report, run_jobs
 from codec.cli.loading import load_maker, load_model
 from codec.cli.options import EncodeOptions
+from codec.cli.output import Emit, output
 from codec.cli.pipes import piped
 from codec.errors import BitstreamError, CodecError, ConfigError
 
@@ -23,20 +24,21 @@ WINDOW_FILES = 256
 
 def encode(argv: Sequence[str]) -> int:
     """Encode audio files, or cut .codec files."""
-    with piped(parse(EncodeOptions, argv, "codec-encode"), "codec") as options:
-        return _encode(options)
+    given = parse(EncodeOptions, argv, "codec-encode")
+    with output(given) as emit, piped(given, "codec", emit) as (options, emit):
+        return _encode(options, emit)
 
 
-def _encode(options: EncodeOptions) -> int:
+def _encode(options: EncodeOptions, emit: Emit) -> int:
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
     if _is_corpus(options):
         from codec.cli.corpus import encode_corpus
 
-        return encode_corpus(options)
+        return encode_corpus(options, emit)
     inputs = tuple(map(Path, options.inputs))
     if any(path.suffix == ".codec" for path in inputs):
-        return _cut(options, inputs)
+        return _cut(options, inputs, emit)
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
     from codec.inference.compression import describe_codes
@@ -51,8 +53,8 @@ def _encode(options: EncodeOptions) -> int:
     check_beam(options.beam)
     if skip:
         model = describe_codes(codec, levels or codec.quantizer.num_quantizers)
-        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model))
-    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model), emit)
+    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options), emit)
 
 
 def _is_corpus(options: EncodeOptions) -> bool:
@@ -121,7 +123,7 @@ def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOp
     if job.target.suffix != ".codec":
         return _write(job.target, compress_source(codec, job.source, num_quantizers=levels, beam=beam), overwrite)
     header = compress_file(codec, job.source, job.target, num_quantizers=levels, beam=beam, overwrite=overwrite)
-    return Outcome(_describe_codes(job.target, header))
+    return _written(job.target, header)
 
 
 def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
@@ -135,10 +137,10 @@ def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
             file.write(data)
     else:
         write_codes(target, bitstream, overwrite=overwrite)
-    return Outcome(_describe_codes(target, bitstream.header))
+    return _written(target, bitstream.header)
 
 
-def _cut(options: EncodeOptions, inputs: Sequence[Path]) -> int:
+def _cut(options: EncodeOptions, inputs: Sequence[Path], emit: Emit) -> int:
     """Keep the first levels of .codec files. Packed codes need no model, entropy-coded ones the tables of theirs."""
     levels = options.num_quantizers
     if levels is None or options.format not in (None, "codec"):
@@ -151,13 +153,13 @@ def _cut(options: EncodeOptions, inputs: Sequence[Path]) -> int:
     suffixes = [".codec"]
     jobs = plan(inputs, options.output, suffixes, suffixes, mark=f".{levels}", overwrite=overwrite, skip=skip)
     if skip:
-        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, _cut_header(job.source, levels)))
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, _cut_header(job.source, levels)), emit)
     makers: dict[bytes, Codec] = {}
 
     def work(job: Job) -> Outcome:
         return _write(job.target, _read(job.source, options.model, makers).keep_quantizers(levels), overwrite)
 
-    return run_jobs("codec-encode", jobs, work)
+    return run_jobs("codec-encode", jobs, work, emit)
 
 
 def _cut_header(source: Path, levels: int) -> "Header":
@@ -187,7 +189,11 @@ def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bit
     return read_bitstream(source, makers[header.model_id])
 
 
-def _describe_codes(target: Path, header: "Header") -> str:
-    file_rate = 8 * target.stat().st_size / header.duration_s
+def _written(target: Path, header: "Header") -> Outcome:
+    """What is printed of a file of codes."""
+    num_bytes = target.stat().st_size
+    file_rate = 8 * num_bytes / header.duration_s
     levels = f"{header.num_quantizers} level{'s' if header.num_quantizers > 1 else ''}"
-    return f"{target}  {header.duration_s:.2f} s  {levels}, {file_rate / 1000:.2f} kbit/s"
+    line = f"{target}  {header.duration_s:.2f} s  {levels}, {file_rate / 1000:.2f} kbit/s"
+    facts = {"output": target, "skipped": False, "num_bytes": num_bytes, "bitrate": file_rate}
+    return Outcome(line, objects=[facts | header.to_json()])

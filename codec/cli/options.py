@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, arg
 
+from codec.cli.program_options import ProgramOptions
 from codec.config import FILE_BEAM, STRICT
 
 
@@ -56,7 +57,7 @@ Bitrate = Annotated[float, BeforeValidator(parse_bitrate)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainOptions:
+class TrainOptions(ProgramOptions):
     """Options of codec-train that are not values of the recipe."""
 
     recipe: Positional[Annotated[str, _shown("RECIPE")]]
@@ -72,7 +73,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelOptions:
+class ModelOptions(ProgramOptions):
     """What encoding, decoding and evaluation share."""
 
     model: Name = None
@@ -209,7 +210,7 @@ class EvalOptions(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CompareOptions:
+class CompareOptions(ProgramOptions):
     """Put runs of Gaussian recipes beside each other, Shannon's bound, scikit-learn's k-means and Lloyd-Max."""
 
     inputs: Positional[Annotated[tuple[Path, ...], _shown("RUN...")]]
@@ -221,7 +222,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class InspectOptions:
+class InspectOptions(ProgramOptions):
     """Show what is in a .codec file, what a model is, and how it uses its codebooks on audio.
 
     A file: header, model, chunks and their checksums, bytes, bitrate, use of the codes by level. Of a damaged one it
@@ -244,14 +245,12 @@ class InspectOptions:
     """Rows of a manifest to use."""
     kinds: Annotated[tuple[str, ...], _shown("KIND...")] = ()
     """Keep only rows of these kinds."""
-    json: bool = False
-    """One JSON object a line for each file or model, instead of text."""
     overwrite: bool = False
     """Replace pictures that are there already."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class BenchOptions:
+class BenchOptions(ProgramOptions):
     """Measure how fast a model is on this processor, beside other codecs and beside the machine's own peak.
 
     Whole signals part by part and in every fast mode, a live stream block by block, peak memory against length, FLOP,
@@ -291,7 +290,7 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExportOptions:
+class ExportOptions(ProgramOptions):
     """Write a model as ONNX files that run without PyTorch, with a program in NumPy that shows how.
 
     The graphs are run in ONNX Runtime and compared with PyTorch before anything is written. Needs the extra `export`.
@@ -308,7 +307,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ReleaseOptions:
+class ReleaseOptions(ProgramOptions):
     """Make what ships of a trained model: float16 weights, tables for entropy coding, fingerprint and card.
 
     Tables are learned on the train split of the recipe's data; --data.root and the like say where it is now.

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from codec.cli.command_line import Changes, override, parse_with_recipe
 from codec.cli.loading import find_device
 from codec.cli.options import ReleaseOptions
+from codec.cli.output import output
 from codec.errors import ConfigError
 from codec.recipe import Recipe, find_recipe, load_recipe
 
@@ -13,16 +15,16 @@ from codec.recipe import Recipe, find_recipe, load_recipe
 def release(argv: Sequence[str]) -> int:
     """Make a release of a trained model, push one to the hub, or both."""
     options, changes = parse_with_recipe(ReleaseOptions, argv, "codec-release")
-    _check(options, changes)
-    folder = options.model
-    if options.output is not None:
-        _make(options, options.output, changes)
-        folder = str(options.output)
-    if options.push is not None:
-        from codec.release.publish import push_to_hub
-
-        pushed = push_to_hub(folder, options.push, private=options.private, message=options.message)
-        print(f"{pushed.url}\nnext: codec-encode talk.wav --model {pushed.name}")
+    with output(options) as emit:
+        _check(options, changes)
+        facts: dict[str, Any] = {}
+        folder = options.model
+        if options.output is not None:
+            facts |= _make(options, options.output, changes)
+            folder = str(options.output)
+        if options.push is not None:
+            facts |= _push(options, folder, options.push)
+        emit(facts)
     return 0
 
 
@@ -48,7 +50,7 @@ def _check(options: ReleaseOptions, changes: Changes) -> None:
     check_target(options.push)
 
 
-def _make(options: ReleaseOptions, folder: Path, changes: Changes) -> None:
+def _make(options: ReleaseOptions, folder: Path, changes: Changes) -> dict[str, Any]:
     recipe = override(_find_training(options), changes)
     about = _read_about(options, recipe)
     from codec.release.release import release_codec
@@ -60,6 +62,16 @@ def _make(options: ReleaseOptions, folder: Path, changes: Changes) -> None:
         f"moved latents and samples by {released.rounding:.1e} at most\n"
         f"next: codec-encode talk.wav --model {folder}"
     )
+    facts = {"output": folder, "num_bytes": released.num_bytes, "rounding": released.rounding}
+    return {**facts, "model": {"identity": released.identity.hex()}}
+
+
+def _push(options: ReleaseOptions, folder: str, name: str) -> dict[str, Any]:
+    from codec.release.publish import push_to_hub
+
+    pushed = push_to_hub(folder, name, private=options.private, message=options.message)
+    print(f"{pushed.url}\nnext: codec-encode talk.wav --model {pushed.name}")
+    return {"pushed": pushed.name, "url": pushed.url}
 
 
 def _find_training(options: ReleaseOptions) -> Recipe:

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from codec.errors import ConfigError, ModelError, require
 from codec.jsonfile import read_json
+from codec.progress import hides_all
 
 _PART = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
@@ -59,9 +58,9 @@ def download(name: HubName, *, config: str, weights: str, others: Sequence[str])
     """
     with _refusals(name):
         library = require("huggingface_hub", "hub")
-        how = {"revision": name.revision, "allow_patterns": [config, *others], "tqdm_class": _NoBar}
-        with _only_errors():
-            folder = Path(library.snapshot_download(name.repository, **how))
+        patterns = [config, *others]  # small: they take no time, and none if they are in the cache
+        with _only_errors(), library_bars(hidden=True):
+            folder = Path(library.snapshot_download(name.repository, revision=name.revision, allow_patterns=patterns))
     if _is_ours(folder / config) and _has_weights(library, name, weights, folder.name):
         return folder
     raise ModelError(_describe_foreign(library, name, folder / config, weights))
@@ -102,6 +101,20 @@ def how_to_renew(folder: Path) -> str:
 
 
 @contextlib.contextmanager
+def library_bars(*, hidden: bool) -> Iterator[None]:
+    """Let the library show its progress bars, unless they are to be hidden or the user has set this for it."""
+    utils, constants = (require(f"huggingface_hub.{module}", "hub") for module in ("utils", "constants"))
+    hidden = hidden and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not utils.are_progress_bars_disabled()
+    if hidden:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hidden:
+            utils.enable_progress_bars()
+
+
+@contextlib.contextmanager
 def _refusals(name: HubName) -> Iterator[None]:
     """Raise every error of the library, and of the transports below it, as ModelError."""
     try:
@@ -124,13 +137,6 @@ def _only_errors() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-class _NoBar(tqdm):  # type: ignore[misc]
-    """A progress bar that is never shown: small files take no time, and none if they are in the cache."""
-
-    def __init__(self, *args: Any, name: str | None = None, **how: Any) -> None:
-        super().__init__(*args, **how | {"disable": True})
-
-
 def _is_ours(config: Path) -> bool:
     """Whether a file is the configuration of one of our models, perhaps of a later version."""
     values = _read_or_empty(config)
@@ -140,7 +146,7 @@ def _is_ours(config: Path) -> bool:
 def _has_weights(library: Any, name: HubName, weights: str, commit: str) -> bool:
     """Download the weights, if a commit has them and the cache has not."""
     errors = require("huggingface_hub.errors", "hub")
-    with _refusals(name):
+    with _refusals(name), library_bars(hidden=hides_all()):
         try:
             library.hf_hub_download(name.repository, weights, revision=commit)
         except errors.EntryNotFoundError as error:

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from codec.errors import ConfigError, ModelError, require
 from codec.inference.fingerprint import FINGERPRINT_FILE, sign_model
-from codec.inference.hub import HubName, explain, parse_name
+from codec.inference.hub import HubName, explain, library_bars, parse_name
 from codec.inference.pretrained import CONFIG_FILE, ENTROPY_FILE, WEIGHTS_FILE, load_codec, save_codec
 from codec.jsonfile import read_json
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
+from codec.progress import hides_all
 from codec.release.card import CARD_FILE, describe_weights
 from codec.release.metadata import FENCE, metadata_block
 
@@ -125,5 +126,6 @@ def _commit(library: Any, target: HubName, files: dict[str, Path | bytes], priva
     left = set(api.list_repo_files(repository, revision=branch)) & set(FILES) - files.keys()
     operations = [library.CommitOperationAdd(name, content) for name, content in files.items()]
     operations += [library.CommitOperationDelete(name) for name in sorted(left)]
-    commit = api.create_commit(repository, operations, commit_message=message, revision=branch)
+    with library_bars(hidden=hides_all()):
+        commit = api.create_commit(repository, operations, commit_message=message, revision=branch)
     return Pushed(f"{repository}@{commit.oid}", str(commit.commit_url))

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.errors import ConfigError, ModelError
 from codec.files import new_folder
@@ -24,6 +23,7 @@ from codec.inference.fingerprint import measure_deviation, sign_model, take_fing
 from codec.inference.pretrained import ENTROPY_FILE, WEIGHTS_FILE, find_model, load_codec, save_codec, save_tensors
 from codec.model.codec import Codec
 from codec.model.digest import model_identity, with_identity
+from codec.progress import progress_bar
 from codec.recipe import DataConfig, Recipe
 from codec.release.card import CARD_FILE, describe_model, read_figures
 from codec.release.entropy_learning import learn_tables
@@ -129,7 +129,7 @@ def encode_files(codec: Codec, paths: Sequence[Path]) -> Iterator[npt.NDArray[np
     """
     shares = SHARES if codec.allocation is not None else (1.0,)
     counts = [max(1, round(share * codec.quantizer.num_quantizers)) for share in shares]
-    for number, path in enumerate(tqdm(paths, desc="encoding", unit="file", delay=2, leave=False)):
+    for number, path in enumerate(progress_bar(paths, desc="encoding", unit="file", delay=2, leave=False)):
         yield from compress_source(codec, path, num_quantizers=counts[number % len(counts)]).codes
 
 
