@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from codec.corpus.dataset import TokenDataset
     from codec.corpus.interleaving import DelayPattern, FlatPattern, ParallelPattern
     from codec.errors import AudioError, BitstreamError, CodecError, ConfigError, ModelError, WriteError
-    from codec.inference.compression import compress, compress_file, decompress, decompress_file, read_bitstream
+    from codec.inference.compression import compress, compress_file, read_bitstream
+    from codec.inference.decompression import decompress, decompress_file
     from codec.inference.modes import speed_up
     from codec.inference.pretrained import load_codec, save_codec
     from codec.inference.streaming import StreamDecoder, StreamEncoder
@@ -60,7 +61,8 @@ __all__ = [
 _MODULES = {
     "codec.audio.file": ("load_audio", "save_audio"),
     "codec.bitstream": ("Bitstream",),
-    "codec.inference.compression": ("compress", "compress_file", "decompress", "decompress_file", "read_bitstream"),
+    "codec.inference.compression": ("compress", "compress_file", "read_bitstream"),
+    "codec.inference.decompression": ("decompress", "decompress_file"),
     "codec.config": ("CodecConfig",),
     "codec.corpus.dataset": ("TokenDataset",),
     "codec.corpus.interleaving": ("DelayPattern", "FlatPattern", "ParallelPattern"),

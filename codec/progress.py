@@ -43,3 +43,20 @@ def progress_bar(iterable: Iterable[Any] | None = None, *, hidden: bool | None =
     elif hidden is None and display == "auto":
         how["disable"] = None
     return tqdm(iterable, **how)
+
+
+class DownloadBar(tqdm):  # type: ignore[misc]
+    """The bar of another library that takes a class of tqdm, shown as the command says.
+
+    It takes `name`, by which `huggingface_hub` groups its bars.
+    """
+
+    def __init__(self, *args: Any, name: str | None = None, **how: Any) -> None:
+        super().__init__(*args, **how | ({"disable": True} if hides_all() else {}))
+
+
+class HiddenBar(DownloadBar):
+    """The same, never shown: small files take no time."""
+
+    def __init__(self, *args: Any, name: str | None = None, **how: Any) -> None:
+        super().__init__(*args, **how | {"disable": True})

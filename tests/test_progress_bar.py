@@ -5,7 +5,7 @@ import io
 import pytest
 from tqdm import tqdm
 
-from codec.progress import displayed, progress_bar
+from codec.progress import DownloadBar, HiddenBar, displayed, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -47,3 +47,13 @@ def test_the_variables_of_tqdm_hold_where_nothing_is_said(monkeypatch):
         with displayed(display):
             progress_bar(total=2)
     assert given == [{"total": 2}] * 2
+
+
+def test_bars_of_other_libraries_are_shown_as_the_command_says():
+    """They are made by the library, with arguments of its own."""
+    for display, shown in (("auto", True), ("on", True), ("off", False)):
+        stream = io.StringIO()
+        with displayed(display):
+            DownloadBar(total=2, name="some.library", desc="downloading", file=stream).close()
+            HiddenBar(total=2, name="some.library", desc="hidden", file=stream).close()
+        assert ("downloading" in stream.getvalue()) == shown and "hidden" not in stream.getvalue()

@@ -303,11 +303,8 @@ def test_the_command_for_programs(hub, released, capsys):
     assert call(released, "--push", "me/tiny", "--json", "--progress", "off") == 0
     out, err = capsys.readouterr()
     commit = hub.repositories["me/tiny"].refs["main"]
-    assert json.loads(out) == {
-        "pushed": f"me/tiny@{commit}",
-        "url": f"{hub.url}/me/tiny/commit/{commit}",
-        "error": None,
-    }
+    url = f"{hub.url}/me/tiny/commit/{commit}"
+    assert json.loads(out) == {"output": f"me/tiny@{commit}", "url": url, "error": None}
     assert err == ""
     assert call(released, "--push", "me/other", "--progress", "on") == 0
     assert "Upload" in capsys.readouterr().err  # the bar of the library

@@ -1,6 +1,7 @@
-"""codec-decode: files of codes to audio files."""
+"""codec-decode: files of codes to audio files, all of them or a part."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,24 +43,34 @@ def _decode(options: DecodeOptions, emit: Emit) -> int:
     codec = load_model(options)
     codec.check_num_quantizers(options.num_quantizers)
     if skip:
-        jobs = leave_done("codec-decode", jobs, lambda job: _is_done(codec, job), emit)
+        jobs = leave_done("codec-decode", jobs, lambda job: _is_done(codec, job, options), emit)
     return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options), emit)
 
 
-def _is_done(codec: "Codec", job: Job) -> bool:
+def _is_done(codec: "Codec", job: Job, options: DecodeOptions) -> bool:
     from codec.bitstream import SUFFIXES, Header, read_codes
 
     if job.source.suffix in SUFFIXES:
-        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header)
+        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header, options)
     with job.source.open("rb") as file:
-        return _holds(job.target, Header.from_file(file))
+        return _holds(job.target, Header.from_file(file), options)
 
 
-def _holds(target: Path, header: "Header") -> bool:
-    """Whether an audio file has the rate, channels and length that the codes say."""
+def _holds(target: Path, header: "Header", options: DecodeOptions) -> bool:
+    """Whether an audio file has the rate, channels and length of the part of the codes that is asked for."""
     from codec.audio.file import read_info
 
-    return read_info(target) == (header.sample_rate, header.num_channels, header.num_samples)
+    part = _part(header, options)
+    return read_info(target) == (part.sample_rate, part.num_channels, part.num_samples)
+
+
+def _part(header: "Header", options: DecodeOptions) -> "Header":
+    """The header with the number of samples of the part that is asked for."""
+    from codec.bitstream.interval import find_samples
+
+    size = {"num_samples": header.num_samples, "sample_rate": header.sample_rate}
+    first, stop = find_samples(options.start, options.duration, **size)
+    return replace(header, num_samples=stop - first)
 
 
 def _describe_model(codec: "Codec") -> "Header":
@@ -70,29 +81,35 @@ def _describe_model(codec: "Codec") -> "Header":
 
 def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
-    from codec.inference.compression import decompress_file, read_bitstream
+    from codec.inference.decompression import decompress_file
 
     if job.source.suffix == ".jsonl" and count_recordings(job.source) > 1:
         return _decode_lines(codec, job, options)
     if job.source.suffix in SUFFIXES:
         return _decode_codes(codec, read_codes(job.source, _describe_model(codec)), job.target, options)
-    if options.num_quantizers:
-        bitstream = read_bitstream(job.source, codec, salvage=options.salvage)
-        return _decode_codes(codec, bitstream, job.target, options)
-    reader = decompress_file(codec, job.source, job.target, salvage=options.salvage, overwrite=options.overwrite)
+    reader = decompress_file(
+        codec,
+        job.source,
+        job.target,
+        num_quantizers=options.num_quantizers,
+        start=options.start,
+        duration=options.duration,
+        salvage=options.salvage,
+        overwrite=options.overwrite,
+    )
     lost = describe_lost(reader.header, reader.lost) if reader.lost else ""
-    return _written(job.target, reader.header, lost)
+    header = reader.header.keep_quantizers(options.num_quantizers or reader.header.num_quantizers)
+    return _written(job.target, _part(header, options), lost)
 
 
 def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
-    from codec.bitstream import describe_lost
-    from codec.inference.compression import decompress_codes
+    from codec.inference.decompression import decompress_codes
 
     if options.num_quantizers:
         bitstream = bitstream.keep_quantizers(options.num_quantizers)
-    decompress_codes(codec, bitstream, target, overwrite=options.overwrite)
-    lost = describe_lost(bitstream.header, bitstream.lost) if bitstream.lost else ""
-    return _written(target, bitstream.header, lost)
+    start, duration = options.start, options.duration
+    decompress_codes(codec, bitstream, target, start=start, duration=duration, overwrite=options.overwrite)
+    return _written(target, _part(bitstream.header, options))
 
 
 def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
@@ -117,7 +134,7 @@ def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
 
 def _decode_new(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome | CodecError:
     """Decode codes in memory, unless the result is there and complete and --skip-existing leaves it alone."""
-    if options.skip_existing and target.exists() and attempt(_holds, target, bitstream.header) is True:
+    if options.skip_existing and target.exists() and attempt(_holds, target, bitstream.header, options) is True:
         return Outcome("", objects=[{"output": target, "skipped": True}])
     return attempt(_decode_codes, codec, bitstream, target, options)
 
@@ -180,7 +197,7 @@ def _decode_rows(
             yield from [error] * (len(names) - num_done)
 
 
-def _written(target: Path, header: "Header", lost: str) -> Outcome:
+def _written(target: Path, header: "Header", lost: str = "") -> Outcome:
     """What is printed of an audio file."""
     channels = "1 channel" if header.num_channels == 1 else f"{header.num_channels} channels"
     line = f"{target}  {header.duration_s:.2f} s  {header.sample_rate} Hz, {channels}"

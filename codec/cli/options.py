@@ -1,7 +1,5 @@
 """Options of the commands: one dataclass each, whose docstrings are its --help (no torch)."""
 
-import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,33 +8,8 @@ from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, arg
 
 from codec.cli.program_options import ProgramOptions
+from codec.cli.values import parse_bitrate, parse_device, parse_time
 from codec.config import FILE_BEAM, STRICT
-
-
-def parse_bitrate(text: str) -> float:
-    """Bitrate (bit/s) from 6000, 6k or 1.5k.
-
-    Raises:
-        ValueError: It is no positive number.
-    """
-    try:
-        bitrate = float(text.lower().removesuffix("k")) * (1000 if text.lower().endswith("k") else 1)
-    except ValueError:
-        bitrate = math.nan
-    if not 0 < bitrate < math.inf:
-        raise ValueError(f"{text!r} is no positive number of bit/s: write 6000 or 6k")
-    return bitrate
-
-
-def parse_device(text: str) -> str:
-    """Name of a device.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise ValueError(f"{text!r} is no device: write auto, cpu, cuda, cuda:1 or mps")
-    return text
 
 
 def _shown(metavar: str, *aliases: str) -> Any:
@@ -54,6 +27,7 @@ PeerName = Literal["encodec", "mimi", "dac", "snac", "none"]
 CodeFormat = Literal["codec", "npy", "npz", "jsonl", "parquet", "wds"]
 Seconds = Annotated[float, Field(ge=0.1)]
 Bitrate = Annotated[float, BeforeValidator(parse_bitrate)]
+Time = Annotated[float, BeforeValidator(parse_time)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -92,8 +66,10 @@ class ModelOptions(ProgramOptions):
 class EncodeOptions(ModelOptions):
     """Encode audio files to codes: talk.wav -> talk.codec.
 
-    A .codec file given with --num-quantizers is cut to its first N levels; no model runs:
-    talk.codec -> talk.N.codec.
+    .codec files are cut to their first N levels or to a part, or joined; no model runs:
+      codec-encode talk.codec --num-quantizers 3                -> talk.3.codec
+      codec-encode talk.codec --start 1:30 --duration 20        -> talk.cut.codec
+      codec-encode one.codec two.codec --join -o both.codec
 
     A corpus becomes shards, here or on Ray; --resume goes on after an interruption. Its recordings are named by their
     path within it. Those that can't be read are listed in OUT/bad.jsonl (exit code 1).
@@ -113,6 +89,12 @@ class EncodeOptions(ModelOptions):
     """Use the first N levels; all if not given."""
     bitrate: Annotated[Bitrate | None, _shown("B")] = None
     """The most levels with which files take at most B bit/s per channel on the average: 6000 or 6k."""
+    start: Annotated[Time, _shown("TIME")] = 0.0
+    """Cut .codec files: begin here. Seconds, 12.5, or 1:30 or 1:02:03.5."""
+    duration: Annotated[Time | None, _shown("TIME")] = None
+    """Cut .codec files to this length; to their end if not given."""
+    join: bool = False
+    """Join .codec files in the order given."""
     format: Annotated[CodeFormat | None, _shown("codec|npy|npz|jsonl|parquet|wds")] = None
     """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length. parquet,
     the default for a corpus, and wds (WebDataset tar) are shards of many recordings."""
@@ -150,6 +132,11 @@ class DecodeOptions(ModelOptions):
     """Leave files alone whose result is there and has their rate, channels and length."""
     num_quantizers: Levels = None
     """Use the first N levels of what is there."""
+    start: Annotated[Time, _shown("TIME")] = 0.0
+    """Decode a part that begins here: seconds, 12.5, or 1:30 or 1:02:03.5. It is exactly this part of the whole. Of a
+    .codec file only the chunks that it needs are read."""
+    duration: Annotated[Time | None, _shown("TIME")] = None
+    """Length of the part; to the end if not given."""
     salvage: bool = False
     """Decode a damaged .codec file as far as possible; what is lost becomes silence and is named (exit code 1)."""
     path: Annotated[tuple[str, ...], _shown("NAME...")] = ()

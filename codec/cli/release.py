@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from codec.cli.command_line import Changes, override, parse_with_recipe
 from codec.cli.loading import find_device
 from codec.cli.options import ReleaseOptions
-from codec.cli.output import output
+from codec.cli.output import Emit, output
 from codec.errors import ConfigError
 from codec.recipe import Recipe, find_recipe, load_recipe
 
@@ -15,16 +14,14 @@ from codec.recipe import Recipe, find_recipe, load_recipe
 def release(argv: Sequence[str]) -> int:
     """Make a release of a trained model, push one to the hub, or both."""
     options, changes = parse_with_recipe(ReleaseOptions, argv, "codec-release")
+    _check(options, changes)
     with output(options) as emit:
-        _check(options, changes)
-        facts: dict[str, Any] = {}
         folder = options.model
         if options.output is not None:
-            facts |= _make(options, options.output, changes)
+            _make(options, options.output, changes, emit)
             folder = str(options.output)
         if options.push is not None:
-            facts |= _push(options, folder, options.push)
-        emit(facts)
+            _push(options, options.push, folder, emit)
     return 0
 
 
@@ -50,7 +47,7 @@ def _check(options: ReleaseOptions, changes: Changes) -> None:
     check_target(options.push)
 
 
-def _make(options: ReleaseOptions, folder: Path, changes: Changes) -> dict[str, Any]:
+def _make(options: ReleaseOptions, folder: Path, changes: Changes, emit: Emit) -> None:
     recipe = override(_find_training(options), changes)
     about = _read_about(options, recipe)
     from codec.release.release import release_codec
@@ -63,15 +60,15 @@ def _make(options: ReleaseOptions, folder: Path, changes: Changes) -> dict[str, 
         f"next: codec-encode talk.wav --model {folder}"
     )
     facts = {"output": folder, "num_bytes": released.num_bytes, "rounding": released.rounding}
-    return {**facts, "model": {"identity": released.identity.hex()}}
+    emit({**facts, "model": {"identity": released.identity.hex()}})
 
 
-def _push(options: ReleaseOptions, folder: str, name: str) -> dict[str, Any]:
+def _push(options: ReleaseOptions, name: str, folder: str, emit: Emit) -> None:
     from codec.release.publish import push_to_hub
 
     pushed = push_to_hub(folder, name, private=options.private, message=options.message)
     print(f"{pushed.url}\nnext: codec-encode talk.wav --model {pushed.name}")
-    return {"pushed": pushed.name, "url": pushed.url}
+    emit({"output": pushed.name, "url": pushed.url})
 
 
 def _find_training(options: ReleaseOptions) -> Recipe:

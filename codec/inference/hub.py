@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from codec.errors import ConfigError, ModelError, require
 from codec.jsonfile import read_json
-from codec.progress import hides_all
+from codec.progress import DownloadBar, HiddenBar
 
 _PART = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
@@ -58,9 +58,9 @@ def download(name: HubName, *, config: str, weights: str, others: Sequence[str])
     """
     with _refusals(name):
         library = require("huggingface_hub", "hub")
-        patterns = [config, *others]  # small: they take no time, and none if they are in the cache
-        with _only_errors(), library_bars(hidden=True):
-            folder = Path(library.snapshot_download(name.repository, revision=name.revision, allow_patterns=patterns))
+        how = {"revision": name.revision, "allow_patterns": [config, *others], "tqdm_class": HiddenBar}
+        with _only_errors():
+            folder = Path(library.snapshot_download(name.repository, **how))
     if _is_ours(folder / config) and _has_weights(library, name, weights, folder.name):
         return folder
     raise ModelError(_describe_foreign(library, name, folder / config, weights))
@@ -101,20 +101,6 @@ def how_to_renew(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def library_bars(*, hidden: bool) -> Iterator[None]:
-    """Let the library show its progress bars, unless they are to be hidden or the user has set this for it."""
-    utils, constants = (require(f"huggingface_hub.{module}", "hub") for module in ("utils", "constants"))
-    hidden = hidden and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not utils.are_progress_bars_disabled()
-    if hidden:
-        utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hidden:
-            utils.enable_progress_bars()
-
-
-@contextlib.contextmanager
 def _refusals(name: HubName) -> Iterator[None]:
     """Raise every error of the library, and of the transports below it, as ModelError."""
     try:
@@ -146,9 +132,9 @@ def _is_ours(config: Path) -> bool:
 def _has_weights(library: Any, name: HubName, weights: str, commit: str) -> bool:
     """Download the weights, if a commit has them and the cache has not."""
     errors = require("huggingface_hub.errors", "hub")
-    with _refusals(name), library_bars(hidden=hides_all()):
+    with _refusals(name):
         try:
-            library.hf_hub_download(name.repository, weights, revision=commit)
+            library.hf_hub_download(name.repository, weights, revision=commit, tqdm_class=DownloadBar)
         except errors.EntryNotFoundError as error:
             if isinstance(error, errors.LocalEntryNotFoundError):  # it can't be reached, nor is it in the cache
                 raise
