@@ -14,6 +14,7 @@ from models import tiny_codec
 import codec.bitstream
 from codec.cli import options as cli
 from codec.cli.command_line import override, parse, parse_with_recipe
+from codec.cli.completion import SHELLS
 from codec.cli.train import parse_training
 from codec.config import leaves
 from codec.inference.pretrained import save_codec
@@ -64,7 +65,7 @@ def commands(text: str) -> list[str]:
     found = [
         re.search(r"(?<![\w-])codec-[a-z]+(?: \S+)+", line) for line in lines if not line.strip().startswith("echo")
     ]
-    return [match[0].removesuffix(" &&") for match in found if match]
+    return [re.split(r" (?:&&|\||>)(?: |$)|\)", match[0])[0] for match in found if match]
 
 
 def slugs(text: str) -> set[str]:
@@ -116,7 +117,9 @@ def test_readme_fits_on_two_screens() -> None:
 )
 def test_command_parses(line: str) -> None:
     name, *argv = (word for word in shlex.split(line) if word != "--help")
-    if name == "codec-train":
+    if argv[0] == "--completion":  # answered before the options are parsed
+        assert argv[1:] and argv[1] in SHELLS
+    elif name == "codec-train":
         options, changes = parse_training(argv)
         override(load_recipe(options.recipe), changes)
     elif name == "codec-release":
