@@ -14,7 +14,7 @@ from codec.errors import BitstreamError, CodecError, ConfigError, DiskFullError
 
 if TYPE_CHECKING:
     from codec.bitstream import Bitstream, Header
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 SHARD_SUFFIXES = (".parquet", ".tar")
 
@@ -44,7 +44,7 @@ def _decode(options: DecodeOptions) -> int:
     return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options))
 
 
-def _is_done(codec: "Codec", job: Job) -> bool:
+def _is_done(codec: "AudioCodec", job: Job) -> bool:
     from codec.bitstream import SUFFIXES, Header, read_codes
 
     if job.source.suffix in SUFFIXES:
@@ -60,13 +60,13 @@ def _holds(target: Path, header: "Header") -> bool:
     return read_info(target) == (header.sample_rate, header.num_channels, header.num_samples)
 
 
-def _describe_model(codec: "Codec") -> "Header":
+def _describe_model(codec: "AudioCodec") -> "Header":
     from codec.inference.compression import describe_codes
 
-    return describe_codes(codec, codec.quantizer.num_quantizers)
+    return describe_codes(codec, codec.num_quantizers)
 
 
-def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
+def _decode_file(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
     from codec.inference.compression import decompress_file, read_bitstream
 
@@ -82,7 +82,7 @@ def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     return Outcome(_describe_audio(job.target, reader.header), lost)
 
 
-def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
+def _decode_codes(codec: "AudioCodec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
     from codec.bitstream import describe_lost
     from codec.inference.compression import decompress_codes
 
@@ -93,7 +93,7 @@ def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options:
     return Outcome(_describe_audio(target, bitstream.header), lost)
 
 
-def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
+def _decode_lines(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outcome:
     """Decode a .jsonl file of one recording a line to a file each: lm.jsonl -> lm.decoded.1.wav, lm.decoded.2.wav."""
     from codec.bitstream import read_recordings
 
@@ -154,7 +154,7 @@ def _decode_shards(shards: Sequence[Path], options: DecodeOptions) -> int:
 
 
 def _decode_rows(
-    codec: "Codec", wanted: Mapping[Path, Sequence[str]], targets: Mapping[str, Path], options: DecodeOptions
+    codec: "AudioCodec", wanted: Mapping[Path, Sequence[str]], targets: Mapping[str, Path], options: DecodeOptions
 ) -> Iterator[Outcome | CodecError]:
     """Decode recordings in the order of the shards; a damaged shard is an error for each that it still holds."""
     from codec.corpus.outputs import shard_format

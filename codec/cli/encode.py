@@ -15,7 +15,7 @@ from codec.errors import BitstreamError, CodecError, ConfigError
 
 if TYPE_CHECKING:
     from codec.bitstream import Bitstream, Header
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 WINDOW_FILES = 256
 """Batches are formed within windows of this number of files, whose headers are read before the first is encoded."""
@@ -50,7 +50,7 @@ def _encode(options: EncodeOptions) -> int:
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
     if skip:
-        model = describe_codes(codec, levels or codec.quantizer.num_quantizers)
+        model = describe_codes(codec, levels or codec.num_quantizers)
         jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model))
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
 
@@ -74,7 +74,7 @@ def _is_done(target: Path, model: "Header") -> bool:
 
 
 def _encode_files(
-    codec: "Codec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
+    codec: "AudioCodec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
     """Encode files in batches of similar length; a file that no other matches in length is encoded block by block."""
     from codec.inference.batching import plan_batches, read_size
@@ -95,7 +95,7 @@ def _encode_files(
 
 
 def _encode_batch(
-    codec: "Codec", jobs: Mapping[int, Job], levels: int | None, options: EncodeOptions
+    codec: "AudioCodec", jobs: Mapping[int, Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
     from codec.inference.batching import compress_batch, load_recording
 
@@ -114,7 +114,7 @@ def _encode_batch(
         yield number, attempt(_write, jobs[number].target, bitstream, options.overwrite)
 
 
-def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
+def _encode_file(codec: "AudioCodec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
     from codec.inference.compression import compress_file, compress_source
 
     beam, overwrite = options.beam, options.overwrite
@@ -152,7 +152,7 @@ def _cut(options: EncodeOptions, inputs: Sequence[Path]) -> int:
     jobs = plan(inputs, options.output, suffixes, suffixes, mark=f".{levels}", overwrite=overwrite, skip=skip)
     if skip:
         jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, _cut_header(job.source, levels)))
-    makers: dict[bytes, Codec] = {}
+    makers: dict[bytes, AudioCodec] = {}
 
     def work(job: Job) -> Outcome:
         return _write(job.target, _read(job.source, options.model, makers).keep_quantizers(levels), overwrite)
@@ -174,7 +174,7 @@ def _header(source: Path) -> "Header":
         raise BitstreamError(f"can't read {source}: {error.strerror}") from error
 
 
-def _read(source: Path, model: str | None, makers: dict[bytes, "Codec"]) -> "Bitstream":
+def _read(source: Path, model: str | None, makers: dict[bytes, "AudioCodec"]) -> "Bitstream":
     """Read a .codec file; an entropy-coded one with the tables of the model that made it, kept in `makers`."""
     from codec.bitstream import PACKED
     from codec.inference.compression import read_bitstream

@@ -5,7 +5,8 @@ compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -
 decompress      Bitstream -> audio [1, C, T]          decompress_file   in.codec -> out.wav, at the original rate
                                                       read_bitstream    in.codec -> Bitstream
 
-The codes of a model with entropy tables are entropy-coded in files, those of other models are packed.
+The codes of a model with entropy tables are entropy-coded in files, those of other models are packed. A codec of
+another library is run on a recording as a whole, see `codec.inference.whole`.
 """
 
 import contextlib
@@ -28,9 +29,10 @@ from codec.config import FILE_BEAM
 from codec.errors import AudioError, BitstreamError
 from codec.files import new_file
 from codec.inference.streaming import StreamDecoder, StreamEncoder
+from codec.inference.whole import decode_whole, encode_whole
+from codec.model.audio_codec import MAX_PEAK, AudioCodec
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
-from codec.model.encoder import MAX_PEAK
 from codec.model.entropy_tables import EntropyTables
 
 Codes = NDArray[np.int64]
@@ -76,7 +78,9 @@ class FileBlocks:
             warnings.warn(f"{self.path} has a peak of {peak:.4g}: audio is meant to be in [-1, 1]", stacklevel=2)
 
 
-def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM) -> Bitstream:
+def compress(
+    codec: AudioCodec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+) -> Bitstream:
     """Encode audio of any length.
 
     Args:
@@ -97,7 +101,7 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, 
     return Bitstream(header, codes, coder=entropy_coder(codec))
 
 
-def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
+def decompress(codec: AudioCodec, bitstream: Bitstream) -> Tensor:
     """Decode a bitstream to audio `[1, C, T]` at the model's sample rate; lost frames are silent.
 
     Raises:
@@ -109,7 +113,7 @@ def decompress(codec: Codec, bitstream: Bitstream) -> Tensor:
 
 
 def compress_file(
-    codec: Codec,
+    codec: AudioCodec,
     source: Path,
     target: Path,
     *,
@@ -128,7 +132,7 @@ def compress_file(
         ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
     """
     blocks = FileBlocks(source, codec.sample_rate)
-    levels = num_quantizers or codec.quantizer.num_quantizers
+    levels = num_quantizers or codec.num_quantizers
     header = describe_codes(codec, levels, num_channels=blocks.num_channels, sample_rate=blocks.sample_rate)
     with new_file(target, overwrite=overwrite) as file:
         writer = BitstreamWriter(file, header, entropy_coder(codec))
@@ -139,7 +143,7 @@ def compress_file(
 
 
 def compress_source(
-    codec: Codec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+    codec: AudioCodec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
 ) -> Bitstream:
     """Encode an audio file block by block to codes in memory; arguments and errors as of `compress_file`."""
     blocks = FileBlocks(source, codec.sample_rate)
@@ -152,7 +156,7 @@ def compress_source(
 
 
 def decompress_file(
-    codec: Codec, source: Path, target: Path, *, salvage: bool = False, overwrite: bool = False
+    codec: AudioCodec, source: Path, target: Path, *, salvage: bool = False, overwrite: bool = False
 ) -> BitstreamReader:
     """Decode a `.codec` file to an audio file of the original rate, channels and exact length.
 
@@ -178,7 +182,7 @@ def decompress_file(
     return reader
 
 
-def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = False) -> Bitstream:
+def read_bitstream(source: Path, codec: AudioCodec | None = None, *, salvage: bool = False) -> Bitstream:
     """Read the codes of a `.codec` file into memory.
 
     Args:
@@ -197,14 +201,14 @@ def read_bitstream(source: Path, codec: Codec | None = None, *, salvage: bool = 
         return Bitstream.from_bytes(file.read(), salvage=salvage, coder=coder)
 
 
-def decompress_codes(codec: Codec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
+def decompress_codes(codec: AudioCodec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
     """Decode codes in memory to an audio file of the original rate; errors as of `decompress_file`."""
     check_model(codec, bitstream.header)
     _write_audio(codec, bitstream.header, _split(codec, bitstream), target, overwrite=overwrite)
 
 
 def describe_codes(
-    codec: Codec,
+    codec: AudioCodec,
     num_quantizers: int,
     *,
     num_channels: int = 1,
@@ -218,7 +222,7 @@ def describe_codes(
         sample_rate=sample_rate or codec.sample_rate,
         num_channels=num_channels,
         num_quantizers=num_quantizers,
-        codebook_size=codec.quantizer.codebook_size,
+        codebook_size=codec.codebook_size,
         hop_length=codec.hop_length,
         delay=codec.delay,
         num_samples=num_samples,
@@ -226,7 +230,7 @@ def describe_codes(
     )
 
 
-def entropy_coder(codec: Codec) -> EntropyCoder | None:
+def entropy_coder(codec: AudioCodec) -> EntropyCoder | None:
     """The entropy coder of a model for its files; None if it has no tables: then its codes are packed."""
     return None if codec.entropy is None else _coder(codec.entropy)
 
@@ -236,7 +240,7 @@ def _coder(tables: EntropyTables) -> EntropyCoder:
     return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.coding_tables().items()})
 
 
-def check_model(codec: Codec, header: Header) -> None:
+def check_model(codec: AudioCodec, header: Header) -> None:
     """Raise BitstreamError if another model made the codes that `header` describes."""
     identity = model_identity(codec)
     if header.model_id != identity:
@@ -254,12 +258,17 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise BitstreamError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def _block_samples(codec: Codec) -> int:
-    return max(1, round(BLOCK_S * codec.config.frame_rate)) * codec.hop_length
+def _block_samples(codec: AudioCodec) -> int:
+    return max(1, round(BLOCK_S * codec.frame_rate)) * codec.hop_length
 
 
-def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int) -> Iterator[Codes]:
+def _encode_blocks(
+    codec: AudioCodec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int
+) -> Iterator[Codes]:
     """Encode blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
+    if not isinstance(codec, Codec):
+        yield encode_whole(codec, blocks, num_quantizers, beam=beam).cpu().numpy()
+        return
     device = codec.device
     encoder = StreamEncoder(codec, num_quantizers, beam=beam)
     for block in blocks:
@@ -267,8 +276,11 @@ def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int |
     yield encoder.flush().cpu().numpy()
 
 
-def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
+def _decode_pieces(codec: AudioCodec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
     """Decode codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces become silence."""
+    if not isinstance(codec, Codec):
+        yield decode_whole(codec, ((torch.from_numpy(codes), lost) for codes, lost in pieces), num_samples)
+        return
     device = codec.device
     decoder = StreamDecoder(codec, num_samples)
     frames = _block_samples(codec) // codec.hop_length
@@ -279,7 +291,7 @@ def _decode_pieces(codec: Codec, pieces: Iterable[Piece], num_samples: int) -> I
             yield torch.zeros_like(audio) if lost else audio
 
 
-def _write_audio(codec: Codec, header: Header, pieces: Iterable[Piece], target: Path, *, overwrite: bool) -> None:
+def _write_audio(codec: AudioCodec, header: Header, pieces: Iterable[Piece], target: Path, *, overwrite: bool) -> None:
     """Decode, resample to the original rate and write exactly `header.num_samples` samples."""
     resampler = Resampler(codec.sample_rate, header.sample_rate, header.num_channels)
     remaining = header.num_samples
@@ -307,7 +319,7 @@ def _pieces(header: Header, chunks: Iterable[tuple[int, Codes]]) -> Iterator[Pie
     yield from gap(header.num_frames)
 
 
-def _split(codec: Codec, bitstream: Bitstream) -> Iterator[Piece]:
+def _split(codec: AudioCodec, bitstream: Bitstream) -> Iterator[Piece]:
     """Yield codes in memory in pieces of about ten seconds, none of which is lost in part."""
     frames = _block_samples(codec) // codec.hop_length
     num_frames = bitstream.codes.shape[2]

@@ -28,6 +28,9 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 ENTROPY_FILE = "entropy.safetensors"
 INDEX_FILE = "checkpoints/index.json"
+NESTED_CONFIG = "codec_config"
+"""Key of our configuration in the `config.json` of a folder that transformers loads too, see
+`codec.adapters.for_transformers`."""
 _CHECKPOINT = re.compile(r"step-\d{1,20}")
 # Elements of the tensors that building a model makes: at most so many, and so many times those of its weights.
 _FREE_ELEMENTS, _MAX_OVERHEAD = 2**24, 2
@@ -75,7 +78,12 @@ def load_config(folder: Path) -> CodecConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        return from_dict(CodecConfig, read_json(path), source=str(path))
+        values = read_json(path)
+        if isinstance(values, dict) and "model_type" in values:  # a configuration of transformers, maybe around ours
+            if NESTED_CONFIG not in values:
+                raise ConfigError(f"it is of transformers, {values['model_type']!r}: give transformers:{folder}")
+            values = values[NESTED_CONFIG]
+        return from_dict(CodecConfig, values, source=str(path))
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
         raise ModelError(f"can't read the configuration of {folder}: {one_line(error)}") from error
 
@@ -161,6 +169,8 @@ def find_model(name: str | Path) -> Path:
     Raises:
         ModelError: There is none; the message lists what can be given.
     """
+    if str(name).startswith("transformers:"):
+        raise ModelError(f"{name} is a codec of another library: this takes a model of this toolkit only")
     for folder in (Path(name), shipped("weights") / str(name)):
         if (folder / WEIGHTS_FILE).is_file():
             return folder
