@@ -59,7 +59,7 @@ def test_codes_and_audio_are_those_of_the_library(family, models):
             theirs = reference.decode(**given).audio_values.reshape(1, 1, -1)[..., :num_samples]
         decoded = codec.decode(codes, num_samples)
         assert decoded.shape == (1, 1, num_samples) and decoded.dtype == torch.float32
-        torch.testing.assert_close(decoded[..., : theirs.shape[-1]], theirs)
+        assert torch.equal(decoded[..., : theirs.shape[-1]], theirs) and theirs.abs().max() > 0
     assert len(seen) > 4
 
 
