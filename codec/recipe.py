@@ -116,6 +116,9 @@ class DiscriminatorsConfig:
     """One discriminator of complex spectra per transform size (samples)."""
     spectral_channels: PositiveInt = 32
     """Width of a spectral discriminator."""
+    spectral_bands: Annotated[PositiveInt, Field(le=5)] = 5
+    """Bands that a spectral discriminator judges, from the lowest; 2 of 5 are the lowest quarter of the spectrum, at a
+    quarter of the cost."""
     lr: PositiveFloat = 2e-4
     """Highest learning rate; it follows the schedule of the codec's."""
     betas: tuple[Decay, Decay] = (0.8, 0.99)

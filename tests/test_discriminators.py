@@ -63,6 +63,16 @@ def test_bands_cover_the_spectrum_once(parts):
     assert covered == list(range(129)) and len(part.bands) == len(BAND_EDGES) - 1
 
 
+def test_bands_above_the_last_one_are_not_heard():
+    """Two bands of five end at a quarter of half the sample rate: a tone above it changes nothing, one below does."""
+    part = SpectralDiscriminator(256, channels=2, num_bands=2)
+    audio, time = noise(1, 1, 4000, scale=0.1), torch.arange(4000)
+    below, above = (torch.hann_window(4000) * torch.sin(torch.pi * share * time) for share in (0.1, 0.6))
+    scores, with_above, with_below = (part(each).scores for each in (audio, audio + above, audio + below))
+    assert torch.allclose(scores, with_above, atol=1e-3) and not torch.allclose(scores, with_below, atol=1e-2)
+    assert len(part.layers) == 2
+
+
 def test_the_spectrum_of_unit_noise_has_about_unit_power():
     """One initialisation of the networks then suits every FFT size."""
     for fft_size in (256, 1024):

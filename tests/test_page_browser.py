@@ -414,6 +414,24 @@ def test_sounds_are_matched_in_level_and_repeat_a_part(visit):
     assert 0.02 < facts[1] < 1 and 0.5 <= facts[2] < 0.6 and facts[3] == 16000
 
 
+def test_two_quick_clicks_play_one_sample(visit):
+    """The second click comes while the sample is loaded and is ignored."""
+    page = visit("listening.html")
+    made = page.evaluate(
+        """async () => {
+          let made = 0;
+          const Mixer = report.Mixer;
+          report.Mixer = class extends Mixer { constructor(...given) { super(...given); made += 1; } };
+          const button = [...document.querySelectorAll("button")].find((each) => each.textContent === "Play a sample");
+          button.click();
+          button.click();
+          await new Promise((done) => setTimeout(done, 500));
+          return made;
+        }"""
+    )
+    assert made == 1 and page.get_by_role("button", name="Stop the sample").count() == 1
+
+
 def test_the_anchor_ends_at_3500_hz(visit):
     gains = visit("listening.html").evaluate(
         """() => [1000, 3200, 3800, 6000].map((hz) => {

@@ -9,7 +9,7 @@ import pytest
 from messages import one_line
 from tiny_runs import tiny_recipe
 
-from codec.errors import ConfigError
+from codec.errors import ConfigError, WriteError
 from codec.train.rundir import build_trackers, check_new, holds_run, lock_run, read_run, record_run
 
 
@@ -114,6 +114,6 @@ def test_a_recipe_that_cannot_be_written_leaves_the_one_before(tmp_path, recipe,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(ConfigError, match=one_line(tmp_path, "No space left")):
+    with pytest.raises(WriteError, match=one_line(tmp_path, "No space left")) as caught:
         record_run(tmp_path, dataclasses.replace(recipe, name="other"))
-    assert read_run(tmp_path) == recipe
+    assert str(caught.value).count("can't write") == 1 and read_run(tmp_path) == recipe

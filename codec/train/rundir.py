@@ -19,7 +19,7 @@ import filelock
 
 from codec.config import from_dict, to_dict
 from codec.environment import describe_environment
-from codec.errors import ConfigError, WriteError
+from codec.errors import ConfigError
 from codec.files import replace_text
 from codec.jsonfile import read_json
 from codec.recipe import Recipe
@@ -67,14 +67,15 @@ def record_run(run_dir: Path, recipe: Recipe) -> None:
     """Create the run directory and write the recipe and the versions.
 
     Raises:
-        ConfigError: The directory can't be written.
+        ConfigError: The directory can't be made.
+        WriteError: A file in it can't be written.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        replace_text(run_dir / RECIPE_FILE, json.dumps(to_dict(recipe), indent=2) + "\n")
-        replace_text(run_dir / VERSIONS_FILE, json.dumps(describe_environment(), indent=2) + "\n")
-    except (OSError, WriteError) as error:
+    except OSError as error:
         raise ConfigError(f"can't write to {run_dir}: {error}") from error
+    replace_text(run_dir / RECIPE_FILE, json.dumps(to_dict(recipe), indent=2) + "\n")
+    replace_text(run_dir / VERSIONS_FILE, json.dumps(describe_environment(), indent=2) + "\n")
 
 
 def read_run(run_dir: Path) -> Recipe:

@@ -42,6 +42,7 @@ class Adversary:
             period_channels=config.period_channels,
             fft_sizes=config.fft_sizes,
             spectral_channels=config.spectral_channels,
+            spectral_bands=config.spectral_bands,
         ).to(fabric.device)
         self.weights = list(self.discriminators.parameters())
         self.optimizer = DeviceAdamW(self.weights, device=fabric.device, lr=config.lr, betas=config.betas)

@@ -20,6 +20,7 @@ from codec.dsp.spectral import stft
 
 SLOPE = 0.1  # of the leaky ReLU below zero
 BAND_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the bands, as shares of half the sample rate
+NUM_BANDS = len(BAND_EDGES) - 1
 COMPRESSION = 0.5  # exponent of the magnitudes: high frequencies of speech are 40 dB below low ones
 NOISE_FLOOR = 1e-4  # power of a bin below which compression turns linear; the mean power is 1 at rms 1
 
@@ -59,16 +60,17 @@ class PeriodDiscriminator(nn.Module):
 
 
 class SpectralDiscriminator(nn.Module):
-    """Convolutions over time and frequency of a complex spectrum, with separate weights for each of five bands.
+    """Convolutions over time and frequency of a complex spectrum, with separate weights for each band.
 
     Args:
         fft_size: FFT size of Hann frames with a hop of a quarter of it (samples).
         channels: Channels of every layer.
+        num_bands: Bands to judge, from the lowest of those between `BAND_EDGES`.
     """
 
     window: Tensor
 
-    def __init__(self, fft_size: int, *, channels: int) -> None:
+    def __init__(self, fft_size: int, *, channels: int, num_bands: int = NUM_BANDS) -> None:
         super().__init__()
         self.fft_size = fft_size
         window = torch.hann_window(fft_size)
@@ -76,7 +78,7 @@ class SpectralDiscriminator(nn.Module):
             "window", window / window.norm(), persistent=False
         )  # the mean power of a bin is that of the signal
         bins = fft_size // 2 + 1
-        edges = [round(edge * bins) for edge in BAND_EDGES]
+        edges = [round(edge * bins) for edge in BAND_EDGES[: num_bands + 1]]
         self.bands = list(itertools.pairwise(edges))
         self.layers = nn.ModuleList(
             nn.ModuleList(
@@ -120,16 +122,26 @@ class Discriminators(nn.Module):
         period_channels: Channels of their first layer.
         fft_sizes: FFT size of each `SpectralDiscriminator` (samples).
         spectral_channels: Channels of their layers.
+        spectral_bands: Bands that they judge, from the lowest, 1 .. `NUM_BANDS`.
     """
 
     def __init__(
-        self, *, periods: Sequence[int], period_channels: int, fft_sizes: Sequence[int], spectral_channels: int
+        self,
+        *,
+        periods: Sequence[int],
+        period_channels: int,
+        fft_sizes: Sequence[int],
+        spectral_channels: int,
+        spectral_bands: int = NUM_BANDS,
     ) -> None:
         super().__init__()
         self.parts = nn.ModuleList(
             [
                 *(PeriodDiscriminator(period, channels=period_channels) for period in periods),
-                *(SpectralDiscriminator(fft_size, channels=spectral_channels) for fft_size in fft_sizes),
+                *(
+                    SpectralDiscriminator(fft_size, channels=spectral_channels, num_bands=spectral_bands)
+                    for fft_size in fft_sizes
+                ),
             ]
         )
 

@@ -53,13 +53,17 @@
   /** A button that plays the original of the first clip, for the volume. */
   function sampleButton(volume) {
     let mixer = null;
+    let busy = false; // clicks that come before the sample is loaded and plays are ignored
     const button = make("button", { type: "button" }, "Play a sample");
     button.addEventListener("click", async () => {
+      if (busy) return;
+      busy = true;
       if (!mixer) {
         const { original, rate } = await report.listeningSignals(clips[0].number);
         mixer = new report.Mixer([original], rate, volume());
       }
       await mixer.toggle();
+      busy = false;
       button.textContent = mixer.isPlaying ? "Stop the sample" : "Play a sample";
     });
     return { button, set: (value) => mixer && (mixer.volume = value), release: () => mixer?.release() };
