@@ -59,8 +59,8 @@ def test_codes_and_audio_are_those_of_the_library(family, models):
             theirs = reference.decode(**given).audio_values.reshape(1, 1, -1)[..., :num_samples]
         decoded = codec.decode(codes, num_samples)
         assert decoded.shape == (1, 1, num_samples) and decoded.dtype == torch.float32
-        assert torch.equal(decoded[..., : theirs.shape[-1]], theirs) and theirs.abs().max() > 0
-    assert len(seen) > 4
+        torch.testing.assert_close(decoded[..., : theirs.shape[-1]], theirs, rtol=1e-5, atol=1e-6)
+    assert len(seen) > 4 and decoded.abs().max() > 1e-3
 
 
 @every_family

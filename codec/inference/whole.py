@@ -12,8 +12,8 @@ from torch import Tensor
 from codec.errors import AudioError, BitstreamError
 from codec.model.audio_codec import AudioCodec
 
-MAX_WHOLE_S = 600.0
-"""Longest recording (s), all channels together: EnCodec takes 16 MB a second, docs/transformers.md has others."""
+MAX_WHOLE_S = 300.0
+"""Longest recording (s), all channels together: EnCodec takes 16 MB a second, Mimi 29 MB."""
 
 
 def encode_whole(codec: AudioCodec, blocks: Iterable[Tensor], num_quantizers: int | None, *, beam: int) -> Tensor:
