@@ -19,11 +19,12 @@ INFERENCE = {
     "codec.errors": set(),
     "codec.files": BASE,
     "codec.jsonfile": set(),
+    "codec.progress": set(),
     "codec.config": {*BASE, "codec.ranges"},
     "codec.ranges": set(),
     "codec.dsp": BASE,
     "codec.bitstream": {*BASE, "codec.files"},
-    "codec.audio": {*BASE, "codec.files", "codec.jsonfile"},
+    "codec.audio": {*BASE, "codec.files", "codec.jsonfile", "codec.progress"},
     "codec.model": {*BASE, "codec.config", "codec.dsp"},
     "codec.model.quantizer": {*BASE, "codec.dsp", "codec.model.layers"},
     "codec.onnx": {*BASE, "codec.dsp", "codec.files", "codec.model"},
@@ -37,6 +38,7 @@ INFERENCE = {
         "codec.jsonfile",
         "codec.model",
         "codec.onnx",
+        "codec.progress",
     },
 }
 # What inference never loads. Evaluation knows no training; the rooms behind it stand on both.
@@ -58,13 +60,15 @@ ALLOWED = INFERENCE | {
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
     "codec.adapters": {
-        *(*BASE, "codec.config", "codec.dsp", "codec.files", "codec.inference.pretrained", "codec.jsonfile"),
-        "codec.model",
+        *(*BASE, "codec.config", "codec.dsp", "codec.files", "codec.jsonfile", "codec.model"),
+        *("codec.inference.hub", "codec.inference.pretrained"),
     },
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
     "codec.train": TRAIN,
-    "codec.train.data": {*BASE, "codec.audio", "codec.config", "codec.recipe", "codec.train.engine"},
+    "codec.train.data": {
+        *(*BASE, "codec.audio", "codec.config", "codec.progress", "codec.recipe", "codec.train.engine"),
+    },
     "codec.train.losses": {
         *(*BASE, "codec.config", "codec.dsp", "codec.dsp.mel", "codec.model", "codec.recipe"),
         *("codec.train.data", "codec.train.optimizer"),
@@ -97,7 +101,11 @@ KNOWN_BY = {
     "einops": {"codec.model", "codec.train", "codec.study"},
     "soundfile": {"codec.audio", "codec.eval.systems.soundfile_codecs"},  # the second judges its lossy formats
     "soxr": {"codec.audio.resampling"},
-    "pydantic": {"codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.eval.listening"},
+    "pydantic": {
+        *("codec.config", "codec.ranges", "codec.recipe", "codec.cli.options", "codec.cli.program_options"),
+        "codec.eval.listening",
+    },
+    "tqdm": {"codec.progress"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
     "safetensors": {
         "codec.adapters.folder",
@@ -122,6 +130,7 @@ KNOWN_BY = {
     "ray": set(),  # codec.corpus asks `require` for it, and for pyarrow
     "pyarrow": set(),
     "fsspec": {"codec.corpus"},
+    "huggingface_hub": set(),  # codec.inference.hub and codec.release.publish ask `require` for it
     "onnxruntime": {"codec.onnx.example"},  # the others ask `require` for it
     "pickle": set(),
 }
@@ -213,6 +222,7 @@ def test_the_inference_side_loads_nothing_of_training():
     loaded = set(result.stdout.split())
     assert "torch" in loaded and "codec.inference.compression" in loaded
     unwanted = {"torchaudio", "lightning_fabric", "tensorboard", "matplotlib", "sklearn", "ray", "onnx", "onnxruntime"}
+    unwanted.add("huggingface_hub")
     assert not loaded & unwanted
     assert not any(within(name, side) for name in loaded for side in (*BEHIND, "codec.dsp.mel", "codec.cli"))
 

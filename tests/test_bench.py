@@ -12,7 +12,7 @@ from messages import one_line
 from models import tiny_codec
 
 import codec.bench.bench
-from codec.bench.bench import Plan, describe_machine, run_benchmark, to_json
+from codec.bench.bench import Plan, describe_machine, run_benchmark
 from codec.bench.figure import speed_figure
 from codec.bench.memory import FileMemory
 from codec.bench.peers import PEERS, Peer
@@ -25,6 +25,7 @@ from codec.cli.options import BenchOptions, Mode, PeerName
 from codec.errors import ConfigError
 from codec.inference.modes import MODES
 from codec.inference.pretrained import save_codec
+from codec.jsonfile import plain
 
 PLAN = Plan(
     modes=["float32", "onnx"],
@@ -84,7 +85,7 @@ def test_no_mode_at_all_is_an_error(monkeypatch):
 
 
 def test_json_keeps_names_and_numbers(benchmark):
-    value = json.loads(json.dumps(to_json(benchmark), allow_nan=False))
+    value = json.loads(json.dumps(plain(benchmark), allow_nan=False))
     assert value["model"]["flop_per_s_of_audio"] == benchmark.model.flop_per_s_of_audio._asdict()
     assert value["offline"][0]["times_real_time"]["median"] == benchmark.offline[0].times_real_time.median
     assert value["plan"]["file_s"] == [0.2]

@@ -21,13 +21,11 @@ from codec.inference.compression import (
     FileBlocks,
     compress,
     compress_file,
-    decompress,
-    decompress_codes,
-    decompress_file,
     describe_codes,
     entropy_coder,
     read_bitstream,
 )
+from codec.inference.decompression import decompress, decompress_codes, decompress_file
 from codec.model.digest import model_identity
 
 LOUDEST = 1 - 2**-15

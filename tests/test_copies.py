@@ -9,7 +9,8 @@ import pytest
 import torch
 from models import noise, tiny_codec, tiny_tables
 
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 from codec.model.digest import model_identity, with_identity
 
 AUDIO = noise(1, 1, 500)

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from messages import one_line
-from models import PARTS, noise, seeded, tiny_codec
+from models import PARTS, noise, seeded, tiny_codec, tiny_tables
 
 from codec.errors import ModelError
 from codec.inference import fingerprint
@@ -19,13 +19,15 @@ from codec.inference.fingerprint import (
     MAX_AUDIO_DEVIATION,
     MAX_DEVIATION,
     check_fingerprint,
+    check_identity,
     fingerprint_signal,
     measure_deviation,
     save_fingerprint,
+    sign_model,
     take_fingerprint,
 )
 from codec.model import layers
-from codec.model.digest import inference_tensors
+from codec.model.digest import inference_tensors, model_identity
 from codec.model.encoder import START
 
 
@@ -260,3 +262,34 @@ def test_sums_depend_on_every_element():
         moved = torch.tensor(fingerprint._signed_sums(changed)) - sums
         assert moved[row].abs() == pytest.approx(320**-0.5, rel=1e-5)
         assert not moved[torch.arange(50) != row].any()
+
+
+# ---- The identity beside it
+
+
+def test_a_signed_model_is_known_by_its_identity(tmp_path):
+    codec = trained_codec()
+    sign_model(codec, tmp_path)
+    stored = json.loads((tmp_path / FINGERPRINT_FILE).read_text())
+    assert stored["identity"] == model_identity(codec).hex()
+    check_identity(codec, tmp_path)
+    check_fingerprint(codec, tmp_path)
+    codec.decoder.state_dict()["skip.weight"].view(-1)[0].add_(1e-6)  # no result differs by more than rounding
+    check_fingerprint(codec, tmp_path)
+    with pytest.raises(ModelError, match=one_line(tmp_path, model_identity(codec).hex()[:12], stored["identity"][:12])):
+        check_identity(codec, tmp_path)
+
+
+def test_tables_of_another_model_are_found(tmp_path):
+    codec = trained_codec()
+    codec.entropy = tiny_tables(codec, noise(2, 1, 2000))
+    sign_model(codec, tmp_path)
+    codec.entropy = tiny_tables(codec, noise(2, 1, 2000, seed=1))
+    check_fingerprint(codec, tmp_path)  # it says nothing of tables
+    with pytest.raises(ModelError, match=one_line(tmp_path, "another model", "anew")):
+        check_identity(codec, tmp_path)
+
+
+def test_a_fingerprint_without_identity_says_nothing_of_it(folder, tmp_path):
+    check_identity(tiny_codec(seed=5), folder)
+    check_identity(tiny_codec(), tmp_path / "nothing")

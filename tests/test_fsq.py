@@ -19,7 +19,8 @@ from codec.config import (
     to_dict,
 )
 from codec.errors import ConfigError
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 from codec.inference.pretrained import load_codec, save_codec
 from codec.model.builder import build_codec
 from codec.model.digest import model_identity

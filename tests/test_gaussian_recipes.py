@@ -14,7 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from codec import cli
 from codec.errors import ConfigError
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 from codec.inference.pretrained import load_codec
 from codec.study.rate_distortion import ar1_covariance, shannon_bound
 from codec.study.vectors import GaussianVectors

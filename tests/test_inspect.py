@@ -142,7 +142,7 @@ def test_a_bad_file_does_not_hide_the_others(call, models):
     code, out, err = call("bad.codec", "good.codec", "nobody", "--json")
     assert code == 1
     values = [json.loads(line) for line in out.splitlines()]
-    assert [("error" in each, each["path"]) for each in values] == [
+    assert [(each["error"] is not None, each["path"]) for each in values] == [
         (True, "bad.codec"),
         (False, "good.codec"),
         (True, "nobody"),

@@ -9,7 +9,8 @@ from codec.cli.options import ModelOptions
 from codec.config import FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig
 from codec.dsp.precision import has_fast_bfloat16
 from codec.errors import ConfigError, ModelError
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 from codec.inference.modes import MODES, speed_up
 from codec.inference.pretrained import load_codec, save_codec
 from codec.inference.streaming import StreamDecoder, StreamEncoder

@@ -10,7 +10,8 @@ from models import CONV_ENCODER, HOP, PARTS, assert_codes_equal, noise, tiny_cod
 
 from codec.config import FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import AudioError, BitstreamError, ConfigError, ModelError
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 from codec.inference.modes import speed_up
 from codec.inference.streaming import StreamDecoder, StreamEncoder
 from codec.model.digest import model_identity

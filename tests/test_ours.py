@@ -6,7 +6,8 @@ from models import noise, tiny_codec, tiny_tables
 from codec.bitstream import Bitstream
 from codec.errors import AudioError, ConfigError
 from codec.eval.systems.ours import OurCodec
-from codec.inference.compression import compress, decompress, entropy_coder
+from codec.inference.compression import compress, entropy_coder
+from codec.inference.decompression import decompress
 from codec.model.digest import with_identity
 
 AUDIO = noise(2, 1999)

@@ -70,6 +70,18 @@ def test_codes_and_their_first_levels(call, files):
     assert call(cli.encode_main, "-", "--num-quantizers", 4, stdin=codes)[:2] == (0, codes)
 
 
+def test_options_that_are_words_become_numbers_once(call, files):
+    """6.4k is that of all levels: 800 frames a second x 2 levels x 4 bit."""
+    audio = (files / "a.wav").read_bytes()
+    expected = call(cli.encode_main, files / "a.wav", "--bitrate", "6.4k", "-o", "-")[1]
+    assert call(cli.encode_main, "-", "--bitrate", "6.4k", stdin=audio)[:2] == (0, expected)
+    codes = (files / "a.codec").read_bytes()
+    part = call(cli.decode_main, files / "a.codec", "--start", "0.05", "--duration", ".00625", "-o", "-")[1]
+    assert len(part) == 44 + 2 * 100
+    words = ["--start", "0.05", "--duration", ".00625"]
+    assert call(cli.decode_main, "-", *words, stdin=codes)[:2] == (0, part)
+
+
 def test_a_named_pipe(call, files):
     os.mkfifo("p.wav")
     writer = threading.Thread(target=lambda: Path("p.wav").write_bytes((files / "a.wav").read_bytes()))

@@ -142,6 +142,6 @@ def test_an_interruption_does_not_wait_for_the_file_at_hand(clips):
 
 def test_progress_is_over_files(clips, monkeypatch):
     seen = []
-    monkeypatch.setattr("codec.eval.evaluate.tqdm", lambda files, **how: seen.append(how["total"]) or files)
+    monkeypatch.setattr("codec.eval.evaluate.progress_bar", lambda files, **how: seen.append(how["total"]) or files)
     evaluate(judge(metrics=()), clips, progress=False)
     assert seen == [len(clips)]

@@ -4,7 +4,12 @@ import pytest
 import torch
 from models import HOP, PARTS, noise, tiny_codec
 
-from codec.config import IdentityDecoderConfig, IdentityEncoderConfig
+from codec.config import (
+    HarmonicNoiseDecoderConfig,
+    IdentityDecoderConfig,
+    IdentityEncoderConfig,
+    UpsampleDecoderConfig,
+)
 from codec.eval.inspection.receptive_field import measure_receptive_field
 
 
@@ -28,6 +33,7 @@ def test_a_change_reaches_just_as_far(name):
     """In float64, where even a weak influence shows: the first frame or sample that a change does not reach."""
     codec = tiny_codec(name).double()
     field = measure_receptive_field(codec)
+    assert codec.decoder.context_frames == field.decoder_frames - 1  # counted from the layers
     audio, frames = noise(1, 1, 200 * HOP).double(), 100
     for back, reaches in ((field.encoder_samples, True), (field.encoder_samples + 1, False)):
         changed = audio.clone()
@@ -40,6 +46,21 @@ def test_a_change_reaches_just_as_far(name):
         changed[..., frames - back] += 1.0
         pair = [codec.decoder(each)[..., frames * HOP : (frames + 1) * HOP] for each in (quantized, changed)]
         assert torch.equal(*pair) != reaches
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        HarmonicNoiseDecoderConfig(channels=16, num_blocks=3, kernel_size=5),
+        UpsampleDecoderConfig(strides=(2, 10), channels=8),
+        UpsampleDecoderConfig(strides=(20,), channels=8),
+    ],
+)
+def test_decoders_count_the_frames_that_they_look_back(decoder):
+    codec = tiny_codec(
+        "harmonic_noise" if isinstance(decoder, HarmonicNoiseDecoderConfig) else "upsample", decoder=decoder
+    )
+    assert codec.decoder.context_frames == measure_receptive_field(codec).decoder_frames - 1
 
 
 def test_the_choice_of_levels_looks_two_seconds_back():
@@ -58,5 +79,7 @@ def test_the_choice_of_levels_looks_two_seconds_back():
 
 def test_identities_look_at_their_own_frame():
     identities = {"encoder": IdentityEncoderConfig(), "decoder": IdentityDecoderConfig()}
-    field = measure_receptive_field(tiny_codec(latent_dim=12, **identities))
+    codec = tiny_codec(latent_dim=12, **identities)
+    field = measure_receptive_field(codec)
+    assert codec.decoder.context_frames == 0
     assert field == (12, 0, 1, 12) and field.total_samples == 12

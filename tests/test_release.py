@@ -113,8 +113,10 @@ def test_a_release_loads_by_its_name(released, tmp_path, monkeypatch):
 def test_the_card_says_what_it_is(released, run):
     folder, result = released
     card = (folder / "README.md").read_text()
-    assert card.startswith(
-        "# tiny\n\nA neural audio codec for 16 kHz: 800 frames a second, 3 levels of 16 codes, 3.2 to\n9.6"
+    assert card.startswith("---\n")
+    assert (
+        "\n---\n# tiny\n\nA neural audio codec for 16 kHz: 800 frames a second, 3 levels of 16 codes, 3.2 to\n9.6"
+        in card
     )
     assert "2.8125 ms latency" in card
     assert f"`{result.identity.hex()}`" in card

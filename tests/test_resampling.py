@@ -57,6 +57,35 @@ def test_last_sample_is_computed_not_padded() -> None:
     assert resampled[..., -1].abs() > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("to_rate", "tolerance"),
+    [
+        (16_000, 0),
+        (44_100, 0),
+        (48_000, 0),
+        (11_025, 0),
+        (8_000, 1e-7),  # filtered by the Fourier transform, which rounds by the place in its block
+        (24_000, 1e-7),
+        (22_254, 1e-7),  # 8000 to 11127: soxr counts the phase, with an error that grows
+    ],
+)
+@pytest.mark.parametrize(("first", "stop"), [(0, 500), (20_001, 20_002), (90_000, 91_234), (99_990, 100_000)])
+def test_a_part_is_resampled_as_it_is_in_the_whole(to_rate: int, tolerance: float, first: int, stop: int) -> None:
+    num_samples = -(-100_000 * 16_000 // to_rate)
+    audio = pcm_noise(2, num_samples)[0].numpy()
+    whole = resample(torch.from_numpy(audio), 16_000, to_rate).numpy()[:, first:stop]
+    resampler = Resampler(16_000, to_rate, 2)
+    begin, end = resampler.inputs_of(first, stop)
+    assert end - begin < (stop - first + 900) * 16_000 / to_rate + 900
+    resampler.skip(begin)
+    position = resampler.num_returned
+    assert position <= first
+    found = np.concatenate([resampler.push(audio[:, begin:end]), resampler.flush()], axis=1)
+    found = found[:, first - position : stop - position]
+    assert found.shape == whole.shape == (2, stop - first)
+    assert np.abs(found - whole).max() <= tolerance
+
+
 def test_equal_rates_are_the_identity() -> None:
     audio = pcm_noise(2, 300)
     resampler = Resampler(16_000, 16_000, 2)

@@ -1,6 +1,8 @@
 """Commands as processes of a shell: odd names and locales, readers that leave, versions, warnings."""
 
+import base64
 import io
+import json
 import os
 import subprocess
 import sys
@@ -79,11 +81,33 @@ def test_a_reader_who_leaves_ends_a_run_quietly(shell):
     assert shell("encode --help | true")[::2] == (141, "")
 
 
+@pytest.mark.parametrize("environment", [{}, ASCII], ids=["utf-8", "ascii"])
+def test_objects_name_the_bytes_of_a_file_in_every_locale(shell, environment):
+    names = [b"caf\xe9.wav", "é.wav".encode()]
+    for name in names:
+        write_noise(os.fsencode(shell.folder) + b"/in/" + name)
+    code, out, err = shell("encode in -o codes --json", **environment)
+    assert (code, err) == (0, "")
+    found = [json.loads(line) for line in out.decode("ascii").splitlines()]
+    paths = [base64.b64decode(each.get("path_base64", "")) or each["path"].encode() for each in found]
+    assert sorted(paths) == [b"in/" + name for name in names]
+
+
+def test_a_reader_of_objects_who_leaves_ends_a_run_quietly(shell):
+    for name in "abc":
+        write_noise(shell.folder / f"in/{name}.wav")
+    assert shell("encode in -o out --batch-seconds 0 --json | true")[::2] == (141, "")
+
+
 def test_our_warnings_are_one_line(shell):
-    code = "import warnings; from codec import cli; cli._set_up_streams('codec-x'); "
-    ours = "warnings.warn_explicit('careful', UserWarning, cli.__file__, 1); "
-    theirs = "warnings.warn_explicit('other', UserWarning, 'torch.py', 1)"
-    _, _, err = shell(f'"{sys.executable}" -c "{code}{ours}{theirs}"')
+    lines = [
+        "import warnings; from codec import cli; from codec.cli.notes import notes_printed; cli._set_up_streams()",
+        "with notes_printed('codec-x'):",
+        "    warnings.warn_explicit('careful', UserWarning, cli.__file__, 1)",
+        "    warnings.warn_explicit('other', UserWarning, 'torch.py', 1)",
+    ]
+    (shell.folder / "warn.py").write_text("\n".join(lines))
+    _, _, err = shell(f'"{sys.executable}" warn.py')
     assert err.splitlines() == ["codec-x: warning: careful", "torch.py:1: UserWarning: other"]
 
 

@@ -14,7 +14,8 @@ from codec.config import shipped
 from codec.eval.metrics.bands import measure_bands
 from codec.eval.metrics.clip import Clip, Original
 from codec.eval.metrics.spectral import mel_distance
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 from codec.inference.pretrained import load_codec
 
 stoi = pytest.importorskip("pystoi").stoi

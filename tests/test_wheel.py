@@ -15,7 +15,8 @@ import codec
 from codec.config import shipped
 from codec.eval.metrics.clip import Original
 from codec.eval.metrics.metrics import measure
-from codec.inference.compression import compress, decompress
+from codec.inference.compression import compress
+from codec.inference.decompression import decompress
 
 ROOT = Path(codec.__file__).parents[1]
 MODELS = sorted(path.parent for path in shipped("weights").glob("*/model.safetensors"))

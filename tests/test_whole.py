@@ -14,15 +14,8 @@ import codec.inference.whole
 from codec.bitstream import Bitstream
 from codec.errors import AudioError, BitstreamError, ConfigError
 from codec.inference.batching import Recording, compress_batch
-from codec.inference.compression import (
-    BLOCK_S,
-    compress,
-    compress_file,
-    compress_source,
-    decompress,
-    decompress_file,
-    read_bitstream,
-)
+from codec.inference.compression import BLOCK_S, compress, compress_file, compress_source, read_bitstream
+from codec.inference.decompression import decompress, decompress_file
 from codec.inference.modes import speed_up
 
 LONG = round(2.5 * BLOCK_S * 8000) + 3  # three blocks
@@ -79,6 +72,19 @@ def test_lost_frames_of_a_model_with_a_tail():
     pieces = [(torch.full((1, 1, 2), 15), False), (torch.zeros(1, 1, 1, dtype=torch.int64), True)]
     decoded = codec.inference.whole.decode_whole(model, pieces, 29)
     assert (decoded[..., :19] == 1).all() and (decoded[..., 19:] == 0).all()
+
+
+def test_a_part_is_a_slice_of_the_whole(tmp_path):
+    model = ForeignCodec()
+    bitstream = compress(model, noise(1, 2, LONG))
+    part = decompress(model, bitstream, start=12.5, duration=0.101)
+    assert torch.equal(part, decompress(model, bitstream)[..., 100_000:100_808])
+    sf.write(tmp_path / "in.wav", noise(LONG, 1).numpy(), 8000)
+    compress_file(model, tmp_path / "in.wav", tmp_path / "in.codec")
+    decompress_file(model, tmp_path / "in.codec", tmp_path / "whole.wav", num_quantizers=1)
+    decompress_file(model, tmp_path / "in.codec", tmp_path / "part.wav", start=12.5, duration=0.101)
+    whole, part = sf.read(tmp_path / "whole.wav")[0], sf.read(tmp_path / "part.wav")[0]
+    assert np.array_equal(part, whole[100_000:100_808])
 
 
 def test_what_is_too_long_is_refused(monkeypatch, tmp_path):

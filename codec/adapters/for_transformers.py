@@ -14,7 +14,8 @@ from pathlib import Path
 from codec.config import to_dict
 from codec.errors import WriteError
 from codec.files import new_folder
-from codec.inference.pretrained import CONFIG_FILE, NESTED_CONFIG, WEIGHTS_FILE, save_codec
+from codec.inference.hub import NESTED_CONFIG
+from codec.inference.pretrained import CONFIG_FILE, WEIGHTS_FILE, save_codec
 from codec.model.codec import Codec
 
 MODEL_TYPE = "neural_codec"

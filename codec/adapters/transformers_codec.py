@@ -17,6 +17,7 @@ from codec.adapters.families import EXTRA, FAMILIES, Family
 from codec.adapters.folder import WEIGHTS_FILE, folder_identity, read_config, weight_files
 from codec.dsp.precision import full_precision
 from codec.errors import CodecError, ConfigError, ModelError, one_line, require
+from codec.inference.hub import NESTED_CONFIG
 from codec.model.audio_codec import AudioCodec
 
 PREFIX = "transformers:"
@@ -153,7 +154,7 @@ def _what(config: dict[str, Any]) -> str:
     kind = config.get("model_type")
     if kind is None:
         return f"no model of transformers: without {PREFIX} it may be one of this toolkit"
-    if "codec_config" in config:
+    if NESTED_CONFIG in config:
         return f"a model of this toolkit: give its folder without {PREFIX}"
     return f"a model {kind!r}: give one of {', '.join(FAMILIES)}"
 

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from codec.audio.file import AudioInfo, read_info
 from codec.errors import AudioError
+from codec.progress import progress_bar
 
 NUM_NAMED = 10
 """Files that an error names; it counts the others."""
@@ -19,7 +18,7 @@ def read_headers(paths: Sequence[Path]) -> list[AudioInfo]:
         AudioError: Files can't be used, see `codec.audio.file.read_info`; it names the first ten and counts the others.
     """
     infos, errors = [], []
-    for path in tqdm(paths, desc="reading headers", unit="file", delay=2, leave=False):
+    for path in progress_bar(paths, desc="reading headers", unit="file", delay=2, leave=False):
         try:
             infos.append(read_info(path))
         except AudioError as error:

@@ -2,12 +2,11 @@
 
 import contextlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from codec.bench.memory import FileMemory, measure_memory
 from codec.bench.peers import PeerSpeed, load_peer, measure_peer
@@ -22,6 +21,7 @@ from codec.inference.modes import speed_up
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.model.quantizer.residual import ResidualQuantizer
+from codec.progress import progress_bar
 
 PACKAGES = ("torch", "onnxruntime", "transformers", "snac", "vector-quantize-pytorch")
 CPUINFO = Path("/proc/cpuinfo")
@@ -109,7 +109,7 @@ def run_benchmark(codec: Codec, name: str, plan: Plan, *, progress: bool = True)
     model = _describe_model(codec, name)
     result = Benchmark(describe_machine(), model, plan, {}, [], [], [], [], [], [])
     num_steps = len(plan.file_s) + len(plan.threads) * (2 + 2 * len(plan.modes) + len(plan.peers))
-    with tqdm(total=num_steps, desc="codec-bench", unit="step", disable=None if progress else True) as bar:
+    with progress_bar(total=num_steps, desc="codec-bench", unit="step", hidden=None if progress else True) as bar:
         for threads in plan.threads:
             with using_threads(threads):
                 for step in _measure(codec, result):
@@ -210,14 +210,3 @@ def _cpu_name() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def to_json(value: Any) -> Any:
-    """Convert a result to plain JSON values; a NamedTuple becomes an object with its fields by name."""
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {key: to_json(field) for key, field in value._asdict().items()}
-    if isinstance(value, Mapping):
-        return {key: to_json(field) for key, field in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_json(field) for field in value]
-    return value

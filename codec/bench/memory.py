@@ -21,7 +21,8 @@ from codec.audio.file import new_audio_file
 from codec.bench.speed import noise
 from codec.bench.timing import clock
 from codec.errors import ModelError
-from codec.inference.compression import compress_file, decompress_file
+from codec.inference.compression import compress_file
+from codec.inference.decompression import decompress_file
 from codec.inference.pretrained import load_codec, save_codec
 from codec.model.codec import Codec
 

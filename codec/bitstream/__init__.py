@@ -22,11 +22,12 @@ Each chunk is coded independently. All but the last have as many frames as the h
 and trailer. After damage it continues at the next sync whose chunk passes its checksum.
 """
 
-from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, read_complete_header
+from codec.bitstream.chunks import BitstreamWriter
 from codec.bitstream.container import Bitstream
 from codec.bitstream.header import ENTROPY_CODED, PACKED, Header, describe_lost
 from codec.bitstream.plain import SUFFIXES, count_recordings, read_codes, read_recordings, write_codes
 from codec.bitstream.rans import EntropyCoder
+from codec.bitstream.reader import BitstreamReader, read_complete_header
 
 __all__ = [
     "ENTROPY_CODED",

@@ -1,15 +1,19 @@
 """One recording in memory: its codes and their header."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import BinaryIO
 
 import numpy as np
 
-from codec.bitstream.chunks import BitstreamReader, BitstreamWriter, as_codes, check_length
-from codec.bitstream.header import PACKED, Frames, Header, describe_lost
+from codec.bitstream.chunks import BitstreamWriter, as_codes, check_length
+from codec.bitstream.header import PACKED, Frames, Header, ceil_div, describe_lost
+from codec.bitstream.interval import cut_header
 from codec.bitstream.payload import Codes
 from codec.bitstream.rans import EntropyCoder
+from codec.bitstream.reader import BitstreamReader
 from codec.errors import BitstreamError
 
 # Lost frames take memory in `Bitstream.codes` and no bytes in the file: a file that exceeds both limits is refused.
@@ -66,11 +70,52 @@ class Bitstream:
         Raises:
             BitstreamError: There are not that many levels.
         """
-        available = self.header.num_quantizers
-        if not 1 <= num_quantizers <= available:
-            raise BitstreamError(f"num_quantizers is {num_quantizers}, but the file has 1..{available}")
-        header = replace(self.header, num_quantizers=num_quantizers)
+        header = self.header.keep_quantizers(num_quantizers)
         return Bitstream(header, self.codes[:, :num_quantizers], self.lost, self.coder)
+
+    def cut(self, start: float, duration: float | None = None) -> "Bitstream":
+        """Return the whole frames that hold a part of the recording. No model is needed.
+
+        The cut begins with a frame, at most one frame before `start`, and ends with the last sample of the part. It
+        decodes like that part of the whole, except that the decoder starts anew: docs/format.md tells what differs.
+
+        Args:
+            start: Time of the first sample (s).
+            duration: In seconds; to the end if None or longer than what is left.
+
+        Raises:
+            ConfigError: `start` is negative, NaN or not before the end, or the part holds no sample.
+        """
+        header, (first, stop) = cut_header(self.header, start, duration)
+        return Bitstream(header, self.codes[:, :, first:stop], _within(self.lost, first, stop), self.coder)
+
+    @classmethod
+    def join(cls, parts: "Sequence[Bitstream]") -> "Bitstream":
+        """Return recordings one after the other. No model is needed.
+
+        All parts but the last give the frames that their samples lie in, without the further ones that only the delay
+        of the decoder needs. So the next part begins less than a frame after the end of the one before, and cuts that
+        meet where a frame begins become the codes that they were cut from.
+
+        Args:
+            parts: At least one; of the same model, sample rate, number of channels and of levels.
+
+        Raises:
+            BitstreamError: There are none, they differ in one of these, or frames are lost.
+        """
+        if not parts:
+            raise BitstreamError("there are no recordings to join")
+        header = parts[0].header
+        for number, part in enumerate(parts, start=1):
+            part.require_intact()
+            if differs := header.difference(part.header):
+                raise BitstreamError(f"recording {number} can't follow the first: {differs}")
+        kept = [part.codes[:, :, : ceil_div(part.header.model_samples, header.hop_length)] for part in parts[:-1]]
+        codes = np.concatenate([*kept, parts[-1].codes], axis=2)
+        num_before = sum(block.shape[2] for block in kept)
+        begins_at = ceil_div(num_before * header.hop_length * header.sample_rate, header.model_sample_rate)
+        num_samples = min(begins_at + parts[-1].header.num_samples, header.samples_in(codes.shape[2]))
+        return cls(replace(header, num_samples=num_samples), codes, coder=parts[0].coder)
 
     def require_intact(self) -> None:
         """Raise BitstreamError if frames are lost, so that their zeros are never written as codes."""
@@ -92,24 +137,56 @@ class Bitstream:
 
     @classmethod
     def from_bytes(cls, data: bytes, *, salvage: bool = False, coder: EntropyCoder | None = None) -> "Bitstream":
-        """Read a `.codec` file.
+        """Read a `.codec` file from all of its bytes; arguments and errors as of `from_file`."""
+        return cls.from_file(io.BytesIO(data), salvage=salvage, coder=coder)
+
+    @classmethod
+    def from_file(
+        cls,
+        file: BinaryIO,
+        *,
+        salvage: bool = False,
+        coder: EntropyCoder | None = None,
+        start: float = 0.0,
+        duration: float | None = None,
+    ) -> "Bitstream":
+        """Read a `.codec` file, or a part of it: the same as `cut` of the whole, but only its chunks are read.
 
         Args:
-            data: The whole file.
-            salvage: Read the intact chunks of a damaged file; `lost` names the others. By default any damage is an
-                error, even of the index.
+            file: Seekable, opened for reading in binary.
+            salvage: Read the intact chunks of a damaged file; `lost` names the others. By default any damage of what is
+                read is an error, even of the index.
             coder: Entropy coder of the model that made the file; packed files need none.
+            start: As for `cut`.
+            duration: As for `cut`.
 
         Raises:
             BitstreamError: The header is unusable, or needs a coder that is not given; anything is damaged or, with
                 `salvage`, no chunk is intact.
+            ConfigError: As of `cut`.
         """
-        reader = BitstreamReader(io.BytesIO(data), coder)
-        header = reader.header
-        shape = (header.num_channels, header.num_quantizers, header.num_frames)
-        if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * len(data)):
-            raise BitstreamError(f"the header claims {shape[2]} frames, far more than {len(data)} bytes can hold")
+        reader = BitstreamReader(file, coder)
+        is_whole = start == 0 and duration is None
+        header, (first, stop) = cut_header(reader.header, start, duration)
+        shape = (header.num_channels, header.num_quantizers, stop - first)
+        if 8 * shape[0] * shape[1] * shape[2] > max(_MAX_CODE_BYTES, _MAX_EXPANSION * reader.num_bytes):
+            raise BitstreamError(
+                f"the header claims {shape[2]} frames, far more than {reader.num_bytes} bytes can hold"
+            )
         codes = np.zeros(shape, np.int64)
-        for first, block in reader.salvaged() if salvage else reader.intact():
-            codes[:, :, first : first + block.shape[2]] = block
-        return cls(header, codes, reader.lost, coder)
+        if is_whole:
+            chunks = reader.salvaged() if salvage else reader.intact()
+        else:
+            chunks = reader.part(first, stop, salvage=salvage)
+        for at, block in chunks:
+            skipped = max(first - at, 0)
+            place = at + skipped - first
+            block = block[:, :, skipped : stop - at]
+            codes[:, :, place : place + block.shape[2]] = block
+        return cls(header, codes, _within(reader.lost, first, stop), coder)
+
+
+def _within(lost: Sequence[Frames], first: int, stop: int) -> tuple[Frames, ...]:
+    """The lost ranges among the frames first .. stop - 1, counted from `first`."""
+    inside = [(max(start, first) - first, min(end, stop) - first) for start, end in lost]
+    return tuple((start, end) for start, end in inside if start < end)

@@ -5,8 +5,8 @@ import reprlib
 import struct
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from codec.errors import BitstreamError
 
@@ -150,6 +150,10 @@ class Header:
         start_s = (frame * self.hop_length - self.delay) / self.model_sample_rate
         return self.duration_s if frame >= self.num_frames else min(max(0.0, start_s), self.duration_s)
 
+    def chunks_before(self, frame: int) -> int:
+        """Return how many chunks hold frames before `frame`."""
+        return ceil_div(frame, self.frames_per_chunk)
+
     def chunk_frames(self, number: int) -> int:
         """Return the number of frames of a chunk; only the last chunk may have fewer than frames_per_chunk."""
         return min(self.frames_per_chunk, self.num_frames - number * self.frames_per_chunk)
@@ -161,6 +165,43 @@ class Header:
     def payload_bytes(self, num_frames: int) -> int:
         """Return the payload length of a chunk of `num_frames` frames (bytes); as `chunk_payload_bytes`."""
         return ceil_div(num_frames * self.num_channels * self.num_quantizers * self.bits_per_code, 8)
+
+    def keep_quantizers(self, num_quantizers: int) -> "Header":
+        """Return the header of the same recording with its first `num_quantizers` levels only.
+
+        Raises:
+            BitstreamError: There are not that many levels.
+        """
+        if not 1 <= num_quantizers <= self.num_quantizers:
+            raise BitstreamError(f"num_quantizers is {num_quantizers}, but the file has 1..{self.num_quantizers}")
+        return replace(self, num_quantizers=num_quantizers)
+
+    def difference(self, other: "Header") -> str:
+        """Say in what another recording differs so that the codes of both can't stand in one file; "" if in nothing."""
+        if other.model_id != self.model_id:
+            return f"it is of model {other.model_id.hex()[:12]}, not of {self.model_id.hex()[:12]}"
+        model = ("model_sample_rate", "hop_length", "delay", "codebook_size")
+        for name in (*model, "sample_rate", "num_channels", "num_quantizers"):
+            if (own := getattr(self, name)) != (others := getattr(other, name)):
+                return f"its {name} is {others}, not {own}"
+        return ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the codes are of as JSON has it: rates (Hz), lengths (samples, frames, s) and bitrate (bit/s)."""
+        return {
+            "model": {"identity": self.model_id.hex()},
+            "sample_rate": self.sample_rate,
+            "model_sample_rate": self.model_sample_rate,
+            "num_channels": self.num_channels,
+            "num_samples": self.num_samples,
+            "seconds": self.duration_s,
+            "hop_length": self.hop_length,
+            "delay": self.delay,
+            "num_frames": self.num_frames,
+            "num_quantizers": self.num_quantizers,
+            "codebook_size": self.codebook_size,
+            "nominal_bitrate": self.bitrate,
+        }
 
     def to_bytes(self) -> bytes:
         """Return the 78 bytes of the header in a file."""

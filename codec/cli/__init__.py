@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from codec.cli.messages import message
+from codec.cli.notes import LOGGER, notes_printed
 from codec.cli.signals import exit_code, let_termination_kill, raise_on_termination
 from codec.errors import CodecError
 
@@ -90,12 +91,13 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     """Run a command and exit; an error that a user can cause is one line, with options as remedies."""
     if argv is None:  # the command owns the process
         raise_on_termination()
-        _set_up_streams(prog)
+        _set_up_streams()
         _silence_tensorboard()
     words = sys.argv[1:] if argv is None else argv
     try:
         try:
-            code = _version(prog) if _asks_version(words) else command(words)
+            with notes_printed(prog):
+                code = command(words) if (answer := _about(prog, words)) is None else answer
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has left, as `head` does: end as quietly as SIGPIPE ends others
@@ -112,12 +114,17 @@ def _run(prog: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]
     sys.exit(code)
 
 
-def _asks_version(words: Sequence[str]) -> bool:
-    return "--version" in itertools.takewhile(lambda word: word != "--", words)
+def _about(prog: str, words: Sequence[str]) -> int | None:
+    """Answer a question about the command itself, by --version or --completion SHELL; None if there is none."""
+    own = list(itertools.takewhile(lambda word: word != "--", words))
+    if "--version" in own:
+        print(f"{prog} {metadata.version('codec')}")
+    elif "--completion" in own:
+        from codec.cli.completion import completion_script
 
-
-def _version(prog: str) -> int:
-    print(f"{prog} {metadata.version('codec')}")
+        print(completion_script(prog, "".join(own[own.index("--completion") + 1 :][:1])), end="")
+    else:
+        return None
     return 0
 
 
@@ -132,8 +139,8 @@ def _silence_tensorboard() -> None:
     threading.excepthook = show_others
 
 
-def _set_up_streams(prog: str) -> None:
-    """Print names that the terminal can't encode with escapes, and our own warnings as one line."""
+def _set_up_streams() -> None:
+    """Print names that the terminal can't encode with escapes, and log our own warnings."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -142,7 +149,7 @@ def _set_up_streams(prog: str) -> None:
 
     def show_ours(text: Warning | str, category: type[Warning], filename: str, *where: Any) -> None:
         if filename.startswith(package) and issubclass(category, UserWarning):
-            print(f"{prog}: warning: {text}", file=sys.stderr)
+            LOGGER.warning("%s", text)
         else:
             show(text, category, filename, *where)
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from codec.cli.command_line import parse
 from codec.cli.jobs import check_outputs
 from codec.cli.options import BenchOptions
+from codec.cli.output import Emit, output
 from codec.errors import ConfigError
+from codec.jsonfile import plain
 from codec.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -25,6 +27,12 @@ QUICK = {"modes": ["float32"], "threads": ["1"], "seconds": 1.0, "rounds": 2, "f
 def bench(argv: Sequence[str]) -> int:
     """Measure the speed of a model."""
     options = parse(BenchOptions, argv, "codec-bench", {"quick": QUICK})
+    with output(options) as emit:
+        _bench(options, emit)
+    return 0
+
+
+def _bench(options: BenchOptions, emit: Emit) -> None:
     _check(options)
     from codec.bench.bench import run_benchmark
     from codec.bench.table import format_benchmark
@@ -34,7 +42,7 @@ def bench(argv: Sequence[str]) -> int:
     benchmark = run_benchmark(codec, name, plan)
     print(format_benchmark(benchmark))
     _write(options, benchmark)
-    return 0
+    emit({**benchmark._asdict(), "output": options.output, "plot": options.plot})
 
 
 def _check(options: BenchOptions) -> None:
@@ -112,13 +120,12 @@ def _model(options: BenchOptions) -> tuple["Codec", str]:
 
 def _write(options: BenchOptions, benchmark: "Benchmark") -> None:
     """Write the files that were asked for."""
-    from codec.bench.bench import to_json
     from codec.bench.figure import speed_figure
     from codec.eval.plotting import write_figure
     from codec.files import new_file
 
     if options.output is not None:
         with new_file(options.output, overwrite=options.overwrite) as file:
-            file.write(json.dumps(to_json(benchmark), indent=1, allow_nan=False).encode() + b"\n")
+            file.write(json.dumps(plain(benchmark), indent=1, allow_nan=False).encode() + b"\n")
     if options.plot is not None:
         write_figure(speed_figure(benchmark), options.plot, overwrite=options.overwrite)

@@ -50,7 +50,7 @@ def parse_with_recipe(options: type[T], argv: Sequence[str], prog: str) -> tuple
     Raises:
         ConfigError: As for `parse`; an unknown dotted key names the nearest.
     """
-    return _parse(options, argv, prog, _options(Recipe), {})
+    return _parse(options, argv, prog, options_of(Recipe), {})
 
 
 def override(recipe: Recipe, changes: Changes) -> Recipe:
@@ -87,7 +87,7 @@ def _parse(
 ) -> tuple[T, Changes]:
     if set(HELP) & set(itertools.takewhile(lambda word: word != "--", argv)):
         print_help(options, prog)
-    own = _options(options)
+    own = options_of(options)
     given, free = _split(argv, {**keys, **own}, prog)
     built = _build(options, {name: given.pop(name) for name in own.keys() & given.keys()}, free, prog, presets)
     return built, given
@@ -132,7 +132,7 @@ def _build(options: type[T], given: Changes, free: Sequence[str], prog: str, pre
         raise ConfigError(f"no option takes {free[0]!r}: see {prog} --help")
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
         if field.name not in values and field.default is dataclasses.MISSING:
-            raise ConfigError(f"{_option(field.name)} is missing: see {prog} --help")
+            raise ConfigError(f"{option_word(field.name)} is missing: see {prog} --help")
     built = from_dict(options, values)
     for flag, preset in presets.items():
         built = from_dict(options, {**preset, **values}) if getattr(built, flag) else built
@@ -148,7 +148,7 @@ def _value(annotation: Any, words: Sequence[str], name: str) -> Any:
     if count > 1:
         return list(words)
     if len(words) > 1 or (count == 1 and not words):
-        raise ConfigError(f"{_option(name)} needs {'one value, not ' + ' '.join(words) if words else 'a value'}")
+        raise ConfigError(f"{option_word(name)} needs {'one value, not ' + ' '.join(words) if words else 'a value'}")
     return words[0] if words else True
 
 
@@ -163,7 +163,7 @@ def _most_words(annotation: Any) -> int:
     return 0 if annotation is bool else 1
 
 
-def _options(config: type) -> dict[str, int]:
+def options_of(config: type) -> dict[str, int]:
     """Most words that each option takes, by name; the maximum where kinds of a section differ."""
     most: dict[str, int] = {}
     for key, annotation in leaves(config):
@@ -184,7 +184,8 @@ def _is_positional(annotation: Any) -> bool:
     return POSITIONAL in getattr(annotation, "__metadata__", ())
 
 
-def _option(name: str) -> str:
+def option_word(name: str) -> str:
+    """How an option is written: num_quantizers is --num-quantizers."""
     return "--" + name.replace("_", "-")
 
 
@@ -193,4 +194,4 @@ def _unknown(option: str, name: str, known: Mapping[str, int], prog: str) -> str
     if "." in name and any("." in key for key in known):
         return unknown_key(name, Recipe)
     nearest = difflib.get_close_matches(name, [other for other in known if "." not in other], 1, 0.6)
-    return f"no option {option}: " + (f"did you mean {_option(nearest[0])}?" if nearest else f"see {prog} --help")
+    return f"no option {option}: " + (f"did you mean {option_word(nearest[0])}?" if nearest else f"see {prog} --help")

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codec.cli.loading import find_device, in_mode, load_original
 from codec.cli.options import EncodeOptions
+from codec.cli.output import Emit
 from codec.errors import ConfigError
+from codec.progress import progress_bar
 
 if TYPE_CHECKING:
     from codec.corpus.ledger import Ledger
@@ -27,7 +27,17 @@ SHOWN = 20
 """Bad recordings, or problems, that are printed; of the others there is the number."""
 
 
-def encode_corpus(options: EncodeOptions) -> int:
+class Done(NamedTuple):
+    """What a run did."""
+
+    num_recordings: int
+    """Recordings that were encoded now."""
+    seconds: float
+    """Their audio (s)."""
+    elapsed_seconds: float
+
+
+def encode_corpus(options: EncodeOptions, emit: Emit) -> int:
     """Tokenise a corpus, or verify one; returns the exit code."""
     _check(options)
     from codec.corpus.ledger import Ledger, locked
@@ -38,14 +48,18 @@ def encode_corpus(options: EncodeOptions) -> int:
     codec = load_original(options if options.engine != "ray" else replace(options, device="cpu"))
     settings = _settings(codec, options)
     if options.verify:
-        return _verify(folder, sources, codec, settings, options)
+        return _verify(folder, sources, codec, settings, options, emit)
     with locked(folder):
-        ledger = Ledger(folder, _facts(sources, codec, settings, options), resume=options.resume)
+        facts = _facts(sources, codec, settings, options)
+        ledger = Ledger(folder, facts, resume=options.resume)
         output = _output(folder, options.format or "parquet", codec, settings, sources, options.shard_hours)
         with _silent_output(), contextlib.closing(_engine(options)) as engine:
-            summary = _tokenise(sources, engine, codec, settings, output, ledger)
+            done = _tokenise(sources, engine, codec, settings, output, ledger)
         bad = ledger.bad()
-    print(summary)
+    print(_describe(done))
+    for name, reason in bad.items():
+        emit({"path": name, "error": reason})
+    emit({"output": folder, "num_failed": len(bad), **done._asdict(), "model": {"identity": facts["model"]}})
     _print_all("codec-encode", [f"{name}: {reason}" for name, reason in bad.items()])
     if bad:
         print(f"codec-encode: {len(bad)} of {len(sources)} recordings failed: {folder / 'bad.jsonl'}", file=sys.stderr)
@@ -120,12 +134,12 @@ def _tokenise(
     settings: "Settings",
     output: "Output",
     ledger: "Ledger",
-) -> str:
-    """Run with a bar of recordings, hours of audio and speed; returns the figures at the end."""
+) -> Done:
+    """Run with a bar of recordings, hours of audio and speed."""
     from codec.corpus.run import tokenise
 
     seconds, num_good, start = 0.0, 0, time.monotonic()
-    with tqdm(total=len(sources), desc="codec-encode", unit="file", delay=2, leave=False, disable=None) as bar:
+    with progress_bar(total=len(sources), desc="codec-encode", unit="file", delay=2, leave=False, hidden=None) as bar:
         reports = tokenise(sources, engine, codec, settings, output, ledger)
         before = next(reports)
         if before.num_good or before.num_bad:
@@ -137,10 +151,13 @@ def _tokenise(
             speed = seconds / (time.monotonic() - start)
             bar.set_postfix_str(f"{seconds / 3600:.2f} h of audio, {speed:.0f}x real time", refresh=False)
             bar.update(report.num_good + report.num_bad)
-    elapsed = time.monotonic() - start
-    return (
-        f"{num_good} recordings, {seconds / 3600:.2f} h of audio in {elapsed:.0f} s, {seconds / elapsed:.0f}x real time"
-    )
+    return Done(num_good, seconds, time.monotonic() - start)
+
+
+def _describe(done: Done) -> str:
+    num_recordings, seconds, elapsed = done
+    hours, speed = seconds / 3600, seconds / elapsed
+    return f"{num_recordings} recordings, {hours:.2f} h of audio in {elapsed:.0f} s, {speed:.0f}x real time"
 
 
 @contextlib.contextmanager
@@ -151,7 +168,12 @@ def _silent_output() -> Iterator[None]:
 
 
 def _verify(
-    folder: Path, sources: "list[Source]", codec: "AudioCodec", settings: "Settings", options: EncodeOptions
+    folder: Path,
+    sources: "list[Source]",
+    codec: "AudioCodec",
+    settings: "Settings",
+    options: EncodeOptions,
+    emit: Emit,
 ) -> int:
     from codec.corpus.ledger import Ledger, corpus_facts, read_facts
     from codec.corpus.outputs import SHARD_FORMATS
@@ -169,7 +191,9 @@ def _verify(
     settings = Settings(facts["num_quantizers"], facts["beam"], facts["mode"], settings.batch_seconds)
     output = _output(folder, facts["format"], codec, settings, sources, options.shard_hours)
     fast = in_mode(codec, settings.mode)
-    with tqdm(total=facts["recordings"], desc="codec-encode", unit="file", delay=2, leave=False, disable=None) as bar:
+    with progress_bar(
+        total=facts["recordings"], desc="codec-encode", unit="file", delay=2, leave=False, hidden=None
+    ) as bar:
         for found in verify(output, sources, bad, fast, settings):
             bar.update(found.num_rows - bar.n)
     _print_all("codec-encode", found.problems)
@@ -177,6 +201,7 @@ def _verify(
         f"{folder}  {found.num_rows} recordings, {found.seconds / 3600:.2f} h of audio, {len(bad)} known to be bad, "
         f"{found.num_compared} encoded again: {len(found.problems) or 'no'} problems"
     )
+    emit({"output": folder, **found._asdict(), "num_failed": len(bad), "model": {"identity": facts["model"]}})
     return 1 if found.problems else 0
 
 

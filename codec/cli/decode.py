@@ -1,6 +1,7 @@
-"""codec-decode: files of codes to audio files."""
+"""codec-decode: files of codes to audio files, all of them or a part."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from codec.cli.jobs import Job, Outcome, attempt, check_outputs, leave_done, pla
 from codec.cli.loading import load_model
 from codec.cli.messages import message
 from codec.cli.options import DecodeOptions
+from codec.cli.output import Emit, output
 from codec.cli.pipes import piped
 from codec.errors import BitstreamError, CodecError, ConfigError, DiskFullError
 
@@ -21,17 +23,18 @@ SHARD_SUFFIXES = (".parquet", ".tar")
 
 def decode(argv: Sequence[str]) -> int:
     """Decode files of codes to audio files."""
-    with piped(parse(DecodeOptions, argv, "codec-decode"), "wav") as options:
-        return _decode(options)
+    given = parse(DecodeOptions, argv, "codec-decode")
+    with output(given) as emit, piped(given, "wav", emit) as (options, emit):
+        return _decode(options, emit)
 
 
-def _decode(options: DecodeOptions) -> int:
+def _decode(options: DecodeOptions, emit: Emit) -> int:
     from codec.audio.file import WRITE_FORMATS
     from codec.bitstream import SUFFIXES
 
     inputs = tuple(map(Path, options.inputs))
     if shards := _find_shards(inputs):
-        return _decode_shards(shards, options)
+        return _decode_shards(shards, options, emit)
     if options.path:
         raise ConfigError("--path names recordings of shards: give .parquet or .tar files, or a folder of them")
     formats = [f".{options.format}"] if options.format else list(WRITE_FORMATS)
@@ -40,24 +43,34 @@ def _decode(options: DecodeOptions) -> int:
     codec = load_model(options)
     codec.check_num_quantizers(options.num_quantizers)
     if skip:
-        jobs = leave_done("codec-decode", jobs, lambda job: _is_done(codec, job))
-    return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options))
+        jobs = leave_done("codec-decode", jobs, lambda job: _is_done(codec, job, options), emit)
+    return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options), emit)
 
 
-def _is_done(codec: "AudioCodec", job: Job) -> bool:
+def _is_done(codec: "AudioCodec", job: Job, options: DecodeOptions) -> bool:
     from codec.bitstream import SUFFIXES, Header, read_codes
 
     if job.source.suffix in SUFFIXES:
-        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header)
+        return _holds(job.target, read_codes(job.source, _describe_model(codec)).header, options)
     with job.source.open("rb") as file:
-        return _holds(job.target, Header.from_file(file))
+        return _holds(job.target, Header.from_file(file), options)
 
 
-def _holds(target: Path, header: "Header") -> bool:
-    """Whether an audio file has the rate, channels and length that the codes say."""
+def _holds(target: Path, header: "Header", options: DecodeOptions) -> bool:
+    """Whether an audio file has the rate, channels and length of the part of the codes that is asked for."""
     from codec.audio.file import read_info
 
-    return read_info(target) == (header.sample_rate, header.num_channels, header.num_samples)
+    part = _part(header, options)
+    return read_info(target) == (part.sample_rate, part.num_channels, part.num_samples)
+
+
+def _part(header: "Header", options: DecodeOptions) -> "Header":
+    """The header with the number of samples of the part that is asked for."""
+    from codec.bitstream.interval import find_samples
+
+    size = {"num_samples": header.num_samples, "sample_rate": header.sample_rate}
+    first, stop = find_samples(options.start, options.duration, **size)
+    return replace(header, num_samples=stop - first)
 
 
 def _describe_model(codec: "AudioCodec") -> "Header":
@@ -68,47 +81,64 @@ def _describe_model(codec: "AudioCodec") -> "Header":
 
 def _decode_file(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
-    from codec.inference.compression import decompress_file, read_bitstream
+    from codec.inference.decompression import decompress_file
 
     if job.source.suffix == ".jsonl" and count_recordings(job.source) > 1:
         return _decode_lines(codec, job, options)
     if job.source.suffix in SUFFIXES:
         return _decode_codes(codec, read_codes(job.source, _describe_model(codec)), job.target, options)
-    if options.num_quantizers:
-        bitstream = read_bitstream(job.source, codec, salvage=options.salvage)
-        return _decode_codes(codec, bitstream, job.target, options)
-    reader = decompress_file(codec, job.source, job.target, salvage=options.salvage, overwrite=options.overwrite)
+    reader = decompress_file(
+        codec,
+        job.source,
+        job.target,
+        num_quantizers=options.num_quantizers,
+        start=options.start,
+        duration=options.duration,
+        salvage=options.salvage,
+        overwrite=options.overwrite,
+    )
     lost = describe_lost(reader.header, reader.lost) if reader.lost else ""
-    return Outcome(_describe_audio(job.target, reader.header), lost)
+    header = reader.header.keep_quantizers(options.num_quantizers or reader.header.num_quantizers)
+    return _written(job.target, _part(header, options), lost)
 
 
 def _decode_codes(codec: "AudioCodec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
-    from codec.bitstream import describe_lost
-    from codec.inference.compression import decompress_codes
+    from codec.inference.decompression import decompress_codes
 
     if options.num_quantizers:
         bitstream = bitstream.keep_quantizers(options.num_quantizers)
-    decompress_codes(codec, bitstream, target, overwrite=options.overwrite)
-    lost = describe_lost(bitstream.header, bitstream.lost) if bitstream.lost else ""
-    return Outcome(_describe_audio(target, bitstream.header), lost)
+    start, duration = options.start, options.duration
+    decompress_codes(codec, bitstream, target, start=start, duration=duration, overwrite=options.overwrite)
+    return _written(target, _part(bitstream.header, options))
 
 
 def _decode_lines(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outcome:
     """Decode a .jsonl file of one recording a line to a file each: lm.jsonl -> lm.decoded.1.wav, lm.decoded.2.wav."""
     from codec.bitstream import read_recordings
 
-    lines, faults = [], []
+    outcomes = []
     for name, found in read_recordings(job.source, _describe_model(codec)):
         target = job.target.with_name(f"{job.target.stem}.{name}{job.target.suffix}")
-        if isinstance(found, CodecError):
-            faults.append(message(found))
-        elif not (options.skip_existing and target.exists() and attempt(_holds, target, found.header) is True):
-            outcome = attempt(_decode_codes, codec, found, target, options)
-            if isinstance(outcome, DiskFullError):
-                raise outcome
-            lines += [] if isinstance(outcome, CodecError) else [outcome.line]
-            faults += [message(outcome)] if isinstance(outcome, CodecError) else []
-    return Outcome("\n".join(lines), "; ".join(faults))
+        outcome = found if isinstance(found, CodecError) else _decode_new(codec, found, target, options)
+        if isinstance(outcome, DiskFullError):
+            raise outcome
+        if isinstance(outcome, CodecError):
+            outcome = Outcome("", message(outcome), [{"error": message(outcome)}])
+        outcomes.append(outcome._replace(objects=[{"recording": name, **values} for values in outcome.objects]))
+    return Outcome(
+        "\n".join(outcome.line for outcome in outcomes if outcome.line),
+        "; ".join(outcome.lost for outcome in outcomes if outcome.lost),
+        [values for outcome in outcomes for values in outcome.objects],
+    )
+
+
+def _decode_new(
+    codec: "AudioCodec", bitstream: "Bitstream", target: Path, options: DecodeOptions
+) -> Outcome | CodecError:
+    """Decode codes in memory, unless the result is there and complete and --skip-existing leaves it alone."""
+    if options.skip_existing and target.exists() and attempt(_holds, target, bitstream.header, options) is True:
+        return Outcome("", objects=[{"output": target, "skipped": True}])
+    return attempt(_decode_codes, codec, bitstream, target, options)
 
 
 def _find_shards(inputs: Sequence[Path]) -> list[Path]:
@@ -129,7 +159,7 @@ def _find_shards(inputs: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _decode_shards(shards: Sequence[Path], options: DecodeOptions) -> int:
+def _decode_shards(shards: Sequence[Path], options: DecodeOptions, emit: Emit) -> int:
     """Decode the recordings of shards, or those named by --path, to files below a folder."""
     from codec.audio.file import WRITE_FORMATS
     from codec.corpus.outputs import file_paths, shard_format
@@ -150,7 +180,7 @@ def _decode_shards(shards: Sequence[Path], options: DecodeOptions) -> int:
     codec = load_model(options)
     codec.check_num_quantizers(options.num_quantizers)
     results = _decode_rows(codec, wanted, targets, options)
-    return report("codec-decode", [Job(Path(name), targets[name]) for name in order], enumerate(results))
+    return report("codec-decode", [Job(Path(name), targets[name]) for name in order], enumerate(results), emit)
 
 
 def _decode_rows(
@@ -163,16 +193,15 @@ def _decode_rows(
         num_done = 0
         try:
             for name, bitstream in shard_format(shard).read(shard, set(names)):
-                target = targets[name]
-                is_done = (
-                    options.skip_existing and target.exists() and attempt(_holds, target, bitstream.header) is True
-                )
-                yield Outcome("") if is_done else attempt(_decode_codes, codec, bitstream, target, options)
+                yield _decode_new(codec, bitstream, targets[name], options)
                 num_done += 1
         except BitstreamError as error:
             yield from [error] * (len(names) - num_done)
 
 
-def _describe_audio(target: Path, header: "Header") -> str:
+def _written(target: Path, header: "Header", lost: str = "") -> Outcome:
+    """What is printed of an audio file."""
     channels = "1 channel" if header.num_channels == 1 else f"{header.num_channels} channels"
-    return f"{target}  {header.duration_s:.2f} s  {header.sample_rate} Hz, {channels}"
+    line = f"{target}  {header.duration_s:.2f} s  {header.sample_rate} Hz, {channels}"
+    facts = {"output": target, "skipped": False, "num_bytes": target.stat().st_size}
+    return Outcome(line, lost, [{**facts, **header.to_json(), "error": lost or None}])

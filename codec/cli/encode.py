@@ -1,20 +1,22 @@
-"""codec-encode: audio files to codes, or .codec files cut to fewer levels."""
+"""codec-encode: audio files to codes."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from codec.cli.code_file import describe_file, write_file
 from codec.cli.command_line import parse
-from codec.cli.jobs import Job, Outcome, attempt, leave_done, plan, report, run_jobs
-from codec.cli.loading import load_maker, load_model
+from codec.cli.edit import edit, is_edit
+from codec.cli.jobs import Job, Outcome, attempt, leave_done, plan, report
+from codec.cli.loading import load_model
 from codec.cli.options import EncodeOptions
+from codec.cli.output import Emit, output
 from codec.cli.pipes import piped
-from codec.errors import BitstreamError, CodecError, ConfigError
+from codec.errors import CodecError, ConfigError
 
 if TYPE_CHECKING:
-    from codec.bitstream import Bitstream, Header
+    from codec.bitstream import Header
     from codec.model.audio_codec import AudioCodec
 
 WINDOW_FILES = 256
@@ -22,21 +24,24 @@ WINDOW_FILES = 256
 
 
 def encode(argv: Sequence[str]) -> int:
-    """Encode audio files, or cut .codec files."""
-    with piped(parse(EncodeOptions, argv, "codec-encode"), "codec") as options:
-        return _encode(options)
+    """Encode audio files, or cut and join .codec files."""
+    given = parse(EncodeOptions, argv, "codec-encode")
+    with output(given) as emit, piped(given, "codec", emit) as (options, emit):
+        return _encode(options, emit)
 
 
-def _encode(options: EncodeOptions) -> int:
+def _encode(options: EncodeOptions, emit: Emit) -> int:
     if options.num_quantizers is not None and options.bitrate is not None:
         raise ConfigError("--num-quantizers and --bitrate say the same: give one of them")
+    inputs = tuple(map(Path, options.inputs))
+    if is_edit(options):
+        return edit(options, inputs, emit)
     if _is_corpus(options):
         from codec.cli.corpus import encode_corpus
 
-        return encode_corpus(options)
-    inputs = tuple(map(Path, options.inputs))
+        return encode_corpus(options, emit)
     if any(path.suffix == ".codec" for path in inputs):
-        return _cut(options, inputs)
+        return edit(options, inputs, emit)
     from codec.audio.file import READ_SUFFIXES
     from codec.bitstream import SUFFIXES
     from codec.inference.compression import describe_codes
@@ -51,8 +56,8 @@ def _encode(options: EncodeOptions) -> int:
     check_beam(options.beam)
     if skip:
         model = describe_codes(codec, levels or codec.num_quantizers)
-        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model))
-    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options))
+        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model), emit)
+    return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options), emit)
 
 
 def _is_corpus(options: EncodeOptions) -> bool:
@@ -111,7 +116,7 @@ def _encode_batch(
             yield number, attempt(_encode_file, codec, jobs[number], levels, options)
         return
     for number, bitstream in zip(recordings, bitstreams, strict=True):
-        yield number, attempt(_write, jobs[number].target, bitstream, options.overwrite)
+        yield number, attempt(write_file, jobs[number].target, bitstream, options.overwrite)
 
 
 def _encode_file(codec: "AudioCodec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
@@ -119,75 +124,6 @@ def _encode_file(codec: "AudioCodec", job: Job, levels: int | None, options: Enc
 
     beam, overwrite = options.beam, options.overwrite
     if job.target.suffix != ".codec":
-        return _write(job.target, compress_source(codec, job.source, num_quantizers=levels, beam=beam), overwrite)
+        return write_file(job.target, compress_source(codec, job.source, num_quantizers=levels, beam=beam), overwrite)
     header = compress_file(codec, job.source, job.target, num_quantizers=levels, beam=beam, overwrite=overwrite)
-    return Outcome(_describe_codes(job.target, header))
-
-
-def _write(target: Path, bitstream: "Bitstream", overwrite: bool) -> Outcome:
-    """Write codes in the format of the suffix, complete or not at all."""
-    from codec.bitstream import write_codes
-    from codec.files import new_file
-
-    if target.suffix == ".codec":
-        data = bitstream.to_bytes()
-        with new_file(target, overwrite=overwrite) as file:
-            file.write(data)
-    else:
-        write_codes(target, bitstream, overwrite=overwrite)
-    return Outcome(_describe_codes(target, bitstream.header))
-
-
-def _cut(options: EncodeOptions, inputs: Sequence[Path]) -> int:
-    """Keep the first levels of .codec files. Packed codes need no model, entropy-coded ones the tables of theirs."""
-    levels = options.num_quantizers
-    if levels is None or options.format not in (None, "codec"):
-        raise ConfigError(
-            "a .codec file can only be cut to fewer levels: give --num-quantizers N and no other --format"
-        )
-    if any(path.suffix != ".codec" for path in inputs):
-        raise ConfigError("give audio files or .codec files, not both at once")
-    overwrite, skip = options.overwrite, options.skip_existing
-    suffixes = [".codec"]
-    jobs = plan(inputs, options.output, suffixes, suffixes, mark=f".{levels}", overwrite=overwrite, skip=skip)
-    if skip:
-        jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, _cut_header(job.source, levels)))
-    makers: dict[bytes, AudioCodec] = {}
-
-    def work(job: Job) -> Outcome:
-        return _write(job.target, _read(job.source, options.model, makers).keep_quantizers(levels), overwrite)
-
-    return run_jobs("codec-encode", jobs, work)
-
-
-def _cut_header(source: Path, levels: int) -> "Header":
-    return replace(_header(source), num_quantizers=levels)
-
-
-def _header(source: Path) -> "Header":
-    from codec.bitstream import Header
-
-    try:
-        with source.open("rb") as file:
-            return Header.from_file(file)
-    except OSError as error:
-        raise BitstreamError(f"can't read {source}: {error.strerror}") from error
-
-
-def _read(source: Path, model: str | None, makers: dict[bytes, "AudioCodec"]) -> "Bitstream":
-    """Read a .codec file; an entropy-coded one with the tables of the model that made it, kept in `makers`."""
-    from codec.bitstream import PACKED
-    from codec.inference.compression import read_bitstream
-
-    header = _header(source)
-    if header.payload_kind == PACKED:
-        return read_bitstream(source)
-    if header.model_id not in makers:
-        makers[header.model_id] = load_maker(header, model)
-    return read_bitstream(source, makers[header.model_id])
-
-
-def _describe_codes(target: Path, header: "Header") -> str:
-    file_rate = 8 * target.stat().st_size / header.duration_s
-    levels = f"{header.num_quantizers} level{'s' if header.num_quantizers > 1 else ''}"
-    return f"{target}  {header.duration_s:.2f} s  {levels}, {file_rate / 1000:.2f} kbit/s"
+    return describe_file(job.target, header)

@@ -12,6 +12,7 @@ from codec.cli.command_line import parse
 from codec.cli.jobs import check_inputs, check_outputs
 from codec.cli.loading import find_shipped, in_mode, load_original
 from codec.cli.options import EvalOptions
+from codec.cli.output import Emit, output
 from codec.errors import ConfigError
 from codec.table import aligned
 
@@ -27,8 +28,13 @@ FORMATS = (".json", ".jsonl", ".csv")
 def evaluate(argv: Sequence[str]) -> int:
     """Judge a model on files, beside other codecs; or summarise a listening test."""
     options = parse(EvalOptions, argv, "codec-eval")
-    if options.listening:
-        return _summarise_listening(options)
+    with output(options) as emit:
+        if options.listening:
+            return _summarise_listening(options, emit)
+        return _evaluate(options, shlex.join(["codec-eval", *argv]), emit)
+
+
+def _evaluate(options: EvalOptions, command: str, emit: Emit) -> int:
     _check(options)
     from codec.audio.manifest import list_paths
     from codec.eval.bd_table import bd_rates
@@ -53,7 +59,7 @@ def evaluate(argv: Sequence[str]) -> int:
     on_result = None if folder is None else folder.add
     evaluation = judge_all(judge, left, jobs=options.jobs, done=done.values(), on_result=on_result)
     rates = [] if versus is None else bd_rates(evaluation, versus)
-    about = describe_run(codec, shlex.join(["codec-eval", *argv]), options.mode) | {"beam": options.beam}
+    about = describe_run(codec, command, options.mode) | {"beam": options.beam}
     results = to_plain(evaluation, about, rates)
     if folder is not None:
         folder.finish(results)
@@ -64,6 +70,7 @@ def evaluate(argv: Sequence[str]) -> int:
         _draw(options.plot, evaluation, published, options.overwrite)
     if folder is not None:
         print(f"\nreport: {folder.path / 'index.html'}, listening test: {folder.path / 'listening.html'}")
+    _emit_all(results, options, emit)
     return _name_failures(failures(evaluation))
 
 
@@ -168,6 +175,16 @@ def _print(options: EvalOptions, codec: "AudioCodec", evaluation: "Evaluation", 
     print(_describe_health(codec, evaluation))
 
 
+def _emit_all(results: dict[str, Any], options: EvalOptions, emit: Emit) -> None:
+    """An object for each row and for each file that could not be read; at the end one for all of them together."""
+    for row in results["rows"]:
+        emit(row)
+    for path, error in results["unread"].items():
+        emit({"path": path, "error": error})
+    summary = {name: value for name, value in results.items() if name not in ("rows", "unread")}
+    emit({"summary": summary, "output": options.output, "plot": options.plot, "report": options.report})
+
+
 def _describe_health(codec: "AudioCodec", evaluation: "Evaluation") -> str:
     """Usage of every level as a table, and what entropy coding could save."""
     name, health = next(iter(evaluation.health.items()))  # of our model: it comes first
@@ -206,10 +223,12 @@ def _draw(path: Path, evaluation: "Evaluation", published: list[dict[str, Any]],
     write_figure(curve_figure(evaluation, published), path, overwrite=overwrite, dpi=150)
 
 
-def _summarise_listening(options: EvalOptions) -> int:
+def _summarise_listening(options: EvalOptions, emit: Emit) -> int:
     """Print what the answers of a listening test say."""
     from codec.eval.listening import format_summary, read_answers, summarise
 
     check_inputs(options.listening)
-    print(format_summary(summarise(read_answers(options.listening))))
+    summary = summarise(read_answers(options.listening))
+    print(format_summary(summary))
+    emit(summary._asdict())
     return 0

@@ -1,6 +1,5 @@
 """codec-inspect: what is in a `.codec` file, what a model is, and how it uses its codebooks on audio."""
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from codec.cli.jobs import attempt, check_inputs, check_outputs, visible_files
 from codec.cli.loading import find_shipped, read_model
 from codec.cli.messages import message
 from codec.cli.options import InspectOptions
+from codec.cli.output import Emit, FileError, output
 from codec.errors import BitstreamError, CodecError, ConfigError
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class Maker(NamedTuple):
 def inspect(argv: Sequence[str]) -> int:
     """Show what is in files of codes, and what models are."""
     options = parse(InspectOptions, argv, "codec-inspect")
+    with output(options) as emit:
+        return _inspect(options, emit)
+
+
+def _inspect(options: InspectOptions, emit: Emit) -> int:
     _check(options)
     subjects = [subject for path in options.inputs for subject in _subjects(path)]
     makers: dict[bytes, Maker] = {}
@@ -48,14 +53,13 @@ def inspect(argv: Sequence[str]) -> int:
         shown = attempt(_show, subject, options, makers)
         if isinstance(shown, CodecError):
             if len(subjects) == 1:
-                raise shown
+                raise FileError(subject, message(shown)) from shown
             print(f"codec-inspect: {message(shown)}", file=sys.stderr)
-            shown = Shown("", {"path": str(subject), "error": message(shown)}, is_whole=False)
+            shown = Shown("", {"error": message(shown)}, is_whole=False)
         num_bad += not shown.is_whole
-        if options.json:
-            print(json.dumps(shown.values, allow_nan=False))
-        elif shown.text:
+        if shown.text:
             print("\n" * (number > 0) + shown.text)
+        emit({"path": subject, **shown.values})
     if num_bad and len(subjects) > 1:
         print(f"codec-inspect: {num_bad} of {len(subjects)} failed or are damaged", file=sys.stderr)
     return 1 if num_bad else 0
@@ -119,7 +123,7 @@ def _show_file(path: Path, model: str | None, makers: dict[bytes, Maker]) -> Sho
     if maker is None and header.payload_kind == ENTROPY_CODED:
         about += "; the use of its codes needs its tables: give it with --model"
     values = file_to_json(facts, None if maker is None else maker.name)
-    return Shown(format_file(facts, about), values, not facts.damage)
+    return Shown(format_file(facts, about), values | {"error": facts.damage or None}, not facts.damage)
 
 
 def _find_maker(header: "Header", model: str | None, makers: dict[bytes, Maker]) -> Maker | None:
@@ -137,9 +141,9 @@ def _find_maker(header: "Header", model: str | None, makers: dict[bytes, Maker])
     from codec.model.digest import model_identity
 
     if not makers:
-        for candidate in [Path(model)] if model else find_shipped():
+        for candidate in [model] if model else find_shipped():
             codec = read_model(candidate)
-            makers[model_identity(codec)] = Maker(model or candidate.name, codec)
+            makers[model_identity(codec)] = Maker(model or Path(candidate).name, codec)
     if model and header.model_id not in makers:
         raise BitstreamError(f"the codes are of model {header.model_id.hex()[:12]}, not of {model}", codec=...)
     return makers.get(header.model_id)
@@ -155,7 +159,8 @@ def _show_model(name: str, options: InspectOptions) -> Shown:
     if not options.audio:
         return Shown(format_model(facts), model_to_json(facts))
     use = _measure_use(codec, options)
-    values = model_to_json(facts) | {"use": _use_to_json(use)}
+    error = f"{len(use.unread)} audio files can't be read" if use.unread else None
+    values = model_to_json(facts) | {"use": _use_to_json(use), "error": error}
     return Shown(f"{format_model(facts)}\n\n{format_use(use, facts)}", values, not use.unread)
 
 

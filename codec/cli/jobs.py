@@ -1,19 +1,21 @@
 """Pairs of input and output files, planned before anything is read or written, and the loop over them (no torch)."""
 
+import logging
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from tqdm import tqdm
-
 from codec.cli.messages import message
+from codec.cli.output import Emit, FileError, print_nothing
 from codec.errors import CodecError, ConfigError, DiskFullError
+from codec.progress import progress_bar
 
 T = TypeVar("T")
+_logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
@@ -30,6 +32,8 @@ class Outcome(NamedTuple):
     """Describes the file that was written."""
     lost: str = ""
     """Names the parts of a damaged file that could not be decoded."""
+    objects: Sequence[Mapping[str, Any]] = ()
+    """What --json prints of it: an object for each file that was written or could not be."""
 
 
 def plan(
@@ -83,23 +87,29 @@ def visible_files(folder: Path) -> list[Path]:
     return [path for path in visible if (folder / path).is_file()]
 
 
-def leave_done(prog: str, jobs: Sequence[Job], is_done: Callable[[Job], bool]) -> list[Job]:
+def leave_done(prog: str, jobs: Sequence[Job], is_done: Callable[[Job], bool], emit: Emit = print_nothing) -> list[Job]:
     """The jobs without those whose result exists and is good; prints how many those are.
 
     Args:
         prog: The command.
         jobs: All of them.
         is_done: Whether the existing result of a job is complete. An error means that it is not.
+        emit: Prints an object for each that is left out.
     """
-    left = [job for job in jobs if not job.target.exists() or attempt(is_done, job) is not True]
+    left = []
+    for job in jobs:
+        if job.target.exists() and attempt(is_done, job) is True:
+            emit({"path": job.source, "output": job.target, "skipped": True})
+        else:
+            left.append(job)
     if len(left) < len(jobs):
         print(f"{prog}: {len(jobs) - len(left)} of {len(jobs)} files are done already", file=sys.stderr)
     return left
 
 
-def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome]) -> int:
+def run_jobs(prog: str, jobs: Sequence[Job], work: Callable[[Job], Outcome], emit: Emit = print_nothing) -> int:
     """Do every job and report it, see `report`."""
-    return report(prog, jobs, ((number, attempt(work, job)) for number, job in enumerate(jobs)))
+    return report(prog, jobs, ((number, attempt(work, job)) for number, job in enumerate(jobs)), emit)
 
 
 def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
@@ -116,7 +126,12 @@ def attempt(work: Callable[..., T], *given: Any) -> T | CodecError:
         return unexpected
 
 
-def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome | CodecError]]) -> int:
+def report(
+    prog: str,
+    jobs: Sequence[Job],
+    results: Iterable[tuple[int, Outcome | CodecError]],
+    emit: Emit = print_nothing,
+) -> int:
     """Print the line of every job to standard output, or its error to standard error, while the results come in.
 
     Args:
@@ -124,42 +139,49 @@ def report(prog: str, jobs: Sequence[Job], results: Iterable[tuple[int, Outcome 
         jobs: All of them.
         results: Number of a job and its result, each job once, in any order. They are printed in the order of the jobs,
             as soon as all before them are known. The first full disk ends them.
+        emit: Prints the objects of every job, for --json.
 
     Returns:
         Exit code: 0, or 1 if a file failed or is incomplete.
 
     Raises:
-        CodecError: The only job failed.
+        FileError: The only job failed.
     """
     num_good = num_printed = 0
     known: dict[int, Outcome | CodecError] = {}
+    untried = set(range(len(jobs)))
     # None: no bar unless standard error is a terminal. tqdm.write would draw the bar before its delay is over.
     hidden = len(jobs) == 1 or None
-    with tqdm(total=len(jobs), desc=prog, unit="file", delay=2, leave=False, disable=hidden) as bar:
+    with progress_bar(total=len(jobs), desc=prog, unit="file", delay=2, leave=False, hidden=hidden) as bar:
         for number, result in results:
             known[number] = result
+            untried.discard(number)
             bar.update()
             bar.clear()
             while num_printed in known:
-                num_good += _print(prog, jobs[num_printed], known.pop(num_printed), alone=len(jobs) == 1)
+                num_good += _print(prog, jobs[num_printed], known.pop(num_printed), emit, alone=len(jobs) == 1)
                 num_printed += 1
             if isinstance(result, DiskFullError):  # the jobs after it would fail too
                 break
-    num_good += sum(_print(prog, jobs[number], known[number]) for number in sorted(known))
+    num_good += sum(_print(prog, jobs[number], known[number], emit) for number in sorted(known))
+    for number in sorted(untried):
+        emit({"path": jobs[number].source, "error": "not tried: the disk is full"})
     num_bad = len(jobs) - num_good
     if num_bad and len(jobs) > 1:
         print(f"{prog}: {num_bad} of {len(jobs)} files failed, are incomplete or were not tried", file=sys.stderr)
     return 1 if num_bad else 0
 
 
-def _print(prog: str, job: Job, result: Outcome | CodecError, *, alone: bool = False) -> bool:
+def _print(prog: str, job: Job, result: Outcome | CodecError, emit: Emit, *, alone: bool = False) -> bool:
     """Print the result of a job; True if it succeeded."""
     if isinstance(result, CodecError):
         if alone:
-            raise CodecError(_about(job.source, message(result))) from result
-        result = Outcome("", message(result))
+            raise FileError(job.source, _about(job.source, message(result))) from result
+        result = Outcome("", message(result), [{"error": message(result)}])
     if result.line:
         print(result.line, flush=True)
+    for values in result.objects:
+        emit({"path": job.source, **values})
     if result.lost:
         print(f"{prog}: {_about(job.source, result.lost)}", file=sys.stderr)
     return not result.lost
@@ -221,7 +243,7 @@ def _sources(
     if others:
         suffixes = " ".join(sorted(suffix or "no suffix" for suffix in others))
         files_of = "1 file of another type" if others.total() == 1 else f"{others.total()} files of other types"
-        print(f"note: {files_of} left out: {suffixes}", file=sys.stderr)
+        _logger.info("%s left out: %s", files_of, suffixes)
 
 
 def _with_distinct_names(sources: Sequence[tuple[Path, Path]], output: Path | None, ending: str) -> list[Job]:

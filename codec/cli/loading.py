@@ -1,6 +1,6 @@
 """Loading of models by the commands: the one asked for, in its mode on its device, or the maker of a .codec file."""
 
-import sys
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from codec.bitstream import Header
     from codec.model.audio_codec import AudioCodec
     from codec.model.codec import Codec
+
+_logger = logging.getLogger(__name__)
 
 
 def load_model(options: ModelOptions) -> "AudioCodec":
@@ -71,7 +73,7 @@ def in_mode(codec: "AudioCodec", mode: str) -> "AudioCodec":
     from codec.inference.modes import speed_up
 
     if mode.startswith("bf16") and not has_fast_bfloat16(codec.device):
-        print(f"note: mode {mode} is slow here: this processor has no bfloat16 instructions", file=sys.stderr)
+        _logger.info("mode %s is slow here: this processor has no bfloat16 instructions", mode)
     return speed_up(codec, mode)
 
 

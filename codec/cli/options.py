@@ -1,7 +1,5 @@
 """Options of the commands: one dataclass each, whose docstrings are its --help (no torch)."""
 
-import math
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,33 +7,9 @@ from pydantic import BeforeValidator, Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from tyro.conf import Positional, arg
 
+from codec.cli.program_options import ProgramOptions
+from codec.cli.values import parse_bitrate, parse_device, parse_time
 from codec.config import FILE_BEAM, STRICT
-
-
-def parse_bitrate(text: str) -> float:
-    """Bitrate (bit/s) from 6000, 6k or 1.5k.
-
-    Raises:
-        ValueError: It is no positive number.
-    """
-    try:
-        bitrate = float(text.lower().removesuffix("k")) * (1000 if text.lower().endswith("k") else 1)
-    except ValueError:
-        bitrate = math.nan
-    if not 0 < bitrate < math.inf:
-        raise ValueError(f"{text!r} is no positive number of bit/s: write 6000 or 6k")
-    return bitrate
-
-
-def parse_device(text: str) -> str:
-    """Name of a device.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
-        raise ValueError(f"{text!r} is no device: write auto, cpu, cuda, cuda:1 or mps")
-    return text
 
 
 def _shown(metavar: str, *aliases: str) -> Any:
@@ -53,10 +27,11 @@ PeerName = Literal["encodec", "mimi", "dac", "snac", "none"]
 CodeFormat = Literal["codec", "npy", "npz", "jsonl", "parquet", "wds"]
 Seconds = Annotated[float, Field(ge=0.1)]
 Bitrate = Annotated[float, BeforeValidator(parse_bitrate)]
+Time = Annotated[float, BeforeValidator(parse_time)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrainOptions:
+class TrainOptions(ProgramOptions):
     """Options of codec-train that are not values of the recipe."""
 
     recipe: Positional[Annotated[str, _shown("RECIPE")]]
@@ -72,12 +47,12 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelOptions:
+class ModelOptions(ProgramOptions):
     """What encoding, decoding and evaluation share."""
 
     model: Name = None
-    """Which model: a shipped one, a run directory of codec-train, a checkpoint, a folder with model.safetensors, or
-    transformers:DIR with a codec of transformers."""
+    """Which model: a shipped one, a run directory of codec-train, a checkpoint, a folder with model.safetensors,
+    owner/name[@revision] of the Hugging Face hub, or transformers:DIR with a codec of transformers."""
     device: Device = "auto"
     """auto is cuda where there is one, else cpu."""
     mode: Annotated[Mode, _shown("float32|bf16_decoder|bf16|onnx")] = "float32"
@@ -91,8 +66,10 @@ class ModelOptions:
 class EncodeOptions(ModelOptions):
     """Encode audio files to codes: talk.wav -> talk.codec.
 
-    A .codec file given with --num-quantizers is cut to its first N levels; no model runs:
-    talk.codec -> talk.N.codec.
+    .codec files are cut to their first N levels or to a part, or joined; no model runs:
+      codec-encode talk.codec --num-quantizers 3                -> talk.3.codec
+      codec-encode talk.codec --start 1:30 --duration 20        -> talk.cut.codec
+      codec-encode one.codec two.codec --join -o both.codec
 
     A corpus becomes shards, here or on Ray; --resume goes on after an interruption. Its recordings are named by their
     path within it. Those that can't be read are listed in OUT/bad.jsonl (exit code 1).
@@ -112,6 +89,12 @@ class EncodeOptions(ModelOptions):
     """Use the first N levels; all if not given."""
     bitrate: Annotated[Bitrate | None, _shown("B")] = None
     """The most levels with which files take at most B bit/s per channel on the average: 6000 or 6k."""
+    start: Annotated[Time, _shown("TIME")] = 0.0
+    """Cut .codec files: begin here. Seconds, 12.5, or 1:30 or 1:02:03.5."""
+    duration: Annotated[Time | None, _shown("TIME")] = None
+    """Cut .codec files to this length; to their end if not given."""
+    join: bool = False
+    """Join .codec files in the order given."""
     format: Annotated[CodeFormat | None, _shown("codec|npy|npz|jsonl|parquet|wds")] = None
     """codec if nothing says otherwise. npy is plain codes [C, K, F]; npz and jsonl also hold rate and length. parquet,
     the default for a corpus, and wds (WebDataset tar) are shards of many recordings."""
@@ -149,6 +132,11 @@ class DecodeOptions(ModelOptions):
     """Leave files alone whose result is there and has their rate, channels and length."""
     num_quantizers: Levels = None
     """Use the first N levels of what is there."""
+    start: Annotated[Time, _shown("TIME")] = 0.0
+    """Decode a part that begins here: seconds, 12.5, or 1:30 or 1:02:03.5. It is exactly this part of the whole. Of a
+    .codec file only the chunks that it needs are read."""
+    duration: Annotated[Time | None, _shown("TIME")] = None
+    """Length of the part; to the end if not given."""
     salvage: bool = False
     """Decode a damaged .codec file as far as possible; what is lost becomes silence and is named (exit code 1)."""
     path: Annotated[tuple[str, ...], _shown("NAME...")] = ()
@@ -209,7 +197,7 @@ class EvalOptions(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class CompareOptions:
+class CompareOptions(ProgramOptions):
     """Put runs of Gaussian recipes beside each other, Shannon's bound, scikit-learn's k-means and Lloyd-Max."""
 
     inputs: Positional[Annotated[tuple[Path, ...], _shown("RUN...")]]
@@ -221,7 +209,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class InspectOptions:
+class InspectOptions(ProgramOptions):
     """Show what is in a .codec file, what a model is, and how it uses its codebooks on audio.
 
     A file: header, model, chunks and their checksums, bytes, bitrate, use of the codes by level. Of a damaged one it
@@ -244,14 +232,12 @@ class InspectOptions:
     """Rows of a manifest to use."""
     kinds: Annotated[tuple[str, ...], _shown("KIND...")] = ()
     """Keep only rows of these kinds."""
-    json: bool = False
-    """One JSON object a line for each file or model, instead of text."""
     overwrite: bool = False
     """Replace pictures that are there already."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class BenchOptions:
+class BenchOptions(ProgramOptions):
     """Measure how fast a model is on this processor, beside other codecs and beside the machine's own peak.
 
     Whole signals part by part and in every fast mode, a live stream block by block, peak memory against length, FLOP,
@@ -291,7 +277,7 @@ class BenchOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ExportOptions:
+class ExportOptions(ProgramOptions):
     """Write a model as ONNX files that run without PyTorch, with a program in NumPy that shows how.
 
     The graphs are run in ONNX Runtime and compared with PyTorch before anything is written. Needs the extra `export`.
@@ -308,17 +294,24 @@ class ExportOptions:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class ReleaseOptions:
+class ReleaseOptions(ProgramOptions):
     """Make what ships of a trained model: float16 weights, tables for entropy coding, fingerprint and card.
 
     Tables are learned on the train split of the recipe's data; --data.root and the like say where it is now.
       codec-release runs/speech_16khz -o codec/weights/speech_16khz --about sources.md --figures results.json
+      codec-release codec/weights/speech_16khz --push owner/speech_16khz
     """
 
     model: Positional[Annotated[str, _shown("RUN|DIR")]]
-    """A run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
-    output: Annotated[Path, _shown("DIR", "-o")]
+    """A run directory of codec-train, a checkpoint, or a folder with model.safetensors; without -o, a release."""
+    output: Annotated[Path | None, _shown("DIR", "-o")] = None
     """New folder; its name is the model's. A released model is never replaced."""
+    push: Annotated[str | None, _shown("OWNER/NAME[@BRANCH]")] = None
+    """Push the release, the new one or an older one, to the Hugging Face hub (extra `hub`)."""
+    private: bool = False
+    """Create the repository so that only its owner can read it."""
+    message: Annotated[str | None, _shown("TEXT")] = None
+    """Of the commit on the hub; if not given, the model's identity."""
     recipe: Annotated[str | None, _shown("NAME|FILE")] = None
     """What the model was trained by; if not given, the recipe of its run."""
     about: Annotated[Path | None, _shown("FILE")] = None

@@ -4,17 +4,22 @@ import contextlib
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from codec.cli.command_line import HELP, Changes, override, parse_with_recipe, print_help
 from codec.cli.loading import find_device
 from codec.cli.options import TrainOptions
+from codec.cli.output import Emit, output
 from codec.cli.signals import exit_code
 from codec.config import shipped
 from codec.errors import ConfigError
 from codec.jsonfile import read_json
 from codec.recipe import Recipe, load_recipe, with_absolute_root
+
+if TYPE_CHECKING:
+    from codec.train.trainer import Trainer
 
 CHANGEABLE = (
     *("train.steps", "train.epochs", "train.max_minutes", "train.gradient_accumulation"),
@@ -26,6 +31,11 @@ CHANGEABLE = (
 def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
     """Start or resume a training run; `train.max_minutes` counts from the start of the process if it owns it."""
     options, changes = parse_training(argv)
+    with output(options) as emit:
+        return _train(options, changes, emit, owns_process)
+
+
+def _train(options: TrainOptions, changes: Changes, emit: Emit, owns_process: bool) -> int:
     if options.resume and options.init_from:
         raise ConfigError("a resumed run has its own weights: give --resume or --init-from, not both")
     recipe, run_dir, resumes = _settle_run(options, changes)
@@ -52,12 +62,51 @@ def train(argv: Sequence[str], *, owns_process: bool = False) -> int:
         try:
             trainer.fit()
         except KeyboardInterrupt as interrupt:
-            resume = f"codec-train {options.recipe} --out {run_dir} --resume"
-            print(f"codec-train: {str(interrupt) or 'interrupted'}; go on with  {resume}", file=sys.stderr)
+            what, resume = str(interrupt) or "interrupted", f"codec-train {options.recipe} --out {run_dir} --resume"
+            print(f"codec-train: {what}; go on with  {resume}", file=sys.stderr)
+            if options.json:
+                emit(_result(run_dir, trainer) | {"error": what})
             return exit_code(interrupt)
     if fabric.is_global_zero:
         _describe_end(run_dir)
+        if options.json:
+            emit(_result(run_dir, trainer))
     return 0
+
+
+def _result(run_dir: Path, trainer: "Trainer") -> dict[str, Any]:
+    """What --json prints of a run."""
+    from codec.model.digest import model_identity
+    from codec.study.judge import RESULTS_FILE
+    from codec.train.checkpoint import read_index
+    from codec.train.rundir import HISTORY_FILE
+    from codec.train.tracking import read_history
+    from codec.train.validation import REPORT_FOLDER
+
+    history = run_dir / HISTORY_FILE
+    records = list(read_history(history)) if history.exists() else []
+    checkpoints = {kind: run_dir / "checkpoints" / name for kind, name in read_index(run_dir).items()}
+    results, report = run_dir / RESULTS_FILE, run_dir / REPORT_FOLDER / "index.html"
+    return {
+        "run_dir": run_dir,
+        "step": trainer.progress.step,
+        "num_steps": trainer.num_steps,
+        "seconds": trainer.stopwatch.seconds,
+        "checkpoints": checkpoints,
+        "losses": _last(records, "loss/"),
+        "validation": _last(records, "valid/"),
+        "model": {"identity": model_identity(trainer.learner.current_ema()).hex()},
+        "report": report if report.exists() else None,
+        "results": read_json(results) if results.exists() else None,
+    }
+
+
+def _last(records: Sequence[Mapping[str, Any]], group: str) -> dict[str, Any]:
+    """The last numbers of a group that a run recorded, by name."""
+    found = (
+        {name.removeprefix(group): record[name] for name in record if name.startswith(group)} for record in records
+    )
+    return next(filter(None, reversed(list(found))), {})
 
 
 def _describe_end(run_dir: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from codec.bitstream import Header
 from codec.corpus.shards import SCHEMA, named_errors, parquet, read_model, table_rows
 from codec.errors import ConfigError
+from codec.progress import progress_bar
 
 
 class Channel(NamedTuple):
@@ -43,7 +43,7 @@ class Channels:
         self.paths = list(paths)
         self.header = _one_model(self.paths)
         counts = []
-        for path in tqdm(self.paths, desc="counting recordings", unit="shard", delay=2, leave=False):
+        for path in progress_bar(self.paths, desc="counting recordings", unit="shard", delay=2, leave=False):
             counts.append(_group_sizes(path))
         self._first = np.cumsum([0, *(size for sizes in counts for size in sizes)])
         numbered = zip(self.paths, counts, strict=True)

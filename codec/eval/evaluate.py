@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.audio.headers import joined
 from codec.errors import AudioError
@@ -18,6 +17,7 @@ from codec.eval.file_judge import FileJudge, FileResult, added
 from codec.eval.metrics.bands import Bands, band_edges
 from codec.eval.processes import judge_files
 from codec.model.quantizer.quantizer import CodebookHealth, codebook_health
+from codec.progress import progress_bar
 
 Row = dict[str, Any]
 
@@ -82,7 +82,9 @@ def evaluate(
     for result in done:
         tally.add(result)
     outcomes = judge_files(judge, paths, jobs)
-    bar = tqdm(outcomes, desc="evaluating", unit="file", total=len(paths), disable=not progress, leave=False, delay=2)
+    bar = progress_bar(
+        outcomes, desc="evaluating", unit="file", total=len(paths), hidden=not progress, leave=False, delay=2
+    )
     unread: dict[Path, AudioError] = {}
     for path, outcome in zip(paths, bar, strict=True):
         if isinstance(outcome, AudioError):

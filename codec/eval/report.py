@@ -51,15 +51,6 @@ def format_bd_rates(rates: Sequence[dict[str, Any]]) -> str:
     return f"{head}\n{aligned(rows)}"
 
 
-def finite_or_null(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by None at any depth of dicts and lists."""
-    if isinstance(value, dict):
-        return {key: finite_or_null(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite_or_null(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def to_csv(evaluation: Evaluation) -> str:
     """Rows of all files as comma-separated values; a band has a column per figure, such as `energy_250-500`."""
     text = io.StringIO()

@@ -6,7 +6,7 @@ from typing import Any
 from codec.environment import describe_environment
 from codec.eval.evaluate import Evaluation
 from codec.eval.metrics.metrics import METRICS
-from codec.eval.report import finite_or_null
+from codec.jsonfile import plain
 from codec.model.audio_codec import AudioCodec
 from codec.model.digest import model_identity
 
@@ -37,7 +37,7 @@ def to_plain(evaluation: Evaluation, about: dict[str, Any], bd_rates: Sequence[d
         bd_rates: See `codec.eval.bd_table.bd_rates`.
     """
     metrics = {name: METRICS[name] for name in evaluation.metrics}
-    plain = {
+    results = {
         "about": about,
         "seconds": evaluation.seconds,
         "metrics": {name: {"label": m.label, "unit": m.unit, "better": m.better} for name, m in metrics.items()},
@@ -45,11 +45,11 @@ def to_plain(evaluation: Evaluation, about: dict[str, Any], bd_rates: Sequence[d
         "means": evaluation.means,
         "bd_rate": list(bd_rates),
         "rows": evaluation.rows,
-        "unread": {str(path): str(error) for path, error in evaluation.unread.items()},
+        "unread": {path: str(error) for path, error in evaluation.unread.items()},
         "health": {
             codec: {name: values.tolist() for name, values in health._asdict().items()}
             for codec, health in evaluation.health.items()
         },
         "agreement": None if evaluation.agreement is None else evaluation.agreement.tolist(),
     }
-    return dict(finite_or_null(plain))
+    return dict(plain(results))

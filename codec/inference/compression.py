@@ -1,9 +1,10 @@
-"""Encode audio or audio files to bitstreams and decode them, block by block: any length in constant memory.
+"""Encode audio or audio files to bitstreams, block by block: any length in constant memory.
 
 compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -> in.codec
                                                       compress_source   in.wav -> Bitstream
-decompress      Bitstream -> audio [1, C, T]          decompress_file   in.codec -> out.wav, at the original rate
                                                       read_bitstream    in.codec -> Bitstream
+
+`codec.inference.decompression` is the way back.
 
 The codes of a model with entropy tables are entropy-coded in files, those of other models are packed. A codec of
 another library is run on a recording as a whole, see `codec.inference.whole`.
@@ -11,7 +12,6 @@ another library is run on a recording as a whole, see `codec.inference.whole`.
 
 import contextlib
 import functools
-import itertools
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,22 +22,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from codec.audio.file import iterate_blocks, new_audio_file, read_info
+from codec.audio.file import iterate_blocks, read_info
 from codec.audio.resampling import Resampler
-from codec.bitstream import ENTROPY_CODED, PACKED, Bitstream, BitstreamReader, BitstreamWriter, EntropyCoder, Header
+from codec.bitstream import ENTROPY_CODED, PACKED, Bitstream, BitstreamWriter, EntropyCoder, Header
 from codec.config import FILE_BEAM
 from codec.errors import AudioError, BitstreamError
 from codec.files import new_file
-from codec.inference.streaming import StreamDecoder, StreamEncoder
-from codec.inference.whole import decode_whole, encode_whole
+from codec.inference.streaming import StreamEncoder
+from codec.inference.whole import encode_whole
 from codec.model.audio_codec import MAX_PEAK, AudioCodec
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
 from codec.model.entropy_tables import EntropyTables
 
 Codes = NDArray[np.int64]
-Piece = tuple[Codes, bool]
-"""Codes `[C, K, f]`, and whether their frames are lost."""
 
 BLOCK_S = 10.0
 """Seconds coded at a time: a compromise of speed and memory."""
@@ -95,21 +93,10 @@ def compress(
     """
     if audio.ndim != 3 or audio.shape[0] != 1 or audio.shape[1] == 0:
         raise AudioError(f"audio must be [1, C, T], not {list(audio.shape)}")
-    blocks = torch.split(audio[0], _block_samples(codec), dim=-1)
+    blocks = torch.split(audio[0], block_samples(codec), dim=-1)
     codes = np.concatenate(list(_encode_blocks(codec, blocks, num_quantizers, beam)), axis=-1)
     header = describe_codes(codec, codes.shape[1], num_channels=audio.shape[1], num_samples=audio.shape[2])
     return Bitstream(header, codes, coder=entropy_coder(codec))
-
-
-def decompress(codec: AudioCodec, bitstream: Bitstream) -> Tensor:
-    """Decode a bitstream to audio `[1, C, T]` at the model's sample rate; lost frames are silent.
-
-    Raises:
-        BitstreamError: The bitstream is of another model.
-    """
-    check_model(codec, bitstream.header)
-    pieces = _decode_pieces(codec, _split(codec, bitstream), bitstream.header.model_samples)
-    return torch.cat(list(pieces), dim=-1)[None]
 
 
 def compress_file(
@@ -155,56 +142,32 @@ def compress_source(
     return Bitstream(header, codes, coder=entropy_coder(codec))
 
 
-def decompress_file(
-    codec: AudioCodec, source: Path, target: Path, *, salvage: bool = False, overwrite: bool = False
-) -> BitstreamReader:
-    """Decode a `.codec` file to an audio file of the original rate, channels and exact length.
-
-    Args:
-        codec: The model that made the file.
-        source: `.codec` file.
-        target: Audio file; its suffix decides the format.
-        salvage: Decode a damaged file too; lost frames become silence of the same length.
-        overwrite: Replace an existing target.
-
-    Returns:
-        The reader: its `header` describes the file, its `lost` names the lost frames.
-
-    Raises:
-        BitstreamError: The source is no intact `.codec` file, or of another model; nothing is left behind.
-        WriteError: The target exists and `overwrite` is False, or it can't be written; nothing is left behind.
-    """
-    with _opened(source) as file:
-        check_model(codec, Header.from_file(file))
-        reader = BitstreamReader(file, entropy_coder(codec))
-        chunks = reader.salvaged() if salvage else reader.intact()
-        _write_audio(codec, reader.header, _pieces(reader.header, chunks), target, overwrite=overwrite)
-    return reader
-
-
-def read_bitstream(source: Path, codec: AudioCodec | None = None, *, salvage: bool = False) -> Bitstream:
-    """Read the codes of a `.codec` file into memory.
+def read_bitstream(
+    source: Path,
+    codec: AudioCodec | None = None,
+    *,
+    salvage: bool = False,
+    start: float = 0.0,
+    duration: float | None = None,
+) -> Bitstream:
+    """Read the codes of a `.codec` file, or of a part of it, into memory.
 
     Args:
         source: `.codec` file.
         codec: The model that made it; a packed file needs none.
         salvage: Read a damaged file too; `lost` names the lost frames.
+        start: Time at which the part begins (s), see `Bitstream.cut`; only its chunks are read.
+        duration: In seconds; to the end if None.
 
     Raises:
         BitstreamError: The source is no intact `.codec` file, of another model, or entropy-coded and `codec` is None.
+        ConfigError: `start` is negative, NaN or not before the end, or the part holds no sample.
     """
-    with _opened(source) as file:
+    with opened(source) as file:
         if codec is not None:
             check_model(codec, Header.from_file(file))
         coder = None if codec is None else entropy_coder(codec)
-        file.seek(0)
-        return Bitstream.from_bytes(file.read(), salvage=salvage, coder=coder)
-
-
-def decompress_codes(codec: AudioCodec, bitstream: Bitstream, target: Path, *, overwrite: bool = False) -> None:
-    """Decode codes in memory to an audio file of the original rate; errors as of `decompress_file`."""
-    check_model(codec, bitstream.header)
-    _write_audio(codec, bitstream.header, _split(codec, bitstream), target, overwrite=overwrite)
+        return Bitstream.from_file(file, salvage=salvage, coder=coder, start=start, duration=duration)
 
 
 def describe_codes(
@@ -250,7 +213,8 @@ def check_model(codec: AudioCodec, header: Header) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read it; an error of the system becomes a BitstreamError, also while it is read."""
     try:
         with path.open("rb") as file:
             yield file
@@ -258,7 +222,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise BitstreamError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def _block_samples(codec: AudioCodec) -> int:
+def block_samples(codec: AudioCodec) -> int:
+    """Samples coded at a time, whole frames."""
     return max(1, round(BLOCK_S * codec.frame_rate)) * codec.hop_length
 
 
@@ -274,56 +239,3 @@ def _encode_blocks(
     for block in blocks:
         yield encoder.push(block.to(device)[:, None]).cpu().numpy()
     yield encoder.flush().cpu().numpy()
-
-
-def _decode_pieces(codec: AudioCodec, pieces: Iterable[Piece], num_samples: int) -> Iterator[Tensor]:
-    """Decode codes `[C, K, f]` to audio `[C, n]` at the model's rate; lost pieces become silence."""
-    if not isinstance(codec, Codec):
-        yield decode_whole(codec, ((torch.from_numpy(codes), lost) for codes, lost in pieces), num_samples)
-        return
-    device = codec.device
-    decoder = StreamDecoder(codec, num_samples)
-    frames = _block_samples(codec) // codec.hop_length
-    for codes, lost in pieces:
-        for first in range(0, codes.shape[2], frames):  # the chunks of a file may be of any length
-            block = np.ascontiguousarray(codes[:, :, first : first + frames])
-            audio = decoder.push(torch.from_numpy(block).to(device))[:, 0].cpu()
-            yield torch.zeros_like(audio) if lost else audio
-
-
-def _write_audio(codec: AudioCodec, header: Header, pieces: Iterable[Piece], target: Path, *, overwrite: bool) -> None:
-    """Decode, resample to the original rate and write exactly `header.num_samples` samples."""
-    resampler = Resampler(codec.sample_rate, header.sample_rate, header.num_channels)
-    remaining = header.num_samples
-    with new_audio_file(target, header.sample_rate, header.num_channels, overwrite=overwrite) as writer:
-        for audio in _decode_pieces(codec, pieces, header.model_samples):
-            block = resampler.push(audio.numpy())[:, :remaining]
-            writer.write(block)
-            remaining -= block.shape[1]
-        writer.write(resampler.flush()[:, :remaining])
-
-
-def _pieces(header: Header, chunks: Iterable[tuple[int, Codes]]) -> Iterator[Piece]:
-    """Yield the chunks of a file in order, with zeros in place of lost ones."""
-    position = 0
-
-    def gap(stop: int) -> Iterator[Piece]:
-        for first in range(position, stop, header.frames_per_chunk):
-            length = min(header.frames_per_chunk, stop - first)
-            yield np.zeros((header.num_channels, header.num_quantizers, length), np.int64), True
-
-    for first, codes in chunks:
-        yield from gap(first)
-        yield codes, False
-        position = first + codes.shape[2]
-    yield from gap(header.num_frames)
-
-
-def _split(codec: AudioCodec, bitstream: Bitstream) -> Iterator[Piece]:
-    """Yield codes in memory in pieces of about ten seconds, none of which is lost in part."""
-    frames = _block_samples(codec) // codec.hop_length
-    num_frames = bitstream.codes.shape[2]
-    edges = {edge for span in bitstream.lost for edge in span}
-    cuts = sorted({*range(0, num_frames, frames), *edges, num_frames})
-    for first, stop in itertools.pairwise(cuts):
-        yield bitstream.codes[:, :, first:stop], any(start <= first < end for start, end in bitstream.lost)

@@ -1,5 +1,6 @@
 """Fingerprint of a model: its results on a fixed test signal, stored at release and compared whenever it is loaded.
 
+With it stands the identity of the model, which finds a file that is damaged or of another model before anything runs.
 The weights can be right and still give wrong results: a convolution pads differently, GELU is approximated, matrix
 products run in TF32, a file is read with swapped bytes. Each changes the results of the three parts of a model far more
 than rounding does:
@@ -38,10 +39,12 @@ from torch import Tensor
 
 from codec.config import from_dict
 from codec.dsp.precision import full_precision
-from codec.errors import BitstreamError, ConfigError, ModelError, one_line
+from codec.errors import BitstreamError, ModelError, one_line
 from codec.files import replace_text
+from codec.inference.hub import how_to_renew
 from codec.jsonfile import read_json
 from codec.model.codec import Codec
+from codec.model.digest import model_identity
 
 FINGERPRINT_FILE = "fingerprint.json"
 SIGNAL_SECONDS = 0.5
@@ -71,6 +74,8 @@ class Fingerprint:
     """`[K, F]`."""
     audio: tuple[tuple[float, ...], ...]
     """Signed sums of the audio decoded from `codes`, `[F, NUM_SUMS]`."""
+    identity: str | None = None
+    """Identity of the model in hexadecimal, see `codec.model.digest`; None in the first releases."""
 
 
 class Deviation(NamedTuple):
@@ -139,6 +144,42 @@ def save_fingerprint(fingerprint: Fingerprint, folder: Path) -> None:
     replace_text(folder / FINGERPRINT_FILE, text + "\n")
 
 
+def sign_model(codec: Codec, folder: Path) -> None:
+    """Write `fingerprint.json` with the identity of the model, by which it is checked whenever it is loaded.
+
+    Args:
+        codec: As loaded from the folder: in eval mode and float32.
+        folder: Folder of the model.
+
+    Raises:
+        ModelError: The model gives NaN or Inf.
+        WriteError: The folder can't be written.
+    """
+    fingerprint = dataclasses.replace(take_fingerprint(codec), identity=model_identity(codec).hex())
+    save_fingerprint(fingerprint, folder)
+
+
+def check_identity(codec: Codec, folder: Path) -> None:
+    """Compare the tensors of a model with the identity in its folder, if there is one.
+
+    Args:
+        codec: As loaded.
+        folder: Folder of the model; may hold `fingerprint.json`.
+
+    Raises:
+        ModelError: Its weights or tables are not those that were released, or the file is damaged.
+    """
+    expected = _read_fingerprint(folder)
+    if expected is None or expected.identity is None:
+        return
+    found = model_identity(codec).hex()
+    if found != expected.identity:
+        raise ModelError(
+            f"{folder} is model {found[:12]}, but {expected.identity[:12]} was released: a file of it is damaged or of "
+            f"another model{how_to_renew(folder) or ': get them all anew'}"
+        )
+
+
 def check_fingerprint(codec: Codec, folder: Path) -> None:
     """Compare a model with the fingerprint in its folder, if there is one.
 
@@ -149,14 +190,13 @@ def check_fingerprint(codec: Codec, folder: Path) -> None:
     Raises:
         ModelError: The model gives other results here than at its release, or the file is damaged.
     """
-    path = folder / FINGERPRINT_FILE
-    if not path.exists():
+    expected = _read_fingerprint(folder)
+    if expected is None:
         return
     try:
-        expected = from_dict(Fingerprint, read_json(path), source=str(path))
         deviation = measure_deviation(codec, expected)
-    except (OSError, ValueError, BitstreamError, ConfigError, ModelError) as error:
-        raise ModelError(f"{path} does not fit its model, get both anew: {one_line(error)}") from error
+    except (BitstreamError, ModelError) as error:
+        raise _misfit(folder, error) from error
     fault = _first_fault(deviation, len(expected.audio))
     if fault is None:
         return
@@ -170,6 +210,25 @@ def check_fingerprint(codec: Codec, folder: Path) -> None:
         f"the model {folder} gives other results than at its release (torch {there}; "
         f"now {here}, {codec.device}): {fault}: {remedy}"
     )
+
+
+def _read_fingerprint(folder: Path) -> Fingerprint | None:
+    """The fingerprint in the folder of a model; None if there is none.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    path = folder / FINGERPRINT_FILE
+    if not path.exists():
+        return None
+    try:
+        return from_dict(Fingerprint, read_json(path), source=str(path))
+    except (OSError, ValueError) as error:  # ConfigError is a ValueError
+        raise _misfit(folder, error) from error
+
+
+def _misfit(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"{folder / FINGERPRINT_FILE} does not fit its model, get both anew: {one_line(error)}")
 
 
 def _first_fault(deviation: Deviation, num_frames: int) -> str | None:

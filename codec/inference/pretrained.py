@@ -1,7 +1,7 @@
 """Load and save models: a folder with `config.json` and `model.safetensors`, for releases, runs and checkpoints alike.
 
 A model with entropy tables has `entropy.safetensors` too, a released one `fingerprint.json`. No code in the files is
-executed.
+executed. A model of the Hugging Face hub is such a folder in the cache of `huggingface_hub`.
 """
 
 import json
@@ -17,7 +17,8 @@ from torch import Tensor
 from codec.config import CodecConfig, from_dict, shipped, to_dict
 from codec.errors import ConfigError, ModelError, WriteError, one_line
 from codec.files import replace_text
-from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint
+from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint, check_identity
+from codec.inference.hub import NESTED_CONFIG, download, how_to_renew, parse_name
 from codec.jsonfile import read_json
 from codec.model.builder import SizeLimit, build_codec
 from codec.model.codec import Codec
@@ -28,9 +29,6 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 ENTROPY_FILE = "entropy.safetensors"
 INDEX_FILE = "checkpoints/index.json"
-NESTED_CONFIG = "codec_config"
-"""Key of our configuration in the `config.json` of a folder that transformers loads too, see
-`codec.adapters.for_transformers`."""
 _CHECKPOINT = re.compile(r"step-\d{1,20}")
 # Elements of the tensors that building a model makes: at most so many, and so many times those of its weights.
 _FREE_ELEMENTS, _MAX_OVERHEAD = 2**24, 2
@@ -40,15 +38,17 @@ def load_codec(name: str | Path, *, device: str | torch.device = "cpu") -> Codec
     """Load a model for inference.
 
     Args:
-        name: A shipped model, a model folder, a checkpoint, or a run directory (its best checkpoint, else its last).
+        name: A shipped model, a model folder, a checkpoint, a run directory (its best checkpoint, else its last), or
+            `owner/name[@revision]` of the Hugging Face hub; only a string is looked for there.
         device: Device of the weights.
 
     Raises:
-        ModelError: There is no such model, its files are damaged or of another architecture, or a released model gives
-            other results here than at its release.
+        ModelError: There is no such model, its files are damaged or of another architecture, or a released model is not
+            the one that was released or gives other results here.
     """
-    codec = read_codec(name).to(device)
-    check_fingerprint(codec, find_model(name))
+    folder = find_model(name)
+    codec = read_codec(folder).to(device)
+    check_fingerprint(codec, folder)
     return codec
 
 
@@ -67,6 +67,7 @@ def read_codec(name: str | Path) -> Codec:
     if tables is not None:
         tables.check(codec.quantizer.num_quantizers, codec.quantizer.codebook_size)
     set_weights(codec, weights, source=str(folder / WEIGHTS_FILE))
+    check_identity(codec, folder)
     return codec.eval().requires_grad_(False)
 
 
@@ -128,7 +129,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(path)
     except Exception as error:  # OSError, SafetensorError, and those of PyTorch for an odd type or shape
         what = "entropy tables" if path.name == ENTROPY_FILE else "weights"
-        raise ModelError(f"can't read the {what} {path}: {one_line(error)}") from error
+        raise ModelError(f"can't read the {what} {path}: {one_line(error)}{how_to_renew(path.parent)}") from error
     return tensors
 
 
@@ -180,11 +181,14 @@ def find_model(name: str | Path) -> Path:
             except (OSError, ValueError) as error:
                 raise ModelError(f"{folder / INDEX_FILE} is damaged: {one_line(error)}") from error
             return folder / "checkpoints" / index.get("best", index["last"])
+    on_hub = parse_name(name) if isinstance(name, str) else None
+    if on_hub is not None and not Path(on_hub.repository).parent.is_dir():  # a mistyped run of ours is not looked for
+        return download(on_hub, config=CONFIG_FILE, weights=WEIGHTS_FILE, others=(ENTROPY_FILE, FINGERPRINT_FILE))
     known = sorted(path.parent.name for path in shipped("weights").glob(f"[!.]*/{WEIGHTS_FILE}"))
     names = f"one of {', '.join(known)}, " if known else ""
     raise ModelError(
-        f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint or a folder "
-        f"with {WEIGHTS_FILE}"
+        f"no model {str(name)!r}: give {names}a run directory of codec-train, a checkpoint, a folder with "
+        f"{WEIGHTS_FILE}, or owner/name[@revision] of the Hugging Face hub where owner is no folder here"
     )
 
 

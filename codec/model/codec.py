@@ -7,7 +7,9 @@ Lengths: T samples make F = ceil((T + delay) / hop_length) frames, and T samples
 output of the decoder lags `delay` samples behind the input; `decode` drops them.
 """
 
+import importlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -76,6 +78,13 @@ class Codec(AudioCodec):
         self.decoder = decoder
         self.allocation = allocation
         self.config = config
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, device: str | torch.device = "cpu") -> "Codec":
+        """Load a model: `codec.load_codec` under the name that users of other libraries look for."""
+        # By its name in the package: nothing in codec.model depends on files.
+        load: Callable[..., Codec] = importlib.import_module("codec").load_codec
+        return load(name, device=device)
 
     def describe(self) -> dict[str, Any]:
         """The configuration as JSON has it, every default written out."""

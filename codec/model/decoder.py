@@ -1,7 +1,8 @@
 """Decoder vocoders, quantized latents [B, D, F] -> audio [B, 1, T]: by the signal model, and by strided upsampling.
 
 A decoder returns whole hops. Its output lags `delay` samples behind the input of the encoder: a frame that is longer
-than a hop is complete only when the frames that overlap it have arrived.
+than a hop is complete only when the frames that overlap it have arrived. The audio of a frame also depends on
+`context_frames` frames before it: one that starts in the middle of a signal gives, after so many, what the whole gives.
 """
 
 import math
@@ -67,6 +68,7 @@ class HarmonicNoiseDecoder(nn.Module):
         )
         self.project_out = Pointwise(channels, self.synthesis.size, bias=True)
         self.skip = Pointwise(latent_dim, self.synthesis.size)
+        self.context_frames = num_blocks * (kernel_size - 1) + self.synthesis.context_frames
         self._start_as_inverse(model, latent_dim)
 
     @torch.no_grad()
@@ -117,6 +119,19 @@ class UpsampleDecoder(nn.Module):
             layers += [SnakeResidualUnit(channels, dilation=dilation) for dilation in DILATIONS]
         layers += [Snake(channels), start_with_gain(CausalConv1d(channels, 1, 7), 0.1)]  # audio has an rms near 0.1
         self.layers = nn.ModuleList(layers)
+        self.context_frames = self._count_context()
+
+    def _count_context(self) -> int:
+        """Follow the first sample of a frame back, from the last layer to the first."""
+        context = 0  # in the unit of time of the layer's output
+        for layer in reversed(self.layers):
+            if isinstance(layer, Upsample):
+                context = -(-context // layer.stride) + layer.conv.context
+            elif isinstance(layer, SnakeResidualUnit):
+                context += layer.conv.context
+            elif isinstance(layer, CausalConv1d):
+                context += layer.context
+        return context
 
     def cache_at(self, frame: Tensor) -> Cache:
         """An empty cache: the output does not depend on the frame number."""

@@ -10,11 +10,13 @@ the whole signal.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Conv = TypeVar("Conv", bound=nn.Conv1d)
 Cache = dict[nn.Module, Tensor]
 """Left context of each layer. Create it empty and pass it with every block of a stream; the layers fill it."""
 
@@ -54,7 +56,7 @@ def start_as_identity(conv: nn.Conv1d) -> nn.Conv1d:
 
 
 @torch.no_grad()
-def start_with_gain(conv: nn.Conv1d, gain: float) -> nn.Conv1d:
+def start_with_gain(conv: Conv, gain: float) -> Conv:
     """Initialise a convolution so that white input of variance 1 gives output of variance gain^2; returns it."""
     nn.init.normal_(conv.weight, std=gain / math.sqrt(conv.weight[0].numel()))
     if conv.bias is not None:

@@ -27,7 +27,7 @@ class IdentityDecoder(nn.Module):
     def __init__(self, hop_length: int) -> None:
         super().__init__()
         self.hop_length = hop_length
-        self.delay = 0
+        self.delay = self.context_frames = 0
 
     def cache_at(self, frame: Tensor) -> Cache:
         """An empty cache: the output does not depend on the frame number."""

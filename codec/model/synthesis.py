@@ -104,6 +104,8 @@ class HarmonicNoiseSynthesis(nn.Module):
         super().__init__()
         self.model = model
         self.delay = model.hop_length + model.subframe
+        # The overlap of the low band looks back one frame. The harmonics and the delay look back a subframe from there.
+        self.context_frames = 2
         self.sizes = [model.num_low, model.num_low_bands, SUBFRAMES * model.num_bands, SUBFRAMES * model.num_bands]
         self.size = sum(self.sizes)
         weights = model.high_interpolation(model.high_frequencies())

@@ -32,9 +32,9 @@ A neural audio codec for {rate:g} kHz: {frame_rate:g} frames a second, {levels} 
 {figures}## Data and licences
 
 {about}
-
-The weights are under Apache-2.0, like the code.
 """
+_LICENCE = "The weights are under Apache-2.0, like the code."
+_NOT_SAID = "Whoever pushed this model did not say what it was trained on, nor under which licence its weights are."
 
 
 class Figures(NamedTuple):
@@ -67,21 +67,14 @@ def describe_model(
     Raises:
         ConfigError: A record of the run is damaged.
     """
-    config = codec.config
-    facts = _cost(codec, folder) | {"identity": f"`{model_identity(codec).hex()}`"} | _training(recipe, source)
-    return _TEMPLATE.format(
-        name=name,
-        rate=config.sample_rate / 1000,
-        frame_rate=config.frame_rate,
-        levels=config.quantizer.num_quantizers,
-        size=config.quantizer.codebook_size,
-        lowest=config.bitrate_per_level / 1000,
-        highest=config.bits_per_frame * config.frame_rate / 1000,
-        latency=1000 * codec.latency / codec.sample_rate,
-        facts=markdown([("", ""), *facts.items()]),
-        figures="" if figures is None else _describe_figures(figures),
-        about=about.strip(),
-    )
+    facts = _facts(codec, folder, "float16") | _training(recipe, source)
+    shown = "" if figures is None else _describe_figures(figures)
+    return _fill(codec, name, facts, shown, f"{about.strip()}\n\n{_LICENCE}")
+
+
+def describe_weights(codec: Codec, name: str, folder: Path) -> str:
+    """Write the card of a model of which nothing but its weights is known; arguments as of `describe_model`."""
+    return _fill(codec, name, _facts(codec, folder, "float32"), "", _NOT_SAID)
 
 
 def read_figures(path: Path, codec: Codec, original: Codec) -> Figures:
@@ -120,7 +113,25 @@ def find_run(folder: Path) -> Path | None:
     return next((run for run in folder.resolve().parents[:2] if (run / RECIPE_FILE).is_file()), None)
 
 
-def _cost(codec: Codec, folder: Path) -> dict[str, str]:
+def _fill(codec: Codec, name: str, facts: dict[str, str], figures: str, about: str) -> str:
+    config = codec.config
+    return _TEMPLATE.format(
+        name=name,
+        rate=config.sample_rate / 1000,
+        frame_rate=config.frame_rate,
+        levels=config.quantizer.num_quantizers,
+        size=config.quantizer.codebook_size,
+        lowest=config.bitrate_per_level / 1000,
+        highest=config.bits_per_frame * config.frame_rate / 1000,
+        latency=1000 * codec.latency / codec.sample_rate,
+        facts=markdown([("", ""), *facts.items()]),
+        figures=figures,
+        about=about,
+    )
+
+
+def _facts(codec: Codec, folder: Path, precision: str) -> dict[str, str]:
+    """Cost and identity of a model whose files, with weights of this precision, are in a folder."""
     parameters, operations = count_parameters(codec), count_operations(codec)
     parts = ", ".join(f"{part} {count / 1e6:.2f} M" for part, count in parameters._asdict().items())
     search = (operations.search + operations.lookup) / 1e9
@@ -129,7 +140,8 @@ def _cost(codec: Codec, folder: Path) -> dict[str, str]:
     return {
         "parameters": f"{sum(parameters) / 1e6:.2f} M ({parts})",
         "operations": f"{sum(operations) / 1e9:.2f} GFLOP a second of audio, {search:.2f} of them in the quantizer",
-        "size": f"{sizes[WEIGHTS_FILE]:.2f} MB in float16{others}",
+        "size": f"{sizes[WEIGHTS_FILE]:.2f} MB in {precision}{others}",
+        "identity": f"`{model_identity(codec).hex()}`",
     }
 
 

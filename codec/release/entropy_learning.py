@@ -23,10 +23,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from codec.errors import ConfigError
 from codec.model.entropy_tables import TOTAL, EntropyTables
+from codec.progress import progress_bar
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -104,7 +104,9 @@ def learn_tables(codes: Sequence[npt.NDArray[np.integer]], codebook_size: int, *
     _check(codes, codebook_size)
     num_quantizers = max(len(recording) for recording in codes)
     levels = []
-    for level in tqdm(range(num_quantizers), desc="learning entropy tables", unit="level", delay=2, leave=False):
+    for level in progress_bar(
+        range(num_quantizers), desc="learning entropy tables", unit="level", delay=2, leave=False
+    ):
         present = [recording for recording in codes if len(recording) > level]
         counted = [recording for number, recording in enumerate(present) if number % _HELD_OUT]
         counts, held_out = _count(counted, level, codebook_size), _count(present[::_HELD_OUT], level, codebook_size)

@@ -15,18 +15,19 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.errors import ConfigError, ModelError
 from codec.files import new_folder
 from codec.inference.compression import compress_source
-from codec.inference.fingerprint import measure_deviation, save_fingerprint, take_fingerprint
+from codec.inference.fingerprint import measure_deviation, sign_model, take_fingerprint
 from codec.inference.pretrained import ENTROPY_FILE, WEIGHTS_FILE, find_model, load_codec, save_codec, save_tensors
 from codec.model.codec import Codec
 from codec.model.digest import model_identity, with_identity
+from codec.progress import progress_bar
 from codec.recipe import DataConfig, Recipe
 from codec.release.card import CARD_FILE, describe_model, read_figures
 from codec.release.entropy_learning import learn_tables
+from codec.release.metadata import metadata_block
 from codec.train.data.files import list_split
 
 MAX_ROUNDING = 1e-2
@@ -81,10 +82,11 @@ def release_codec(
         rounding = check_rounding(original, load_codec(partial))
         _add_tables(partial, paths, device)
         codec = load_codec(partial)
-        save_fingerprint(take_fingerprint(codec), partial)
+        sign_model(codec, partial)
         found = None if figures is None else read_figures(figures, codec, original)
+        head = metadata_block(codec, folder.name, found)
         card = describe_model(codec, folder.name, partial, recipe=recipe, source=source, about=about, figures=found)
-        (partial / CARD_FILE).write_text(card, encoding="utf-8")
+        (partial / CARD_FILE).write_text(head + card, encoding="utf-8")
         for path in partial.iterdir():
             path.chmod(0o644)  # safetensors lets only the owner read its files
         num_bytes = sum(path.stat().st_size for path in partial.iterdir())
@@ -127,7 +129,7 @@ def encode_files(codec: Codec, paths: Sequence[Path]) -> Iterator[npt.NDArray[np
     """
     shares = SHARES if codec.allocation is not None else (1.0,)
     counts = [max(1, round(share * codec.quantizer.num_quantizers)) for share in shares]
-    for number, path in enumerate(tqdm(paths, desc="encoding", unit="file", delay=2, leave=False)):
+    for number, path in enumerate(progress_bar(paths, desc="encoding", unit="file", delay=2, leave=False)):
         yield from compress_source(codec, path, num_quantizers=counts[number % len(counts)]).codes
 
 

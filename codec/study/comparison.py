@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tqdm import tqdm
 
 from codec.config import CodecConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
 from codec.errors import ConfigError
 from codec.jsonfile import read_json
 from codec.model.builder import build_codec
 from codec.model.quantizer.residual import VectorQuantizer
+from codec.progress import progress_bar
 from codec.recipe import GaussianConfig, Recipe
 from codec.study.distortion import Distortion, exact_distortion, measure_distortion, measure_held_out
 from codec.study.figures import Measured
@@ -126,7 +126,7 @@ def _references(recipes: Sequence[Recipe], rows: Sequence[Row]) -> list[Row]:
         for recipe, row in zip(recipes, rows, strict=True)
         if isinstance(recipe.data, GaussianConfig) and not recipe.data.fresh and 2**row.bits <= MAX_CLUSTERS
     }
-    progress = tqdm(sets.items(), desc="k-means by scikit-learn", unit="set", leave=False)
+    progress = progress_bar(sets.items(), desc="k-means by scikit-learn", unit="set", leave=False)
     references = [_kmeans(data, dim, seed, size, bound) for (data, dim, seed, size), bound in progress]
     scalar = {round(2**row.bits): row.bound for row in rows if row.dim == 1}
     for size, bound in sorted(scalar.items()):

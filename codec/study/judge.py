@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.eval.codebook_figures import codebook_figure, usage_figure
 from codec.model.codec import Codec
+from codec.progress import progress_bar
 from codec.study.distortion import Distortion, first_codewords, measure_distortion, measure_held_out
 from codec.study.figures import RatePoint, learning_curves_figure, rate_distortion_figure
 from codec.study.rate_distortion import lloyd_max, scalar_distortion, shannon_bound
@@ -63,7 +63,7 @@ class DistortionJudge:
     def _held_out_blocks(self) -> Iterator[Tensor]:
         """Blocks of held-out vectors, with a progress bar."""
         total = self.source.config.num_held_out
-        with tqdm(total=total, desc="held-out vectors", unit="vector", delay=2, leave=False) as progress:
+        with progress_bar(total=total, desc="held-out vectors", unit="vector", delay=2, leave=False) as progress:
             for block in self.source.held_out():
                 yield block
                 progress.update(len(block))

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.errors import ModelError
 from codec.model.quantizer.codebooks import Statistics
 from codec.model.quantizer.collective import sum_over_ranks
 from codec.model.quantizer.quantizer import Quantizer, codebook_health
+from codec.progress import Bar
 from codec.train.losses.objective import Term
 from codec.train.tracking import Tracker
 
@@ -95,7 +95,7 @@ class Reporter:
         statistics: Statistics | None,
         steps_per_second: float,
         trackers: Sequence[Tracker],
-        progress: "tqdm[Any]",
+        progress: Bar,
     ) -> None:
         """Report the steps since the last report; every process must call this.
 
@@ -117,7 +117,7 @@ class Reporter:
         for tracker in trackers:
             tracker.scalars(numbers, step)
         progress.set_postfix_str(f"loss {losses['total']:.3f}, {speed:.4g} {self.unit.replace('_', ' ')}/s")
-        if self.steps_per_epoch and trackers:
+        if self.steps_per_epoch and trackers and not progress.disable:
             listed = "  ".join(f"{name} {value:.4f}" for name, value in losses.items())
             progress.write(f"epoch {step // self.steps_per_epoch:4}  {listed}", file=progress.fp)
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from tqdm import tqdm
 
 from codec.dsp.precision import full_precision
 from codec.errors import ConfigError, ModelError
 from codec.model.quantizer.collective import broadcast_from_first, gather_rows, sum_over_ranks
+from codec.progress import Bar, progress_bar
 from codec.recipe import Recipe, TrainConfig
 from codec.train.checkpoint import load_checkpoint, save_checkpoint
 from codec.train.data.segments import Batch
@@ -118,7 +118,7 @@ class Trainer:
             for tracker in trackers:
                 at_end.callback(tracker.close)
             at_end.callback(self._keep_steps)
-            bar = tqdm(total=self.num_steps, initial=self.progress.step, unit="step", disable=not is_first)
+            bar = progress_bar(total=self.num_steps, initial=self.progress.step, unit="step", hidden=not is_first)
             at_end.callback(bar.close)
             bar.set_description("training")
             with lost_process_reported(), self._precision(), torch.inference_mode(self.learner.optimizer is None):
@@ -165,7 +165,7 @@ class Trainer:
         precise = self.recipe.train.precision == "32-true"
         return full_precision(self.fabric.device) if precise else contextlib.nullcontext()
 
-    def _run(self, batches: Iterable[Batch], trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
+    def _run(self, batches: Iterable[Batch], trackers: Sequence[Tracker], bar: Bar) -> None:
         """Run the steps, with reports, validation and checkpoints in between; the last step is validated and saved."""
         train, progress = self.recipe.train, self.progress
         first_step, seconds_before = progress.step, self.stopwatch.seconds
@@ -193,7 +193,7 @@ class Trainer:
         broadcast_from_first(is_over)
         return bool(is_over)
 
-    def _step(self, batch: Batch, bar: "tqdm[Any]") -> StepResult:
+    def _step(self, batch: Batch, bar: Bar) -> StepResult:
         """Do a step, and initialise the codebooks before the first one that needs them."""
         progress, seed = self.progress, self.recipe.seed
         plan = self._plan()
@@ -226,7 +226,7 @@ class Trainer:
         assert rates is not None
         return Inputs._make([*moved, *rates])
 
-    def _initialize_codebooks(self, bar: "tqdm[Any]") -> None:
+    def _initialize_codebooks(self, bar: Bar) -> None:
         bar.set_postfix_str("initialising codebooks")
         recipe, codec = self.recipe, self.learner.codec
         initialize_codebooks(
@@ -251,7 +251,7 @@ class Trainer:
                 f"the last checkpoint"
             )
 
-    def _report(self, result: StepResult, speed: float, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
+    def _report(self, result: StepResult, speed: float, trackers: Sequence[Tracker], bar: Bar) -> None:
         step = self.progress.step
         self.reporter.report(
             step,
@@ -273,7 +273,7 @@ class Trainer:
         (total,) = sum_over_ranks(torch.tensor(float(self.source.num_skipped), device=self.fabric.device))
         return {"train/skipped_draws": float(total)} if total else {}
 
-    def _validate(self, trackers: Sequence[Tracker], bar: "tqdm[Any]") -> None:
+    def _validate(self, trackers: Sequence[Tracker], bar: Bar) -> None:
         """Measure the EMA codec on the first process, then save a checkpoint."""
         best, progress = False, self.progress
         ema = self.learner.current_ema()

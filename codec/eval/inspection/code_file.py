@@ -111,21 +111,13 @@ def file_to_json(facts: CodeFile, model: str | None) -> dict[str, Any]:
         model: Name of the model that made it; None if it is not known.
     """
     header, health = facts.header, facts.health
+    codes = header.to_json()
     return {
         "path": str(facts.path),
         "version": VERSION,
         "payload": "packed" if header.payload_kind == PACKED else "entropy-coded",
-        "model": {"identity": header.model_id.hex(), "name": model},
-        "sample_rate": header.sample_rate,
-        "model_sample_rate": header.model_sample_rate,
-        "num_channels": header.num_channels,
-        "num_samples": header.num_samples,
-        "seconds": header.duration_s,
-        "hop_length": header.hop_length,
-        "delay": header.delay,
-        "num_frames": header.num_frames,
-        "num_quantizers": header.num_quantizers,
-        "codebook_size": header.codebook_size,
+        **codes,
+        "model": {**codes["model"], "name": model},
         "frames_per_chunk": header.frames_per_chunk,
         "num_chunks": header.num_chunks,
         "chunk_bytes": facts.chunk_bytes,
@@ -139,7 +131,6 @@ def file_to_json(facts: CodeFile, model: str | None) -> dict[str, Any]:
         "index_bytes": facts.index_bytes,
         "other_bytes": facts.other_bytes,
         "bitrate": facts.bitrate,
-        "nominal_bitrate": header.bitrate,
         "levels": None if health is None else {name: values.tolist() for name, values in health._asdict().items()},
     }
 

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.audio.file import load_audio
 from codec.audio.headers import joined
@@ -18,6 +17,7 @@ from codec.errors import AudioError
 from codec.inference.batching import read_size
 from codec.model.codec import Codec
 from codec.model.quantizer.quantizer import CodebookHealth, codebook_health, count_codes
+from codec.progress import progress_bar
 
 MAX_VECTORS = 5000
 """Frames whose vectors are kept for a picture, evenly spaced over all files."""
@@ -65,7 +65,7 @@ def measure_codebook_use(
     kept: list[tuple[Tensor, Tensor]] = []
     unread: dict[Path, AudioError] = {}
     seconds = 0.0
-    for path in tqdm(paths, desc="encoding", unit="file", disable=not progress, leave=False, delay=2):
+    for path in progress_bar(paths, desc="encoding", unit="file", hidden=not progress, leave=False, delay=2):
         try:
             audio, codes = _encode(codec, path, beam)
         except AudioError as error:

@@ -8,7 +8,8 @@ from torch import Tensor
 from codec.bitstream import Bitstream
 from codec.config import FILE_BEAM
 from codec.eval.systems.system import Coded, in_levels, round_trip
-from codec.inference.compression import compress, decompress, entropy_coder
+from codec.inference.compression import compress, entropy_coder
+from codec.inference.decompression import decompress
 from codec.model.audio_codec import AudioCodec
 
 

@@ -19,7 +19,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from codec.audio.file import load_audio
 from codec.errors import ModelError
@@ -31,6 +30,7 @@ from codec.model.quantizer.initialization import Initialization
 from codec.model.quantizer.residual import ResidualQuantizer
 from codec.model.signal_model import SignalModel, low_amplitudes
 from codec.model.synthesis import HarmonicNoiseSynthesis
+from codec.progress import progress_bar
 
 SIGNAL = SignalModel(sample_rate=16_000, hop_length=320, cutoff=1000, num_bands=13, num_low_bands=5)
 ENVELOPE_LEVELS = 2
@@ -166,7 +166,9 @@ def fit(paths: Sequence[Path], target: Path, *, seed: int = 0, progress: bool = 
         torch.zeros(MAX_LEVELS - ENVELOPE_LEVELS, CODEBOOK_SIZE, SIGNAL.num_low),
     )
     chosen = random.Random(seed).sample(list(paths), min(len(paths), FIT_FILES))
-    bar = tqdm(chosen, desc="reading speech for the parametric codec", unit="file", disable=not progress, leave=False)
+    bar = progress_bar(
+        chosen, desc="reading speech for the parametric codec", unit="file", hidden=not progress, leave=False
+    )
     frames = torch.cat(list(_frames(parametric, bar)), dim=-1)
     frames = frames[..., torch.randperm(frames.shape[-1], generator=generator)[:FIT_FRAMES]]
     coefficients, log_powers = frames[:, : SIGNAL.num_low], frames[:, SIGNAL.num_low :]

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from codec.audio.file import AudioInfo, load_audio
 from codec.audio.headers import joined, read_headers
 from codec.audio.resampling import resample
 from codec.errors import AudioError, ConfigError
+from codec.progress import progress_bar
 from codec.train.data.batches import check_share
 from codec.train.data.segments import Batch, Segments
 from codec.train.engine import to_device
@@ -59,7 +59,7 @@ class AudioInMemory:
     def _read(self) -> Tensor:
         samples = torch.empty(self.offsets[-1], dtype=torch.int16)
         errors = []
-        progress = tqdm(total=len(self.infos), desc="reading audio into memory", unit="file")
+        progress = progress_bar(total=len(self.infos), desc="reading audio into memory", unit="file")
         # In parallel: the GPU is idle until all audio is read.
         with progress, ThreadPoolExecutor(torch.get_num_threads()) as threads:
             found = threads.map(self._read_file, self.segments.paths, self.infos)
