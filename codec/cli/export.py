@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from codec.cli.command_line import parse
-from codec.cli.loading import load_model
-from codec.cli.options import ExportOptions, ModelOptions
+from codec.cli.loading import load_ours
+from codec.cli.options import ExportOptions
 from codec.cli.output import Emit, output
 
 
@@ -21,7 +21,7 @@ def _export(options: ExportOptions, emit: Emit) -> None:
     from codec.onnx.export import check_folder, export_codec
 
     check_folder(options.output, overwrite=options.overwrite)
-    codec = load_model(ModelOptions(model=options.model, device="cpu"))
+    codec = load_ours(options.model)
     written = export_codec(codec, options.output, beam=options.beam, overwrite=options.overwrite)
     print(
         f"{options.output}  encoder.onnx {written.encoder_bytes / 1e6:.1f} MB, decoder.onnx "
