@@ -16,7 +16,8 @@ from models import noise, tiny_codec
 from codec import cli
 from codec.bitstream import Bitstream
 from codec.config import shipped
-from codec.inference.compression import compress, decompress, describe_codes, entropy_coder
+from codec.inference.compression import compress, describe_codes, entropy_coder
+from codec.inference.decompression import decompress
 from codec.inference.pretrained import load_codec
 from codec.onnx.check import NEAR_TIE, tie_margin
 from codec.web.page import write_page
@@ -364,6 +365,18 @@ def test_the_microphone(visit, model, live):
     assert codes_of(page, 2).shape == (1, 15, model.num_frames(audio.shape[1]))
     assert_codes_are_those_of_python(model, page, audio, [4, 8, 15])
     assert all(track(page, index).shape == audio.shape for index in range(4))
+
+
+def test_another_clip_ends_a_recording(visit):
+    page = visit()
+    page.locator("#microphone").click()
+    page.wait_for_function(f"{CLIP}.name === 'Recording' && {CLIP}.numFrames > 20")
+    page.locator("#demo").click()
+    page.wait_for_function(f"{CLIP}.name === 'Demo'")
+    finish(page)
+    assert page.locator("#microphone").inner_text() == "Record the microphone"
+    numbers = page.evaluate(f"[{CLIP}.numSamples, ...{CLIP}.tracks.map((track) => track.tapes[0].length)]")
+    assert len(set(numbers)) == 1
 
 
 def test_without_a_microphone(visit):

@@ -20,7 +20,9 @@ const nameRuntime = () => ({
   name: "name-runtime",
   generateBundle() {
     const { version } = JSON.parse(readFileSync(new URL("package.json", PACKAGE), "utf-8"));
-    const sha256 = createHash("sha256").update(readFileSync(new URL(`dist/${RUNTIME}`, PACKAGE))).digest("hex");
+    const sha256 = createHash("sha256")
+      .update(readFileSync(new URL(`dist/${RUNTIME}`, PACKAGE)))
+      .digest("hex");
     const source = `${JSON.stringify({ version, file: RUNTIME, sha256 }, null, 2)}\n`;
     this.emitFile({ type: "asset", fileName: "runtime.json", source });
   },

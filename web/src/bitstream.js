@@ -103,7 +103,10 @@ function tail(sizes) {
   for (const value of [sizes.length, ...sizes]) writer.number(value, 4);
   writer.number(crc32(writer.bytes.subarray(4, writer.at)), 4);
   const offset = writer.at;
-  writer.number(sizes.reduce((sum, value) => sum + value, HEADER_BYTES), 8);
+  writer.number(
+    sizes.reduce((sum, value) => sum + value, HEADER_BYTES),
+    8,
+  );
   writer.number(crc32(writer.bytes.subarray(offset, writer.at)), 4);
   writer.put(END);
   return writer.bytes;
@@ -131,7 +134,8 @@ export function encodeFile(header, codes, coder) {
   return writer.bytes;
 }
 
-const damaged = (what) => new PageError(`The file is damaged: ${what}. codec-decode --salvage may still decode a part.`);
+const damaged = (what) =>
+  new PageError(`The file is damaged: ${what}. codec-decode --salvage may still decode a part.`);
 
 function parseHeader(bytes) {
   if (!matches(bytes, MAGIC)) throw new PageError("This is no .codec file.");

@@ -33,7 +33,9 @@ export class Deck {
   /** A recording with all that its tracks have so far. */
   load(clip, track) {
     this.send("load", { numTracks: clip.tracks.length, numChannels: clip.numChannels });
-    clip.tracks.forEach(({ tapes }, index) => this.send("append", { track: index, samples: tapes.map((tape) => tape.all) }));
+    clip.tracks.forEach(({ tapes }, index) =>
+      this.send("append", { track: index, samples: tapes.map((tape) => tape.all) }),
+    );
     if (clip.numSamples !== null) this.send("complete", { numSamples: clip.numSamples });
     this.send("select", { value: track });
   }

@@ -15,7 +15,7 @@ class Tape {
   length = 0;
 
   append(samples) {
-    for (let done = 0; done < samples.length; ) {
+    for (let done = 0; done < samples.length;) {
       const place = this.length % PAGE;
       if (place === 0) this.pages.push(new Float32Array(PAGE));
       const part = samples.subarray(done, done + PAGE - place);
@@ -165,7 +165,7 @@ class Deck extends AudioWorkletProcessor {
   }
 
   #hear(samples) {
-    for (let done = 0; done < samples.length; ) {
+    for (let done = 0; done < samples.length;) {
       const part = samples.subarray(done, done + this.#hop - this.#numHeard);
       this.#heard.set(part, this.#numHeard);
       this.#numHeard += part.length;

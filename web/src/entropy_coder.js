@@ -82,7 +82,8 @@ export class EntropyCoder {
     let state = 0n;
     let next = 0;
     for (let index = 0; index < count; index += 1) {
-      for (; state < LOW && next < padded.length; next += 4) state = (state << WORD_BITS) | BigInt(view.getUint32(next));
+      for (; state < LOW && next < padded.length; next += 4)
+        state = (state << WORD_BITS) | BigInt(view.getUint32(next));
       const row = this.#row(codes, index, index % numLevels, numLevels, numChannels);
       const slot = Number(state & SLOT_MASK);
       const code = this.#find(row, slot);

@@ -4,11 +4,15 @@ import { PageError } from "./page_error.js";
 import NetworkWorker from "./network.worker.js?worker&inline";
 
 // A function whose result is v128.const: valid only with SIMD.
-const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const SIMD = [
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+];
 
 function check() {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(Uint8Array.from(SIMD))) {
-    throw new PageError("This browser has no WebAssembly SIMD, which the network needs: use a current Firefox, Chrome or Safari.");
+    throw new PageError(
+      "This browser has no WebAssembly SIMD, which the network needs: use a current Firefox, Chrome or Safari.",
+    );
   }
   if (!window.Worker || !window.DecompressionStream) {
     throw new PageError("This browser is too old for the network: use a current Firefox, Chrome or Safari.");

@@ -55,7 +55,15 @@ async function load({ facts }) {
 
 function start({ id, numChannels, numLevels, rates, rows, numSamples }) {
   const coder = new Coder({ ...network, numChannels, numLevels, rates });
-  job = { id, coder, numChannels, queue: new Queue(numChannels), numSamples: numSamples ?? null, sent: 0, numFrames: 0 };
+  job = {
+    id,
+    coder,
+    numChannels,
+    queue: new Queue(numChannels),
+    numSamples: numSamples ?? null,
+    sent: 0,
+    numFrames: 0,
+  };
   if (rows) work(job, codedBlocks(coder, rows, numChannels));
   else job.wake = () => job.working ?? work(job, encodedBlocks(job));
 }

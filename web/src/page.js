@@ -22,7 +22,10 @@ class Page {
 
   constructor(facts) {
     this.facts = facts;
-    this.rates = facts.rates.map(({ bitrate, levels }) => ({ label: `${Number((bitrate / 1000).toFixed(2))} kbit/s`, levels }));
+    this.rates = facts.rates.map(({ bitrate, levels }) => ({
+      label: `${Number((bitrate / 1000).toFixed(2))} kbit/s`,
+      levels,
+    }));
     this.player = new Player(facts, {
       changed: () => this.view?.update(),
       heard: (samples) => this.#hear(samples),
@@ -33,7 +36,11 @@ class Page {
     this.view = new View(this.player, { sizeOf: (clip, rate) => this.#sizeOf(clip, rate) });
     this.network = Network.open(facts, (message) => this.#receive(message));
     this.network.catch(() => {}); // whoever awaits it reports the error
-    this.coder = facts.entropy && load("entropy").then(unpack).then((bytes) => new EntropyCoder(bytes, facts.entropy));
+    this.coder =
+      facts.entropy &&
+      load("entropy")
+        .then(unpack)
+        .then((bytes) => new EntropyCoder(bytes, facts.entropy));
   }
 
   #open(clip) {
@@ -68,7 +75,11 @@ class Page {
     const rates = [...cuts, numLevels].map((levels) => ({ label: `${levels} levels`, levels }));
     const numSamples = Math.ceil((header.numSamples * header.modelRate) / header.sampleRate);
     const clip = new Clip({ name, numChannels, rates, original: false, numSamples });
-    const rows = rowsOf(codes, numLevels, rates.map(({ levels }) => levels));
+    const rows = rowsOf(
+      codes,
+      numLevels,
+      rates.map(({ levels }) => levels),
+    );
     this.player.rate = rates.length - 1;
     this.#open(clip);
     const network = await this.network;
@@ -88,28 +99,39 @@ class Page {
     await this.openAudio(await decodeAudio(bytes.slice().buffer, "The demo", this.facts.sample_rate), "Demo");
   }
 
+  /** Record the microphone, or stop that. */
   async record() {
-    if (this.player.isRecording) return this.player.stopRecording();
-    const network = await this.network;
-    const stream = await openMicrophone();
-    const clip = new Clip({ name: "Recording", numChannels: 1, rates: this.rates });
-    this.#open(clip);
-    network.start(clip);
-    await this.player.record(stream);
+    const { player } = this;
+    if (player.isRecording) return player.stopRecording();
+    if (this.isAsking) return undefined; // the browser asks the visitor
+    this.isAsking = true;
+    try {
+      const [network, stream] = [await this.network, await openMicrophone()];
+      this.recording = new Clip({ name: "Recording", numChannels: 1, rates: this.rates });
+      this.#open(this.recording);
+      network.start(this.recording);
+      await player.record(stream);
+    } finally {
+      this.isAsking = false;
+    }
+    return undefined;
   }
 
+  /** The microphone gave samples; they are late if another clip is open by now. */
   async #hear(samples) {
-    const { player } = this;
+    const { player, recording } = this;
+    if (player.clip !== recording) return;
     player.append(0, [samples]);
-    (await this.network).push(player.clip, [samples]);
+    (await this.network).push(recording, [samples]);
     if (player.duration >= MAX_SECONDS) player.stopRecording();
   }
 
   async #finishRecording() {
-    const { clip } = this.player;
-    this.player.complete(clip.tracks[0].tapes[0].length);
-    if (clip.numSamples === 0) report(new PageError("Nothing was recorded."));
-    else (await this.network).end(clip);
+    const { player, recording } = this;
+    if (player.clip !== recording) return;
+    player.complete(recording.tracks[0].tapes[0].length);
+    if (recording.numSamples === 0) report(new PageError("Nothing was recorded."));
+    else (await this.network).end(recording);
   }
 
   #receive({ kind, id, ...data }) {
@@ -165,7 +187,12 @@ class Page {
     const { clip, rate } = this.player;
     const url = URL.createObjectURL(new Blob([await this.fileOf(clip, rate)]));
     const stem = clip.name.replace(/\.[^.]*$/, "").toLowerCase();
-    dom.make("a", { href: url, download: `${stem}.${clip.rates[rate].label.replace("/", "p").replaceAll(" ", "_")}.codec` }).click();
+    dom
+      .make("a", {
+        href: url,
+        download: `${stem}.${clip.rates[rate].label.replace("/", "p").replaceAll(" ", "_")}.codec`,
+      })
+      .click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   }
 }
@@ -238,7 +265,9 @@ async function open() {
   const { facts, rates } = page;
   Object.assign(exposed, { page });
   find("model").textContent = facts.name;
-  find("rates").textContent = new Intl.ListFormat("en", { type: "disjunction" }).format(rates.map(({ label }) => label));
+  find("rates").textContent = new Intl.ListFormat("en", { type: "disjunction" }).format(
+    rates.map(({ label }) => label),
+  );
   listenToControls(page);
   const ready = page.network.then(() => (root.dataset.ready = performance.now()));
   ready.catch(() => {}).finally(() => (find("status").hidden = true));

@@ -90,7 +90,9 @@ export class Pictures {
 /** Fit the pixels of a canvas to its size on the screen; returns its context. */
 function prepare(canvas) {
   const ratio = Math.min(2, window.devicePixelRatio || 1);
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) => Math.max(1, Math.round(size * ratio)));
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((size) =>
+    Math.max(1, Math.round(size * ratio)),
+  );
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, width, height);

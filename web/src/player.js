@@ -1,5 +1,6 @@
 /** What is heard: a clip, one of its tracks, and the position in it. */
 import { Deck } from "./deck.js";
+import { PageError } from "./page_error.js";
 
 const MARGIN_SECONDS = 0.02; // between what is played live and what is there
 
@@ -94,7 +95,14 @@ export class Player {
     const deck = await this.#open();
     await deck.context.resume();
     this.stream = stream;
-    this.#source = deck.context.createMediaStreamSource(stream);
+    try {
+      this.#source = deck.context.createMediaStreamSource(stream);
+    } catch {
+      for (const track of stream.getTracks()) track.stop();
+      throw new PageError(
+        `This browser can't hear the microphone at ${this.sampleRate} Hz: use Chrome, Edge or Safari.`,
+      );
+    }
     this.#source.connect(deck.node);
     deck.send("record", { hop: this.facts.hop_length });
     this.isRecording = true;

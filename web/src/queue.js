@@ -18,7 +18,7 @@ export class Queue {
   /** The next `count` samples, at most `length`, of every channel. */
   take(count) {
     const taken = Array.from({ length: this.numChannels }, () => new Float32Array(count));
-    for (let filled = 0; filled < count; ) {
+    for (let filled = 0; filled < count;) {
       const [block] = this.#blocks;
       const end = Math.min(block[0].length, this.#offset + count - filled);
       taken.forEach((channel, index) => channel.set(block[index].subarray(this.#offset, end), filled));

@@ -6,7 +6,8 @@ const { find, make } = dom;
 const THIN = "\u202f";
 
 const milliseconds = (seconds) => `${Math.round(1000 * seconds)}${THIN}ms`;
-const speed = (seconds, work) => (work > 0 && seconds > 0 ? `${format.fixed(seconds / work, seconds / work < 10 ? 1 : 0)}×` : format.NONE);
+const speed = (seconds, work) =>
+  work > 0 && seconds > 0 ? `${format.fixed(seconds / work, seconds / work < 10 ? 1 : 0)}×` : format.NONE;
 
 /** Minutes and seconds with tenths. */
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
@@ -90,8 +91,12 @@ export class View {
       live: liveLatency === null ? "of the codec" : `of the codec; ${milliseconds(liveLatency)} from microphone to ear`,
       speed: speed(coded, clip.encodeSeconds + clip.decodeSeconds),
       parts: `real time; encoding ${speed(coded, clip.encodeSeconds)}, decoding all rates ${speed(coded, clip.decodeSeconds)}`,
-      size: size === null ? format.NONE : `${format.kilobits((8 * size) / (clip.numSamples / facts.sample_rate))}${THIN}kbit/s`,
-      bytes: size === null ? "of the file" : `${size.toLocaleString("en")} bytes for ${format.seconds(player.duration)}`,
+      size:
+        size === null
+          ? format.NONE
+          : `${format.kilobits((8 * size) / (clip.numSamples / facts.sample_rate))}${THIN}kbit/s`,
+      bytes:
+        size === null ? "of the file" : `${size.toLocaleString("en")} bytes for ${format.seconds(player.duration)}`,
       levels: `${levels} × ${Math.log2(facts.codebook_size)}${THIN}bit`,
       frames: `${format.fixed(facts.sample_rate / facts.hop_length, 0)} frames a second`,
     };
