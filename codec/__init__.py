@@ -15,6 +15,8 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from codec.adapters.for_transformers import save_for_transformers
+    from codec.adapters.transformers_codec import load_transformers
     from codec.audio.file import load_audio, save_audio
     from codec.bitstream import Bitstream
     from codec.config import CodecConfig
@@ -51,14 +53,18 @@ __all__ = [
     "decompress_file",
     "load_audio",
     "load_codec",
+    "load_transformers",
     "push_to_hub",
     "read_bitstream",
     "save_audio",
     "save_codec",
+    "save_for_transformers",
     "speed_up",
 ]
 
 _MODULES = {
+    "codec.adapters.for_transformers": ("save_for_transformers",),
+    "codec.adapters.transformers_codec": ("load_transformers",),
     "codec.audio.file": ("load_audio", "save_audio"),
     "codec.bitstream": ("Bitstream",),
     "codec.inference.compression": ("compress", "compress_file", "read_bitstream"),

@@ -52,7 +52,7 @@ BEHIND = {
     "codec.study",
     "codec.experiment",
 }
-EVAL = {*INFERENCE, "codec.dsp.mel", "codec.environment", "codec.table"}
+EVAL = {*INFERENCE, "codec.adapters", "codec.dsp.mel", "codec.environment", "codec.table"}
 TRAIN = {*EVAL, "codec.eval", "codec.recipe"}
 ALLOWED = INFERENCE | {
     "codec.environment": set(),
@@ -60,6 +60,10 @@ ALLOWED = INFERENCE | {
     "codec.recipe": {*BASE, "codec.config", "codec.ranges"},
     "codec.dsp.mel": {*BASE, "codec.dsp"},  # by torchaudio
     "codec.onnx.example": set(),  # leaves the package, with what codec-export writes
+    "codec.adapters": {
+        *(*BASE, "codec.config", "codec.dsp", "codec.files", "codec.jsonfile", "codec.model"),
+        *("codec.inference.hub", "codec.inference.pretrained"),
+    },
     "codec.web": {*BASE, "codec.audio", "codec.config", "codec.files", "codec.model", "codec.onnx"},
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
@@ -91,7 +95,7 @@ ALLOWED = INFERENCE | {
 KNOWN_BY = {
     "torch": {
         *("codec.audio.file", "codec.audio.resampling", "codec.dsp", "codec.model", "codec.onnx", "codec.inference"),
-        *(*BEHIND, "codec.environment", "codec.cli"),
+        *(*BEHIND, "codec.adapters", "codec.environment", "codec.cli"),
     },
     "numpy": {
         *("codec.audio", "codec.bitstream", "codec.dsp", "codec.model.synthesis", "codec.inference", "codec.onnx"),
@@ -106,7 +110,12 @@ KNOWN_BY = {
     },
     "tqdm": {"codec.progress"},
     "tyro": {"codec.cli.command_line", "codec.cli.options"},
-    "safetensors": {"codec.inference.pretrained", "codec.train.checkpoint", "codec.release"},
+    "safetensors": {
+        "codec.adapters.folder",
+        "codec.inference.pretrained",
+        "codec.train.checkpoint",
+        "codec.release",
+    },
     "torchaudio": {"codec.audio.named", "codec.dsp.mel", "codec.eval"},
     "lightning_fabric": {
         "codec.experiment",

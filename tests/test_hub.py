@@ -86,6 +86,15 @@ def downloaded(hub):
     return {path.split("/resolve/")[1].partition("/")[2] for _, path in hub.requests if "/resolve/" in path}
 
 
+def test_a_folder_that_transformers_loads_too(hub, tmp_path):
+    model = tiny_codec()
+    codec.save_for_transformers(model, tmp_path / "both")
+    hub.add("me/both", {path.name: path.read_bytes() for path in (tmp_path / "both").iterdir()})
+    assert model_identity(load_codec("me/both")) == model_identity(model)
+    hub.add("me/none", {"config.json": b'{"model_type": "x", "codec_config": 3}', "model.safetensors": b""})
+    refused("me/none", "me/none", "transformers")
+
+
 # ---- Names
 
 

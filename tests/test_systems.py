@@ -10,6 +10,7 @@ from models import noise, tiny_codec
 from tiny_runs import write_clips
 from tiny_transformers import save_tiny
 
+from codec.adapters.transformers_codec import load_transformers
 from codec.errors import AudioError, CodecError
 from codec.eval.systems.lyra import Lyra, read_files
 from codec.eval.systems.ours import OurCodec
@@ -17,7 +18,6 @@ from codec.eval.systems.parametric import ParametricCodec, fit
 from codec.eval.systems.programs import Codec2, OpusTools
 from codec.eval.systems.soundfile_codecs import SoundfileCodec
 from codec.eval.systems.system import codec_errors, round_trip, whole_frames
-from codec.eval.systems.transformers_codecs import TransformersCodec
 from codec.model.digest import with_identity
 
 RATE = 16_000
@@ -50,7 +50,7 @@ def system(request, monkeypatch, tmp_path):
         return OurCodec("tiny", with_identity(tiny_codec()), 4)
     pytest.importorskip("transformers")
     save_tiny(kind, tmp_path / kind)
-    return TransformersCodec(kind, tmp_path / kind, 2, 8000, 8000)
+    return OurCodec(kind, load_transformers(tmp_path / kind), 2)
 
 
 every_system = pytest.mark.parametrize("system", KINDS, indirect=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from codec.corpus.run import Engine
     from codec.corpus.sources import Source
     from codec.corpus.tokenizer import Settings
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 SHOWN = 20
 """Bad recordings, or problems, that are printed; of the others there is the number."""
@@ -78,17 +78,19 @@ def _check(options: EncodeOptions) -> None:
         raise ConfigError("a corpus becomes a folder: name it with -o")
 
 
-def _settings(codec: "Codec", options: EncodeOptions) -> "Settings":
+def _settings(codec: "AudioCodec", options: EncodeOptions) -> "Settings":
     from codec.corpus.tokenizer import Settings
     from codec.model.quantizer.beam import check_beam
 
     levels = codec.num_quantizers_for(options.bitrate) if options.bitrate else options.num_quantizers
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
-    return Settings(levels or codec.quantizer.num_quantizers, options.beam, options.mode, options.batch_seconds)
+    return Settings(levels or codec.num_quantizers, options.beam, options.mode, options.batch_seconds)
 
 
-def _facts(sources: "list[Source]", codec: "Codec", settings: "Settings", options: EncodeOptions) -> dict[str, Any]:
+def _facts(
+    sources: "list[Source]", codec: "AudioCodec", settings: "Settings", options: EncodeOptions
+) -> dict[str, Any]:
     """What must be equal for codes to go together in a folder."""
     from codec.corpus.ledger import corpus_facts
     from codec.model.digest import model_identity
@@ -104,7 +106,7 @@ def _facts(sources: "list[Source]", codec: "Codec", settings: "Settings", option
 
 
 def _output(
-    folder: Path, form: str, codec: "Codec", settings: "Settings", sources: "list[Source]", shard_hours: float
+    folder: Path, form: str, codec: "AudioCodec", settings: "Settings", sources: "list[Source]", shard_hours: float
 ) -> "Output":
     from codec.corpus.outputs import SHARD_FORMATS, CodeFiles, Shards
     from codec.inference.compression import describe_codes
@@ -128,7 +130,7 @@ def _engine(options: EncodeOptions) -> "Engine":
 def _tokenise(
     sources: "list[Source]",
     engine: "Engine",
-    codec: "Codec",
+    codec: "AudioCodec",
     settings: "Settings",
     output: "Output",
     ledger: "Ledger",
@@ -168,7 +170,7 @@ def _silent_output() -> Iterator[None]:
 def _verify(
     folder: Path,
     sources: "list[Source]",
-    codec: "Codec",
+    codec: "AudioCodec",
     settings: "Settings",
     options: EncodeOptions,
     emit: Emit,

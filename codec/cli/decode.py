@@ -16,7 +16,7 @@ from codec.errors import BitstreamError, CodecError, ConfigError, DiskFullError
 
 if TYPE_CHECKING:
     from codec.bitstream import Bitstream, Header
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 SHARD_SUFFIXES = (".parquet", ".tar")
 
@@ -47,7 +47,7 @@ def _decode(options: DecodeOptions, emit: Emit) -> int:
     return run_jobs("codec-decode", jobs, lambda job: _decode_file(codec, job, options), emit)
 
 
-def _is_done(codec: "Codec", job: Job, options: DecodeOptions) -> bool:
+def _is_done(codec: "AudioCodec", job: Job, options: DecodeOptions) -> bool:
     from codec.bitstream import SUFFIXES, Header, read_codes
 
     if job.source.suffix in SUFFIXES:
@@ -73,13 +73,13 @@ def _part(header: "Header", options: DecodeOptions) -> "Header":
     return replace(header, num_samples=stop - first)
 
 
-def _describe_model(codec: "Codec") -> "Header":
+def _describe_model(codec: "AudioCodec") -> "Header":
     from codec.inference.compression import describe_codes
 
-    return describe_codes(codec, codec.quantizer.num_quantizers)
+    return describe_codes(codec, codec.num_quantizers)
 
 
-def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
+def _decode_file(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outcome:
     from codec.bitstream import SUFFIXES, count_recordings, describe_lost, read_codes
     from codec.inference.decompression import decompress_file
 
@@ -102,7 +102,7 @@ def _decode_file(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     return _written(job.target, _part(header, options), lost)
 
 
-def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
+def _decode_codes(codec: "AudioCodec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome:
     from codec.inference.decompression import decompress_codes
 
     if options.num_quantizers:
@@ -112,7 +112,7 @@ def _decode_codes(codec: "Codec", bitstream: "Bitstream", target: Path, options:
     return _written(target, _part(bitstream.header, options))
 
 
-def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
+def _decode_lines(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outcome:
     """Decode a .jsonl file of one recording a line to a file each: lm.jsonl -> lm.decoded.1.wav, lm.decoded.2.wav."""
     from codec.bitstream import read_recordings
 
@@ -132,7 +132,9 @@ def _decode_lines(codec: "Codec", job: Job, options: DecodeOptions) -> Outcome:
     )
 
 
-def _decode_new(codec: "Codec", bitstream: "Bitstream", target: Path, options: DecodeOptions) -> Outcome | CodecError:
+def _decode_new(
+    codec: "AudioCodec", bitstream: "Bitstream", target: Path, options: DecodeOptions
+) -> Outcome | CodecError:
     """Decode codes in memory, unless the result is there and complete and --skip-existing leaves it alone."""
     if options.skip_existing and target.exists() and attempt(_holds, target, bitstream.header, options) is True:
         return Outcome("", objects=[{"output": target, "skipped": True}])
@@ -182,7 +184,7 @@ def _decode_shards(shards: Sequence[Path], options: DecodeOptions, emit: Emit) -
 
 
 def _decode_rows(
-    codec: "Codec", wanted: Mapping[Path, Sequence[str]], targets: Mapping[str, Path], options: DecodeOptions
+    codec: "AudioCodec", wanted: Mapping[Path, Sequence[str]], targets: Mapping[str, Path], options: DecodeOptions
 ) -> Iterator[Outcome | CodecError]:
     """Decode recordings in the order of the shards; a damaged shard is an error for each that it still holds."""
     from codec.corpus.outputs import shard_format

@@ -16,7 +16,7 @@ from codec.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
     from codec.bitstream import Bitstream, Header
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 SUFFIX = ".codec"
 
@@ -55,7 +55,7 @@ def _cut(options: EncodeOptions, inputs: Sequence[Path], emit: Emit) -> int:
     jobs = plan(inputs, options.output, [SUFFIX], [SUFFIX], mark=mark, overwrite=overwrite, skip=skip)
     if skip:
         jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job, options), emit)
-    makers: dict[bytes, Codec] = {}
+    makers: dict[bytes, AudioCodec] = {}
 
     def work(job: Job) -> Outcome:
         return write_file(job.target, _read(job.source, options, makers), overwrite)
@@ -87,7 +87,7 @@ def _join(options: EncodeOptions, inputs: Sequence[Path], emit: Emit) -> int:
     check_outputs([target], options.overwrite)
     if target.resolve() in {path.resolve() for path in inputs}:
         raise ConfigError(f"{target} would be overwritten by its own run: give another name with -o")
-    makers: dict[bytes, Codec] = {}
+    makers: dict[bytes, AudioCodec] = {}
 
     def work(job: Job) -> Outcome:
         _check_fit(inputs, options.num_quantizers)
@@ -120,7 +120,7 @@ def _header(source: Path, num_quantizers: int | None) -> "Header":
     return header if num_quantizers is None else header.keep_quantizers(num_quantizers)
 
 
-def _read(source: Path, options: EncodeOptions, makers: dict[bytes, "Codec"]) -> "Bitstream":
+def _read(source: Path, options: EncodeOptions, makers: dict[bytes, "AudioCodec"]) -> "Bitstream":
     """Read the part and levels asked for; entropy-coded ones with the tables of their model, kept in `makers`."""
     from codec.bitstream import PACKED
     from codec.inference.compression import read_bitstream

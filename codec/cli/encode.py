@@ -17,7 +17,7 @@ from codec.errors import CodecError, ConfigError
 
 if TYPE_CHECKING:
     from codec.bitstream import Header
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 WINDOW_FILES = 256
 """Batches are formed within windows of this number of files, whose headers are read before the first is encoded."""
@@ -55,7 +55,7 @@ def _encode(options: EncodeOptions, emit: Emit) -> int:
     codec.check_num_quantizers(levels)
     check_beam(options.beam)
     if skip:
-        model = describe_codes(codec, levels or codec.quantizer.num_quantizers)
+        model = describe_codes(codec, levels or codec.num_quantizers)
         jobs = leave_done("codec-encode", jobs, lambda job: _is_done(job.target, model), emit)
     return report("codec-encode", jobs, _encode_files(codec, jobs, levels, options), emit)
 
@@ -79,7 +79,7 @@ def _is_done(target: Path, model: "Header") -> bool:
 
 
 def _encode_files(
-    codec: "Codec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
+    codec: "AudioCodec", jobs: Sequence[Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
     """Encode files in batches of similar length; a file that no other matches in length is encoded block by block."""
     from codec.inference.batching import plan_batches, read_size
@@ -100,7 +100,7 @@ def _encode_files(
 
 
 def _encode_batch(
-    codec: "Codec", jobs: Mapping[int, Job], levels: int | None, options: EncodeOptions
+    codec: "AudioCodec", jobs: Mapping[int, Job], levels: int | None, options: EncodeOptions
 ) -> Iterator[tuple[int, Outcome | CodecError]]:
     from codec.inference.batching import compress_batch, load_recording
 
@@ -119,7 +119,7 @@ def _encode_batch(
         yield number, attempt(write_file, jobs[number].target, bitstream, options.overwrite)
 
 
-def _encode_file(codec: "Codec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
+def _encode_file(codec: "AudioCodec", job: Job, levels: int | None, options: EncodeOptions) -> Outcome:
     from codec.inference.compression import compress_file, compress_source
 
     beam, overwrite = options.beam, options.overwrite

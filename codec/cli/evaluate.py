@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from codec.eval.evaluate import Evaluation
     from codec.eval.file_judge import FileJudge
     from codec.eval.report_folder import ReportFolder
-    from codec.model.codec import Codec
+    from codec.model.audio_codec import AudioCodec
 
 FORMATS = (".json", ".jsonl", ".csv")
 
@@ -88,7 +88,9 @@ def _check(options: EvalOptions) -> None:
     check_outputs([path for path in (options.output, options.plot) if path is not None], options.overwrite)
 
 
-def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None", paths: list[Path]) -> "FileJudge":
+def _build_judge(
+    options: EvalOptions, codec: "AudioCodec", original: "AudioCodec | None", paths: list[Path]
+) -> "FileJudge":
     """What is asked: systems, metrics, conditions."""
     from codec.audio.manifest import spread
     from codec.eval.conditions import Condition, parse_condition
@@ -98,7 +100,7 @@ def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None",
     from codec.eval.systems.ours import OurCodec
 
     chosen = {codec.num_quantizers_for(bitrate) for bitrate in options.bitrates}
-    levels = sorted(chosen) or quarter_half_all(codec.quantizer.num_quantizers)
+    levels = sorted(chosen) or quarter_half_all(codec.num_quantizers)
     name = Path(options.model or find_shipped()[0]).resolve().name
     ours = [OurCodec(name, codec, count, options.beam) for count in levels]
     conditions = [Condition(gain_db=gain) for gain in options.gains]
@@ -118,7 +120,7 @@ def _build_judge(options: EvalOptions, codec: "Codec", original: "Codec | None",
     )
 
 
-def _open_folder(options: EvalOptions, judge: "FileJudge", codec: "Codec") -> "ReportFolder | None":
+def _open_folder(options: EvalOptions, judge: "FileJudge", codec: "AudioCodec") -> "ReportFolder | None":
     """The folder of the report, if one is asked for."""
     from codec.eval.report_folder import ReportFolder
     from codec.model.digest import model_identity
@@ -161,7 +163,7 @@ def _name_failures(failed: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _print(options: EvalOptions, codec: "Codec", evaluation: "Evaluation", rates: list[dict[str, Any]]) -> None:
+def _print(options: EvalOptions, codec: "AudioCodec", evaluation: "Evaluation", rates: list[dict[str, Any]]) -> None:
     """The results on standard output."""
     from codec.eval.report import format_bd_rates, format_evaluation
 
@@ -183,7 +185,7 @@ def _emit_all(results: dict[str, Any], options: EvalOptions, emit: Emit) -> None
     emit({"summary": summary, "output": options.output, "plot": options.plot, "report": options.report})
 
 
-def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
+def _describe_health(codec: "AudioCodec", evaluation: "Evaluation") -> str:
     """Usage of every level as a table, and what entropy coding could save."""
     name, health = next(iter(evaluation.health.items()))  # of our model: it comes first
     rows = [["level", "usage", "perplexity", "entropy (bit)"]]
@@ -193,8 +195,8 @@ def _describe_health(codec: "Codec", evaluation: "Evaluation") -> str:
     if evaluation.agreement is not None:
         shares = " ".join(f"{share:.1%}" for share in evaluation.agreement.tolist())
         lines.append(f"codes that are those of float32, by level: {shares}")
-    ideal = float(health.entropy.sum()) * codec.config.frame_rate / 1000
-    nominal = len(health.entropy) * codec.config.bitrate_per_level / 1000
+    ideal = float(health.entropy.sum()) * codec.frame_rate / 1000
+    nominal = len(health.entropy) * codec.bitrate_per_level / 1000
     return "\n".join([*lines, f"ideal entropy coding of these levels: {ideal:.2f} of {nominal:.2f} kbit/s"])
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.cli.command_line import parse
-from codec.cli.loading import find_shipped, load_model
-from codec.cli.options import ExportOptions, ModelOptions
+from codec.cli.loading import find_shipped, load_ours
+from codec.cli.options import ExportOptions
 from codec.cli.output import Emit, output
 from codec.errors import ConfigError
 
@@ -40,7 +40,7 @@ def _export_files(options: ExportOptions, folder: Path) -> tuple["Codec", dict[s
     from codec.onnx.export import check_folder, export_codec
 
     check_folder(folder, overwrite=options.overwrite)
-    codec = load_model(ModelOptions(model=options.model, device="cpu"))
+    codec = load_ours(options.model)
     written = export_codec(codec, folder, beam=options.beam, overwrite=options.overwrite)
     print(
         f"{folder}  encoder.onnx {written.encoder_bytes / 1e6:.1f} MB, decoder.onnx "
@@ -53,7 +53,7 @@ def _export_page(options: ExportOptions, folder: Path) -> tuple["Codec", dict[st
     from codec.web.page import check_page_folder, write_page
 
     check_page_folder(folder, overwrite=options.overwrite)
-    codec = load_model(ModelOptions(model=options.model, device="cpu"))
+    codec = load_ours(options.model)
     name = Path(options.model or find_shipped()[0]).resolve().name
     written = write_page(codec, folder, name=name, runtime=options.onnxruntime_web, overwrite=options.overwrite)
     rates = " / ".join(f"{rate.bitrate / 1000:g}" for rate in written.rates)

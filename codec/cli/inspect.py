@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from codec.cli.command_line import parse
 from codec.cli.jobs import attempt, check_inputs, check_outputs, visible_files
-from codec.cli.loading import find_shipped
+from codec.cli.loading import find_shipped, read_model
 from codec.cli.messages import message
 from codec.cli.options import InspectOptions
 from codec.cli.output import Emit, FileError, output
@@ -16,6 +16,7 @@ from codec.errors import BitstreamError, CodecError, ConfigError
 if TYPE_CHECKING:
     from codec.bitstream import Header
     from codec.eval.inspection.codebooks import CodebookUse
+    from codec.model.audio_codec import AudioCodec
     from codec.model.codec import Codec
 
 
@@ -33,7 +34,7 @@ class Maker(NamedTuple):
     """A model that made files."""
 
     name: str
-    codec: "Codec"
+    codec: "AudioCodec"
 
 
 def inspect(argv: Sequence[str]) -> int:
@@ -137,12 +138,11 @@ def _find_maker(header: "Header", model: str | None, makers: dict[bytes, Maker])
         BitstreamError: Another model than the one asked for made the file.
         ModelError: The model asked for can't be loaded.
     """
-    from codec.inference.pretrained import read_codec
-    from codec.model.digest import model_identity, with_identity
+    from codec.model.digest import model_identity
 
     if not makers:
         for candidate in [model] if model else find_shipped():
-            codec = with_identity(read_codec(candidate))
+            codec = read_model(candidate)
             makers[model_identity(codec)] = Maker(model or Path(candidate).name, codec)
     if model and header.model_id not in makers:
         raise BitstreamError(f"the codes are of model {header.model_id.hex()[:12]}, not of {model}", codec=...)

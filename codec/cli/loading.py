@@ -10,35 +10,56 @@ from codec.errors import BitstreamError, ConfigError
 
 if TYPE_CHECKING:
     from codec.bitstream import Header
+    from codec.model.audio_codec import AudioCodec
     from codec.model.codec import Codec
 
 _logger = logging.getLogger(__name__)
 
 
-def load_model(options: ModelOptions) -> "Codec":
+def load_model(options: ModelOptions) -> "AudioCodec":
     """Load the model asked for, or the only one that ships, in the mode asked for; see `load_original`."""
     return in_mode(load_original(options), options.mode)
 
 
-def load_original(options: ModelOptions) -> "Codec":
+def load_original(options: ModelOptions) -> "AudioCodec":
     """Load the model asked for, or the only one that ships, in float32 on a device that its mode runs on.
 
     Raises:
         ConfigError: No model is asked for and not exactly one ships, or the mode does not run on the device.
         ModelError: The model can't be loaded.
     """
+    device = find_device("cpu" if options.mode == "onnx" and options.device == "auto" else options.device)
+    if options.mode == "onnx" and device != "cpu":
+        raise ConfigError(f"mode onnx runs on the CPU, not on {device}: give --device cpu")
+    return _load_foreign(options.model, device) or load_ours(options.model, device)
+
+
+def load_ours(name: str | None, device: str = "cpu") -> "Codec":
+    """Load a model of this toolkit, or the only one that ships; errors as of `load_original`."""
     shipped_models = find_shipped()
-    if options.model is None and len(shipped_models) != 1:
+    if name is None and len(shipped_models) != 1:
         raise ConfigError(
             "which model? give --model with a run directory of codec-train, or a folder with model.safetensors"
         )
     from codec.inference.pretrained import load_codec
     from codec.model.digest import with_identity
 
-    device = find_device("cpu" if options.mode == "onnx" and options.device == "auto" else options.device)
-    if options.mode == "onnx" and device != "cpu":
-        raise ConfigError(f"mode onnx runs on the CPU, not on {device}: give --device cpu")
-    return with_identity(load_codec(options.model or shipped_models[0], device=device))
+    return with_identity(load_codec(name or shipped_models[0], device=device))
+
+
+def read_model(name: str | Path) -> "AudioCodec":
+    """Load a model on the CPU where only its identity and its tables are needed."""
+    from codec.inference.pretrained import read_codec
+    from codec.model.digest import with_identity
+
+    return _load_foreign(name, "cpu") or with_identity(read_codec(name))
+
+
+def _load_foreign(name: str | Path | None, device: str) -> "AudioCodec | None":
+    """Load a model of another library; None if the name has no prefix of one."""
+    from codec.adapters.transformers_codec import PREFIX, load_transformers
+
+    return load_transformers(str(name).removeprefix(PREFIX), device=device) if str(name).startswith(PREFIX) else None
 
 
 def find_shipped() -> list[Path]:
@@ -46,7 +67,7 @@ def find_shipped() -> list[Path]:
     return sorted(path.parent for path in shipped("weights").glob("[!.]*/model.safetensors"))
 
 
-def in_mode(codec: "Codec", mode: str) -> "Codec":
+def in_mode(codec: "AudioCodec", mode: str) -> "AudioCodec":
     """Put the model in a mode; print a note if the mode is slow on this processor."""
     from codec.dsp.precision import has_fast_bfloat16
     from codec.inference.modes import speed_up
@@ -74,18 +95,15 @@ def find_device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def load_maker(header: "Header", name: str | None) -> "Codec":
+def load_maker(header: "Header", name: str | None) -> "AudioCodec":
     """Load the model that made the codes of a file: the one asked for, else one of those that ship.
 
     Raises:
         BitstreamError: Another model made the codes.
         ModelError: The model asked for can't be loaded.
     """
-    from codec.inference.pretrained import read_codec
-    from codec.model.digest import with_identity
-
     for candidate in [name] if name else find_shipped():
-        codec = with_identity(read_codec(candidate))
+        codec = read_model(candidate)
         if codec.identity == header.model_id:
             return codec
     what = f"not of {name}" if name else "which does not ship"

@@ -51,8 +51,8 @@ class ModelOptions(ProgramOptions):
     """What encoding, decoding and evaluation share."""
 
     model: Name = None
-    """Which model: a shipped one, a run directory of codec-train, a checkpoint, a folder with model.safetensors, or
-    owner/name[@revision] of the Hugging Face hub."""
+    """Which model: a shipped one, a run directory of codec-train, a checkpoint, a folder with model.safetensors,
+    owner/name[@revision] of the Hugging Face hub, or transformers:DIR with a codec of transformers."""
     device: Device = "auto"
     """auto is cuda where there is one, else cpu."""
     mode: Annotated[Mode, _shown("float32|bf16_decoder|bf16|onnx")] = "float32"

@@ -13,7 +13,7 @@ from codec.corpus.shards import Row, Table, pa, table_rows
 from codec.errors import BitstreamError, CodecError, ConfigError
 from codec.files import new_file
 from codec.inference.compression import entropy_coder, read_bitstream
-from codec.model.codec import Codec
+from codec.model.audio_codec import AudioCodec
 
 COMMIT_S = 300.0
 """A shard is written at the latest so long after the one before it (s): a process that dies loses as much."""
@@ -130,7 +130,7 @@ class CodeFiles:
         ConfigError: A name leads out of the folder.
     """
 
-    def __init__(self, folder: Path, suffix: str, codec: Codec, model: Header, names: Sequence[str]) -> None:
+    def __init__(self, folder: Path, suffix: str, codec: AudioCodec, model: Header, names: Sequence[str]) -> None:
         self._codec, self._model = codec, model
         self.paths = file_paths(folder, names, suffix)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from codec.corpus.shards import Table
 from codec.corpus.tokenizer import Settings, Tokenizer
 from codec.errors import ConfigError, one_line, require
-from codec.model.codec import Codec
+from codec.model.audio_codec import AudioCodec
 
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -81,7 +81,7 @@ class RayEngine:
         context.max_errored_blocks = -1  # a task whose worker died each time; the others go on
         logging.getLogger("ray.data").setLevel(logging.ERROR)
 
-    def __call__(self, tasks: Sequence[Table], codec: Codec, settings: Settings) -> Iterator[Table]:
+    def __call__(self, tasks: Sequence[Table], codec: AudioCodec, settings: Settings) -> Iterator[Table]:
         """Yield the results of tasks as they come in."""
         pool = self._data.ActorPoolStrategy(size=self.num_workers, max_tasks_in_flight_per_actor=1)
         with warnings.catch_warnings():  # Ray deprecates max_task_retries and has nothing else that bounds them

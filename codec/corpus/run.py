@@ -14,7 +14,7 @@ from codec.corpus.shards import SCHEMA, Table, pa
 from codec.corpus.sources import Source
 from codec.corpus.tokenizer import Settings, Tokenizer, plan_tasks
 from codec.errors import CodecError
-from codec.model.codec import Codec
+from codec.model.audio_codec import AudioCodec
 
 
 class Engine(Protocol):
@@ -22,7 +22,7 @@ class Engine(Protocol):
 
     num_workers: int
 
-    def __call__(self, tasks: Sequence[Table], codec: Codec, settings: Settings) -> Iterator[Table]:
+    def __call__(self, tasks: Sequence[Table], codec: AudioCodec, settings: Settings) -> Iterator[Table]:
         """Yield the results of tasks in any order, without those of a task whose worker died each time.
 
         Args:
@@ -47,7 +47,7 @@ class LocalEngine:
     def __init__(self, device: str = "cpu") -> None:
         self._device = device
 
-    def __call__(self, tasks: Sequence[Table], codec: Codec, settings: Settings) -> Iterator[Table]:
+    def __call__(self, tasks: Sequence[Table], codec: AudioCodec, settings: Settings) -> Iterator[Table]:
         """Yield the results of tasks in their order."""
         yield from map(Tokenizer(codec, settings, self._device), tasks)
 
@@ -67,7 +67,7 @@ class Progress(NamedTuple):
 
 
 def tokenise(
-    sources: Sequence[Source], engine: Engine, codec: Codec, settings: Settings, output: Output, ledger: Ledger
+    sources: Sequence[Source], engine: Engine, codec: AudioCodec, settings: Settings, output: Output, ledger: Ledger
 ) -> Iterator[Progress]:
     """Encode the sources that are neither in the output nor known to be bad.
 

@@ -16,7 +16,7 @@ from codec.errors import CodecError, one_line
 from codec.inference.batching import Recording, Size, compress_batch, load_recording, plan_batches, read_size
 from codec.inference.compression import compress_source
 from codec.inference.modes import speed_up
-from codec.model.codec import Codec
+from codec.model.audio_codec import AudioCodec
 
 MIN_TASK_SECONDS, MAX_TASK_SECONDS = 20.0, 600.0
 """Audio of a task (s), unless one recording is longer: less would not pay for its scheduling, more would be lost when a
@@ -86,7 +86,7 @@ class Tokenizer:
         device: Where it runs.
     """
 
-    def __init__(self, codec: Codec, settings: Settings, device: str = "cpu") -> None:
+    def __init__(self, codec: AudioCodec, settings: Settings, device: str = "cpu") -> None:
         self.codec = speed_up(codec.to(device), settings.mode)
         self.settings = settings
         self.capacity = round(settings.batch_seconds * codec.sample_rate)

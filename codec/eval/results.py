@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from codec.config import to_dict
 from codec.environment import describe_environment
 from codec.eval.evaluate import Evaluation
 from codec.eval.metrics.metrics import METRICS
 from codec.jsonfile import plain
-from codec.model.codec import Codec
+from codec.model.audio_codec import AudioCodec
 from codec.model.digest import model_identity
 
 
-def describe_run(codec: Codec, command: str, mode: str = "float32") -> dict[str, Any]:
+def describe_run(codec: AudioCodec, command: str, mode: str = "float32") -> dict[str, Any]:
     """What an evaluation ran: the model that is judged, how, and versions.
 
     Args:
@@ -22,7 +21,7 @@ def describe_run(codec: Codec, command: str, mode: str = "float32") -> dict[str,
     """
     return {
         "command": command,
-        "model": {"identity": model_identity(codec).hex(), "config": to_dict(codec.config)},
+        "model": {"identity": model_identity(codec).hex(), "config": codec.describe()},
         "mode": mode,
         "device": str(codec.device),
         "versions": describe_environment(),

@@ -1,13 +1,13 @@
 """Encode many short files in batches: choose files of similar length, and encode them in one pass.
 
 The encoder is causal, so zeros behind a recording do not change its frames: a batch gives the same codes as each file
-by itself.
+by itself. Codecs of other libraries are not, and encode one recording at a time.
 
     in.wav --load_recording--> Recording   n Recordings --compress_batch--> n Bitstreams
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from codec.bitstream import Bitstream
 from codec.config import FILE_BEAM
 from codec.errors import AudioError
 from codec.inference.compression import FileBlocks, describe_codes, entropy_coder
+from codec.model.audio_codec import AudioCodec
 from codec.model.codec import Codec
 
 MIN_FILL = 0.8
@@ -96,9 +97,9 @@ def load_recording(path: Path, sample_rate: int) -> Recording:
 
 @torch.inference_mode()
 def compress_batch(
-    codec: Codec, recordings: Sequence[Recording], *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+    codec: AudioCodec, recordings: Sequence[Recording], *, num_quantizers: int | None = None, beam: int = FILE_BEAM
 ) -> list[Bitstream]:
-    """Encode recordings in one batch, padded to the longest.
+    """Encode recordings in one batch, padded to the longest; one by one if the codec is of another library.
 
     Args:
         codec: In eval mode.
@@ -117,20 +118,28 @@ def compress_batch(
     for audio, _, _ in recordings:
         if audio.ndim != 2 or 0 in audio.shape:
             raise AudioError(f"the audio of a recording must be [C, T], not {list(audio.shape)}")
-    lengths = [recording.audio.shape[1] for recording in recordings]
-    channels = [F.pad(audio, (0, max(lengths) - audio.shape[1])) for audio, _, _ in recordings]
-    batch = torch.cat(channels)[:, None].to(codec.device)
-    codes = codec.encode(batch, num_quantizers, beam=beam).cpu().numpy()
-    edges = [0, *itertools.accumulate(len(items) for items in channels)]
-    bitstreams = []
-    for recording, length, (first, stop) in zip(recordings, lengths, itertools.pairwise(edges), strict=True):
-        header = describe_codes(
-            codec,
-            codes.shape[1],
-            num_channels=stop - first,
-            sample_rate=recording.sample_rate,
-            num_samples=recording.num_samples,
-        )
-        part = codes[first:stop, :, : codec.num_frames(length)]
-        bitstreams.append(Bitstream(header, part, coder=entropy_coder(codec)))
-    return bitstreams
+    encode = partial(codec.encode, num_quantizers=num_quantizers, beam=beam)
+    if isinstance(codec, Codec):
+        codes = _encode_together(codec, [recording.audio for recording in recordings], encode)
+    else:  # zeros behind a recording would change its last frames
+        codes = [encode(recording.audio[:, None].to(codec.device)) for recording in recordings]
+    return [_as_bitstream(codec, recording, part) for recording, part in zip(recordings, codes, strict=True)]
+
+
+def _encode_together(codec: Codec, audios: Sequence[Tensor], encode: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Encode audio `[C, T]` of several lengths in one pass to codes `[C, K, F]`."""
+    longest = max(audio.shape[1] for audio in audios)
+    batch = torch.cat([F.pad(audio, (0, longest - audio.shape[1])) for audio in audios])
+    codes = torch.split(encode(batch[:, None].to(codec.device)), [len(audio) for audio in audios])
+    return [part[..., : codec.num_frames(audio.shape[1])] for part, audio in zip(codes, audios, strict=True)]
+
+
+def _as_bitstream(codec: AudioCodec, recording: Recording, codes: Tensor) -> Bitstream:
+    header = describe_codes(
+        codec,
+        codes.shape[1],
+        num_channels=codes.shape[0],
+        sample_rate=recording.sample_rate,
+        num_samples=recording.num_samples,
+    )
+    return Bitstream(header, codes.cpu().numpy(), coder=entropy_coder(codec))

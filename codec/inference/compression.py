@@ -6,7 +6,8 @@ compress        audio [1, C, T] -> Bitstream          compress_file     in.wav -
 
 `codec.inference.decompression` is the way back.
 
-The codes of a model with entropy tables are entropy-coded in files, those of other models are packed.
+The codes of a model with entropy tables are entropy-coded in files, those of other models are packed. A codec of
+another library is run on a recording as a whole, see `codec.inference.whole`.
 """
 
 import contextlib
@@ -28,9 +29,10 @@ from codec.config import FILE_BEAM
 from codec.errors import AudioError, BitstreamError
 from codec.files import new_file
 from codec.inference.streaming import StreamEncoder
+from codec.inference.whole import encode_whole
+from codec.model.audio_codec import MAX_PEAK, AudioCodec
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
-from codec.model.encoder import MAX_PEAK
 from codec.model.entropy_tables import EntropyTables
 
 Codes = NDArray[np.int64]
@@ -74,7 +76,9 @@ class FileBlocks:
             warnings.warn(f"{self.path} has a peak of {peak:.4g}: audio is meant to be in [-1, 1]", stacklevel=2)
 
 
-def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM) -> Bitstream:
+def compress(
+    codec: AudioCodec, audio: Tensor, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+) -> Bitstream:
     """Encode audio of any length.
 
     Args:
@@ -96,7 +100,7 @@ def compress(codec: Codec, audio: Tensor, *, num_quantizers: int | None = None, 
 
 
 def compress_file(
-    codec: Codec,
+    codec: AudioCodec,
     source: Path,
     target: Path,
     *,
@@ -115,7 +119,7 @@ def compress_file(
         ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
     """
     blocks = FileBlocks(source, codec.sample_rate)
-    levels = num_quantizers or codec.quantizer.num_quantizers
+    levels = num_quantizers or codec.num_quantizers
     header = describe_codes(codec, levels, num_channels=blocks.num_channels, sample_rate=blocks.sample_rate)
     with new_file(target, overwrite=overwrite) as file:
         writer = BitstreamWriter(file, header, entropy_coder(codec))
@@ -126,7 +130,7 @@ def compress_file(
 
 
 def compress_source(
-    codec: Codec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
+    codec: AudioCodec, source: Path, *, num_quantizers: int | None = None, beam: int = FILE_BEAM
 ) -> Bitstream:
     """Encode an audio file block by block to codes in memory; arguments and errors as of `compress_file`."""
     blocks = FileBlocks(source, codec.sample_rate)
@@ -140,7 +144,7 @@ def compress_source(
 
 def read_bitstream(
     source: Path,
-    codec: Codec | None = None,
+    codec: AudioCodec | None = None,
     *,
     salvage: bool = False,
     start: float = 0.0,
@@ -167,7 +171,7 @@ def read_bitstream(
 
 
 def describe_codes(
-    codec: Codec,
+    codec: AudioCodec,
     num_quantizers: int,
     *,
     num_channels: int = 1,
@@ -181,7 +185,7 @@ def describe_codes(
         sample_rate=sample_rate or codec.sample_rate,
         num_channels=num_channels,
         num_quantizers=num_quantizers,
-        codebook_size=codec.quantizer.codebook_size,
+        codebook_size=codec.codebook_size,
         hop_length=codec.hop_length,
         delay=codec.delay,
         num_samples=num_samples,
@@ -189,7 +193,7 @@ def describe_codes(
     )
 
 
-def entropy_coder(codec: Codec) -> EntropyCoder | None:
+def entropy_coder(codec: AudioCodec) -> EntropyCoder | None:
     """The entropy coder of a model for its files; None if it has no tables: then its codes are packed."""
     return None if codec.entropy is None else _coder(codec.entropy)
 
@@ -199,7 +203,7 @@ def _coder(tables: EntropyTables) -> EntropyCoder:
     return EntropyCoder(**{name: tensor.numpy() for name, tensor in tables.coding_tables().items()})
 
 
-def check_model(codec: Codec, header: Header) -> None:
+def check_model(codec: AudioCodec, header: Header) -> None:
     """Raise BitstreamError if another model made the codes that `header` describes."""
     identity = model_identity(codec)
     if header.model_id != identity:
@@ -218,13 +222,18 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise BitstreamError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def block_samples(codec: Codec) -> int:
+def block_samples(codec: AudioCodec) -> int:
     """Samples coded at a time, whole frames."""
-    return max(1, round(BLOCK_S * codec.config.frame_rate)) * codec.hop_length
+    return max(1, round(BLOCK_S * codec.frame_rate)) * codec.hop_length
 
 
-def _encode_blocks(codec: Codec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int) -> Iterator[Codes]:
+def _encode_blocks(
+    codec: AudioCodec, blocks: Iterable[Tensor], num_quantizers: int | None, beam: int
+) -> Iterator[Codes]:
     """Encode blocks `[C, n]` at the model's rate to codes `[C, K, f]`; the channels are a batch."""
+    if not isinstance(codec, Codec):
+        yield encode_whole(codec, blocks, num_quantizers, beam=beam).cpu().numpy()
+        return
     device = codec.device
     encoder = StreamEncoder(codec, num_quantizers, beam=beam)
     for block in blocks:

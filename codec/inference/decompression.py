@@ -6,7 +6,8 @@ decompress_file    in.codec -> out.wav, at the original rate; of a part only its
 
 A part is a slice of the whole, not another decoding: the decoder starts as many frames early as it looks back, at the
 border of a block, so that it computes the same blocks as for the whole. At the model's rate the slice is exact to the
-bit. Another rate needs the resampler, see `Resampler.skip`.
+bit. Another rate needs the resampler, see `Resampler.skip`. A codec of another library decodes the whole for a part of
+it.
 """
 
 import itertools
@@ -25,6 +26,8 @@ from codec.bitstream import Bitstream, BitstreamReader, Header
 from codec.bitstream.header import Frames
 from codec.bitstream.interval import Samples, find_samples
 from codec.inference.compression import block_samples, check_model, entropy_coder, opened
+from codec.inference.whole import decode_whole
+from codec.model.audio_codec import AudioCodec
 from codec.model.codec import Codec
 from codec.model.layers import Cache
 
@@ -43,7 +46,7 @@ Pieces = Callable[[Frames], Iterable[Piece]]
 """Gives the pieces that hold some frames, in order; there may be others before and after them."""
 
 
-def decompress(codec: Codec, bitstream: Bitstream, *, start: float = 0.0, duration: float | None = None) -> Tensor:
+def decompress(codec: AudioCodec, bitstream: Bitstream, *, start: float = 0.0, duration: float | None = None) -> Tensor:
     """Decode a bitstream, or a part of it, to audio `[1, C, T]` at the model's sample rate; lost frames are silent.
 
     Args:
@@ -62,12 +65,12 @@ def decompress(codec: Codec, bitstream: Bitstream, *, start: float = 0.0, durati
     header = bitstream.header
     check_model(codec, header)
     samples = find_samples(start, duration, num_samples=header.model_samples, sample_rate=header.model_sample_rate)
-    blocks = _decode(codec, lambda _: _split(codec, bitstream), samples)
+    blocks = _decode(codec, header, lambda _: _split(codec, bitstream), samples)
     return torch.cat(list(blocks), dim=-1)[None]
 
 
 def decompress_file(
-    codec: Codec,
+    codec: AudioCodec,
     source: Path,
     target: Path,
     *,
@@ -117,7 +120,7 @@ def decompress_file(
 
 
 def decompress_codes(
-    codec: Codec,
+    codec: AudioCodec,
     bitstream: Bitstream,
     target: Path,
     *,
@@ -132,7 +135,7 @@ def decompress_codes(
 
 
 def _write_audio(
-    codec: Codec,
+    codec: AudioCodec,
     header: Header,
     pieces: Pieces,
     target: Path,
@@ -148,13 +151,13 @@ def _write_audio(
             writer.write(block)
 
 
-def _at_original_rate(codec: Codec, header: Header, pieces: Pieces, samples: Samples) -> Iterator[Block]:
+def _at_original_rate(codec: AudioCodec, header: Header, pieces: Pieces, samples: Samples) -> Iterator[Block]:
     """Decode to blocks `[C, n]` of the samples first .. stop - 1 at the original rate."""
     resampler = Resampler(codec.sample_rate, header.sample_rate, header.num_channels)
     first, stop = resampler.inputs_of(*samples)
     resampler.skip(first)
     position = resampler.num_returned
-    for block in _resampled(resampler, _decode(codec, pieces, (first, min(stop, header.model_samples)))):
+    for block in _resampled(resampler, _decode(codec, header, pieces, (first, min(stop, header.model_samples)))):
         begin, end = (min(max(edge - position, 0), block.shape[1]) for edge in samples)
         yield block[:, begin:end]
         position += block.shape[1]
@@ -167,9 +170,13 @@ def _resampled(resampler: Resampler, blocks: Iterable[Tensor]) -> Iterator[Block
 
 
 @torch.inference_mode()
-def _decode(codec: Codec, pieces: Pieces, samples: Samples) -> Iterator[Tensor]:
+def _decode(codec: AudioCodec, header: Header, pieces: Pieces, samples: Samples) -> Iterator[Tensor]:
     """Decode to blocks `[C, n]` of the samples first .. stop - 1 at the model's rate; lost frames become silence."""
     first, stop = samples
+    if not isinstance(codec, Codec):
+        every = ((torch.from_numpy(piece.codes), piece.is_lost) for piece in pieces((0, header.num_frames)))
+        yield decode_whole(codec, every, header.model_samples)[:, first:stop]
+        return
     hop_length, delay = codec.hop_length, codec.delay
     earliest = max(0, (first + delay) // hop_length - codec.decoder.context_frames)
     frames = earliest, -(-(stop + delay) // hop_length)
@@ -211,7 +218,7 @@ def _without_gaps(header: Header, chunks: Iterable[tuple[int, NDArray[np.int64]]
     yield from gap(frames[1])
 
 
-def _split(codec: Codec, bitstream: Bitstream) -> Iterator[Piece]:
+def _split(codec: AudioCodec, bitstream: Bitstream) -> Iterator[Piece]:
     """Yield codes in memory in pieces of about ten seconds, none of which is lost in part."""
     num_frames = bitstream.codes.shape[2]
     edges = {edge for span in bitstream.lost for edge in span}

@@ -15,6 +15,8 @@ from codec.errors import ConfigError, ModelError, require
 from codec.jsonfile import read_json
 from codec.progress import DownloadBar, HiddenBar
 
+NESTED_CONFIG = "codec_config"
+"""Key of our configuration in a `config.json` that transformers reads too, see `codec.adapters.for_transformers`."""
 _PART = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _MAX_LENGTH = 96  # of a repository, by the rules of the hub
@@ -126,6 +128,9 @@ def _only_errors() -> Iterator[None]:
 def _is_ours(config: Path) -> bool:
     """Whether a file is the configuration of one of our models, perhaps of a later version."""
     values = _read_or_empty(config)
+    values = values.get(NESTED_CONFIG, values)  # perhaps for transformers too
+    if not isinstance(values, dict):
+        return False
     return isinstance(values.get("quantizer"), dict) and isinstance(values.get("sample_rate"), int)
 
 

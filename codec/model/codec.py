@@ -8,20 +8,18 @@ output of the decoder lags `delay` samples behind the input; `decode` drops them
 """
 
 import importlib
-import itertools
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from codec.config import CodecConfig
+from codec.config import CodecConfig, to_dict
 from codec.dsp.precision import full_precision
-from codec.errors import AudioError, BitstreamError, ConfigError, ModelError
+from codec.errors import ConfigError, ModelError
 from codec.model.allocation import LevelAllocation
+from codec.model.audio_codec import AudioCodec
 from codec.model.decoder import HarmonicNoiseDecoder, UpsampleDecoder
 from codec.model.encoder import Encoder, EnvelopeEncoder
 from codec.model.entropy_tables import EntropyTables
@@ -38,7 +36,7 @@ class CodecOutput(NamedTuple):
     quantizer: QuantizerOutput
 
 
-class Codec(nn.Module):
+class Codec(AudioCodec):
     """A neural audio codec: encoder, quantizer and decoder, which agree on hop length and latent channels.
 
     Args:
@@ -63,7 +61,16 @@ class Codec(nn.Module):
         entropy: EntropyTables | None = None,
         identity: bytes | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            sample_rate=config.sample_rate,
+            hop_length=encoder.hop_length,
+            delay=decoder.delay + config.lookahead,
+            num_quantizers=quantizer.num_quantizers,
+            codebook_size=quantizer.codebook_size,
+            max_peak=encoder.max_peak,
+            entropy=entropy,
+            identity=identity,
+        )
         if encoder.hop_length != decoder.hop_length:
             raise ConfigError(f"encoder hop length {encoder.hop_length} is not the decoder's, {decoder.hop_length}")
         self.encoder = encoder
@@ -71,11 +78,6 @@ class Codec(nn.Module):
         self.decoder = decoder
         self.allocation = allocation
         self.config = config
-        self.entropy = entropy
-        self.identity = identity
-        self.sample_rate = config.sample_rate
-        self.hop_length = encoder.hop_length
-        self.delay = decoder.delay + config.lookahead
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, device: str | torch.device = "cpu") -> "Codec":
@@ -84,10 +86,9 @@ class Codec(nn.Module):
         load: Callable[..., Codec] = importlib.import_module("codec").load_codec
         return load(name, device=device)
 
-    @property
-    def device(self) -> torch.device:
-        """Device of the model. Buffers count too: a model with EMA codebooks may have no parameters."""
-        return next(itertools.chain(self.parameters(), self.buffers())).device
+    def describe(self) -> dict[str, Any]:
+        """The configuration as JSON has it, every default written out."""
+        return to_dict(self.config)
 
     @property
     def is_float32(self) -> bool:
@@ -98,10 +99,6 @@ class Codec(nn.Module):
     def latency(self) -> int:
         """Algorithmic delay (samples): one hop, which must be complete, and the delay of the decoder."""
         return self.hop_length + self.delay
-
-    def num_frames(self, num_samples: int) -> int:
-        """Number of frames F that code `num_samples` samples."""
-        return -(-(num_samples + self.delay) // self.hop_length)
 
     def encode(self, audio: Tensor, num_quantizers: int | None = None, *, beam: int = 1) -> Tensor:
         """Encode whole signals.
@@ -119,7 +116,7 @@ class Codec(nn.Module):
             AudioError: Not a tensor, wrong shape or dtype, no samples, NaN, Inf, or a peak above 4.
             ConfigError: `num_quantizers` is not in 1 .. K, or `beam` not in 1 .. 64.
         """
-        self._check_audio(audio)
+        self.check_audio(audio)
         self.check_num_quantizers(num_quantizers)
         return self.encode_frames(self.pad(audio), num_quantizers, beam=beam)
 
@@ -137,10 +134,7 @@ class Codec(nn.Module):
             BitstreamError: Wrong shape, codes out of range, or more samples asked for than the frames hold.
         """
         self.check_codes(codes)
-        available = max(codes.shape[-1] * self.hop_length - self.delay, 0)
-        num_samples = available if num_samples is None else num_samples
-        if not 1 <= num_samples <= available:
-            raise BitstreamError(f"{codes.shape[-1]} frames decode to 1 .. {available} samples, not {num_samples}")
+        num_samples = self.check_num_samples(codes, num_samples)
         return self.decode_frames(codes)[..., self.delay : self.delay + num_samples]
 
     def encode_frames(
@@ -208,67 +202,10 @@ class Codec(nn.Module):
         decoded = self.decoder(quantized.quantized, cache)
         return CodecOutput(decoded[..., self.delay : self.delay + audio.shape[-1]], quantized)
 
-    def num_quantizers_for(self, bitrate: float) -> int:
-        """Largest number of levels whose files take at most `bitrate` (bit/s, one channel) on average.
-
-        With entropy tables the average is over the training files of the tables, without header; a single file may take
-        more or less. Without tables it is the nominal rate.
-
-        Raises:
-            ConfigError: One level already takes more.
-        """
-        if self.entropy is None:
-            return self.config.num_quantizers_for(bitrate)
-        rates = self.entropy.bits_per_frame.double() * self.config.frame_rate
-        levels = int((rates <= bitrate).sum())
-        if levels < 1:
-            raise ConfigError(
-                f"bitrate {bitrate:g} bit/s is below the lowest of this model, {float(rates[0]):.0f} bit/s"
-            )
-        return levels
-
     def frame_mask(self, lengths: Tensor, num_frames: int) -> Tensor:
         """True for the frames that code the `lengths` samples `[B]` of each item; bool `[B, num_frames]`."""
         frames = -(-(lengths + self.delay) // self.hop_length)
         return torch.arange(num_frames, device=lengths.device) < frames[:, None]
-
-    def check_num_quantizers(self, num_quantizers: int | None) -> None:
-        """Raise ConfigError unless `num_quantizers` is None or in 1 .. K."""
-        if num_quantizers is not None and not 1 <= num_quantizers <= self.quantizer.num_quantizers:
-            raise ConfigError(f"num_quantizers {num_quantizers} is not in 1 .. {self.quantizer.num_quantizers}")
-
-    def check_codes(self, codes: Tensor) -> None:
-        """Raise BitstreamError unless `codes` is int64 `[B, k, F]` with codes of this model."""
-        levels, size = self.quantizer.num_quantizers, self.quantizer.codebook_size
-        if codes.ndim != 3 or codes.dtype != torch.int64 or not 1 <= codes.shape[1] <= levels or 0 in codes.shape:
-            raise BitstreamError(
-                f"codes must be int64 [B, k, F] with k in 1 .. {levels}, not {codes.dtype} {list(codes.shape)}"
-            )
-        lowest, highest = (bound.item() for bound in torch.aminmax(codes))
-        if lowest < 0 or highest >= size:
-            raise BitstreamError(f"codes must be in 0 .. {size - 1}; found {lowest if lowest < 0 else highest}")
-
-    def check_samples(self, audio: Tensor) -> None:
-        """Raise AudioError for NaN, Inf or a peak above what the encoder takes; one pass, streams call it often."""
-        if not audio.numel():
-            return
-        lowest, highest = (float(bound) for bound in torch.aminmax(audio.detach()))
-        peak = max(-lowest, highest)
-        if not math.isfinite(peak):
-            raise AudioError("audio has NaN or Inf samples")
-        if peak > self.encoder.max_peak:
-            raise AudioError(f"audio has a peak of {peak:.6g}: scale it to [-1, 1] (divide 16-bit samples by 32768)")
-
-    def _check_audio(self, audio: Tensor) -> None:
-        if not isinstance(audio, Tensor):
-            raise AudioError(f"audio must be a torch tensor, not {type(audio).__name__}: use torch.from_numpy")
-        if audio.ndim != 3 or audio.shape[1] != 1 or audio.dtype != torch.float32:
-            raise AudioError(
-                f"audio must be float32 [B, 1, T], not {audio.dtype} {list(audio.shape)}; channels go into the batch"
-            )
-        if audio.numel() == 0:
-            raise AudioError("audio has no samples")
-        self.check_samples(audio)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Codec":
         """What `to`, `half` and the like call; float16 is refused: its range is too small for the signal model."""
@@ -276,8 +213,3 @@ class Codec(nn.Module):
             raise ModelError("a model does not run in float16: use codec.speed_up(model, 'bf16')")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
-
-    def pad(self, audio: Tensor) -> Tensor:
-        """Append zeros to `[B, 1, T]` up to whole frames, decoder delay included."""
-        missing = self.num_frames(audio.shape[-1]) * self.hop_length - audio.shape[-1]
-        return F.pad(audio, (0, missing)) if missing else audio

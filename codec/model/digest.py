@@ -4,18 +4,19 @@ import hashlib
 
 from torch import Tensor
 
+from codec.model.audio_codec import AudioCodec
 from codec.model.codec import Codec
 
 _TRAINING_ONLY = ("quantizer.codebooks.counts", "quantizer.codebooks.sums")
 
 
-def inference_tensors(codec: Codec) -> dict[str, Tensor]:
+def inference_tensors(codec: AudioCodec) -> dict[str, Tensor]:
     """The tensors that encoding and decoding need, on the CPU and contiguous; training statistics are left out."""
     state = codec.state_dict()
     return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items() if key not in _TRAINING_ONLY}
 
 
-def model_identity(codec: Codec) -> bytes:
+def model_identity(codec: AudioCodec) -> bytes:
     """SHA-256 (32 bytes) over what decoding depends on: the model's constants and every tensor with its name.
 
     The entropy tables, where there are any, are among the tensors. The text of config.json is not: a key that a later

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from codec.dsp.spectral import lapped_transform
 from codec.model.analysis import SignalAnalysis
+from codec.model.audio_codec import MAX_PEAK
 from codec.model.layers import Cache, ConvNeXtBlock, Downsample, Pointwise, start_as_identity
 from codec.model.signal_model import SignalModel, cepstral_basis
 
-MAX_PEAK = 4.0
-"""Louder audio is refused: it is most likely integer samples that were not scaled to [-1, 1]."""
 START = 0.05
 """Initial scale of the output of a network that is added to a fixed transform."""
 

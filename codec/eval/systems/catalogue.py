@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from codec.adapters.transformers_codec import load_transformers
 from codec.audio.manifest import list_items
 from codec.errors import ConfigError
-from codec.eval.systems import lyra, parametric, programs, soundfile_codecs, transformers_codecs
+from codec.eval.systems import lyra, parametric, programs, soundfile_codecs
 from codec.eval.systems.ours import OurCodec
-from codec.eval.systems.system import System, in_kbits
+from codec.eval.systems.system import System
 from codec.inference.pretrained import load_codec
+from codec.model.audio_codec import AudioCodec
 from codec.model.digest import with_identity
 
 Bitrates = tuple[float, ...]
@@ -171,25 +173,18 @@ def _parametric(request: Request) -> list[System]:
 
 
 def _transformers(request: Request) -> list[System]:
-    folder = Path(request.path)
-    model = transformers_codecs.load(folder)
-    per_level, every = model.bitrate_per_level, model.num_quantizers
-    levels = [round(bitrate / per_level) for bitrate in request.bitrates] or quarter_half_all(every)
-    if not all(1 <= number <= every for number in levels):
-        known = f"{in_kbits(round(per_level))} to {in_kbits(round(every * per_level))}"
-        raise ConfigError(f"{folder} has {known}, in steps of {in_kbits(round(per_level))}: ask for one of these")
-    name = folder.resolve().name
-    return [
-        transformers_codecs.TransformersCodec(name, folder, number, number * per_level, model.sample_rate)
-        for number in levels
-    ]
+    return _at_bitrates(load_transformers(request.path), request)
 
 
 def _model(request: Request) -> list[System]:
-    codec = with_identity(load_codec(request.path))
+    return _at_bitrates(with_identity(load_codec(request.path)), request)
+
+
+def _at_bitrates(codec: AudioCodec, request: Request) -> list[System]:
+    """A model at the most levels that do not exceed each bitrate."""
     levels = [codec.num_quantizers_for(bitrate) for bitrate in request.bitrates]
     name = Path(request.path).resolve().name
-    return [OurCodec(name, codec, number) for number in levels or quarter_half_all(codec.quantizer.num_quantizers)]
+    return [OurCodec(name, codec, number) for number in levels or quarter_half_all(codec.num_quantizers)]
 
 
 def quarter_half_all(num_quantizers: int) -> list[int]:
@@ -222,7 +217,7 @@ KINDS: dict[str, Kind] = {
     "codec2": Kind("Codec2 by c2enc and c2dec, 8 kHz", _in_kbits(tuple(programs.CODEC2_MODES)), _codec2),
     "lyra": Kind("Lyra V2", _in_kbits(tuple(lyra.LEVELS)), _lyra, "the folder with its .tflite files"),
     "transformers": Kind(
-        "EnCodec, DAC or Mimi",
+        "EnCodec, DAC, Mimi and others of transformers",
         "a quarter, half and all of its levels",
         _transformers,
         "a folder that save_pretrained of transformers wrote",

@@ -1,4 +1,4 @@
-"""A model of this toolkit at a number of levels, as `codec-encode` and `codec-decode` run it."""
+"""A model at a number of levels, as `codec-encode` and `codec-decode` run it: ours, or one of another library."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from codec.config import FILE_BEAM
 from codec.eval.systems.system import Coded, in_levels, round_trip
 from codec.inference.compression import compress, entropy_coder
 from codec.inference.decompression import decompress
-from codec.model.codec import Codec
+from codec.model.audio_codec import AudioCodec
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OurCodec:
     """
 
     codec: str
-    model: Codec
+    model: AudioCodec
     num_quantizers: int
     beam: int = FILE_BEAM
 
@@ -57,7 +57,7 @@ class OurCodec:
             trip.encode_seconds,
             trip.decode_seconds,
             codes=torch.from_numpy(bitstream.codes),
-            codebook_size=self.model.quantizer.codebook_size,
+            codebook_size=self.model.codebook_size,
             nominal_bitrate=bitstream.bitrate,
         )
 

@@ -1,0 +1,1 @@
+"""Codecs of other libraries behind our commands, and ours in the conventions of others."""
