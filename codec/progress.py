@@ -24,6 +24,11 @@ def displayed(display: Display) -> Iterator[None]:
         _display.reset(token)
 
 
+def hides_all() -> bool:
+    """Whether no bar is to be shown; for libraries that make bars of their own."""
+    return _display.get() == "off"
+
+
 def progress_bar(iterable: Iterable[Any] | None = None, *, hidden: bool | None = False, **how: Any) -> Bar:
     """Make a bar.
 
@@ -47,7 +52,7 @@ class DownloadBar(tqdm):  # type: ignore[misc]
     """
 
     def __init__(self, *args: Any, name: str | None = None, **how: Any) -> None:
-        super().__init__(*args, **how | ({"disable": True} if _display.get() == "off" else {}))
+        super().__init__(*args, **how | ({"disable": True} if hides_all() else {}))
 
 
 class HiddenBar(DownloadBar):

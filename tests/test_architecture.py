@@ -46,6 +46,7 @@ BEHIND = {
     "codec.eval",
     "codec.bench",
     "codec.corpus",
+    "codec.web",
     "codec.train",
     "codec.release",
     "codec.study",
@@ -63,6 +64,7 @@ ALLOWED = INFERENCE | {
         *(*BASE, "codec.config", "codec.dsp", "codec.files", "codec.jsonfile", "codec.model"),
         *("codec.inference.hub", "codec.inference.pretrained"),
     },
+    "codec.web": {*BASE, "codec.audio", "codec.config", "codec.files", "codec.model", "codec.onnx"},
     "codec.eval": EVAL,
     "codec.bench": {*EVAL, "codec.eval"},
     "codec.train": TRAIN,
@@ -79,6 +81,7 @@ ALLOWED = INFERENCE | {
     "codec.corpus": {*INFERENCE, "codec.table"},
     "codec.cli": {
         *TRAIN,
+        "codec.web",
         "codec.bench",
         "codec.corpus",
         "codec.train",

@@ -1087,7 +1087,8 @@ for main in (cli.train_main, cli.encode_main, cli.decode_main, cli.eval_main):
     except SystemExit:
         pass
     new = {name for name in set(sys.modules) - before if name.startswith("codec.cli.")}
-    shared = {"jobs", "loading", "options", "output", "program_options", "command_line", "pipes"}
+    shared = {"jobs", "loading", "options", "output", "program_options", "command_line", "pipes", "values"}
+    shared |= {"code_file", "edit"}  # of codec-encode
     print(*(new - {f"codec.cli.{name}" for name in shared}))
 """
         done = python(code, cwd=tmp_path)

@@ -76,6 +76,8 @@ def test_encode(call, model):
         assert (each["sample_rate"], each["num_samples"], each["num_channels"]) == (rate, num_samples, num_channels)
         assert each["seconds"] == num_samples / rate
         assert each["bitrate"] == 8 * each["num_bytes"] / each["seconds"]
+        model_samples = num_samples * each["model_sample_rate"] // rate
+        assert each["num_frames"] == math.ceil((model_samples + each["delay"]) / each["hop_length"])
         assert each["num_quantizers"] == 3 and each["nominal_bitrate"] == num_channels * 3 * math.log2(16) * 800
         assert each["model"] == identity_of(model)
         assert (each["skipped"], each["error"]) == (False, None)

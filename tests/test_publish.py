@@ -299,6 +299,17 @@ def test_the_command_pushes_a_release(hub, released, capsys):
     assert hub.repositories["me/tiny"].messages[commit] == "the first"
 
 
+def test_the_command_for_programs(hub, released, capsys):
+    assert call(released, "--push", "me/tiny", "--json", "--progress", "off") == 0
+    out, err = capsys.readouterr()
+    commit = hub.repositories["me/tiny"].refs["main"]
+    url = f"{hub.url}/me/tiny/commit/{commit}"
+    assert json.loads(out) == {"output": f"me/tiny@{commit}", "url": url, "error": None}
+    assert err == ""
+    assert call(released, "--push", "me/other", "--progress", "on") == 0
+    assert "Upload" in capsys.readouterr().err  # the bar of the library
+
+
 def test_the_command_makes_a_release_and_pushes_it(hub, run, tmp_path, capsys):
     (tmp_path / "about.md").write_text("Of our own.")
     words = ("-o", tmp_path / "mine", "--about", tmp_path / "about.md", "--device", "cpu")

@@ -14,6 +14,7 @@ from models import tiny_codec
 import codec.bitstream
 from codec.cli import options as cli
 from codec.cli.command_line import override, parse, parse_with_recipe
+from codec.cli.completion import SHELLS
 from codec.cli.train import parse_training
 from codec.config import leaves
 from codec.inference.pretrained import save_codec
@@ -64,7 +65,7 @@ def commands(text: str) -> list[str]:
     found = [
         re.search(r"(?<![\w-])codec-[a-z]+(?: \S+)+", line) for line in lines if not line.strip().startswith("echo")
     ]
-    return [match[0].removesuffix(" &&") for match in found if match]
+    return [re.split(r" (?:&&|\||>)(?: |$)|\)", match[0])[0] for match in found if match]
 
 
 def slugs(text: str) -> set[str]:
@@ -116,7 +117,9 @@ def test_readme_fits_on_two_screens() -> None:
 )
 def test_command_parses(line: str) -> None:
     name, *argv = (word for word in shlex.split(line) if word != "--help")
-    if name == "codec-train":
+    if argv[0] == "--completion":  # answered before the options are parsed
+        assert argv[1:] and argv[1] in SHELLS
+    elif name == "codec-train":
         options, changes = parse_training(argv)
         override(load_recipe(options.recipe), changes)
     elif name == "codec-release":
@@ -166,7 +169,7 @@ def test_every_page_of_docs_is_linked() -> None:
 
 
 def test_the_map_is_the_tree() -> None:
-    (block,) = (block for block in blocks(README, "") if block.startswith("codec/"))
+    (block,) = (block for block in blocks(CONTRIBUTING, "") if block.startswith("codec/"))
     parents: list[str] = []
     listed = []
     for indent, name in re.findall(r"^( *)(\w+)/ +\S", block, re.MULTILINE):
@@ -174,7 +177,7 @@ def test_the_map_is_the_tree() -> None:
         listed.append("/".join(parents))
     assert len(listed) == len(block.splitlines())
     tree = {path.parent.relative_to(ROOT).as_posix() for path in (ROOT / "codec").rglob("*.py")}
-    assert sorted(listed) == sorted({*tree, "codec/weights", *FOLDERS})
+    assert sorted(listed) == sorted({*tree, "codec/weights", "web", *FOLDERS})
 
 
 def test_contributing_names_what_is_there() -> None:

@@ -278,15 +278,22 @@ class BenchOptions(ProgramOptions):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ExportOptions(ProgramOptions):
-    """Write a model as ONNX files that run without PyTorch, with a program in NumPy that shows how.
+    """Write a model as ONNX files that run without PyTorch, with a program in NumPy that shows how; or a web page.
 
     The graphs are run in ONNX Runtime and compared with PyTorch before anything is written. Needs the extra `export`.
+      codec-export -o onnx/
+      codec-export --web page/
     """
 
     model: Positional[Name] = None
     """Which model: a shipped one, a run directory of codec-train, a checkpoint, or a folder with model.safetensors."""
-    output: Annotated[Path, _shown("DIR", "-o")]
+    output: Annotated[Path | None, _shown("DIR", "-o")] = None
     """Folder for encoder.onnx, decoder.onnx, codec.json and example.py."""
+    web: Annotated[Path | None, _shown("DIR")] = None
+    """Folder for a page that encodes and decodes in the browser: open DIR/index.html, no server is needed."""
+    onnxruntime_web: Annotated[str | None, _shown("DIR|URL")] = None
+    """For --web: folder of the npm package onnxruntime-web, or URL of its .wasm file. If not given, node_modules is
+    searched."""
     beam: Annotated[int, arg(metavar="N")] = 1
     """Paths that the search in encoder.onnx keeps, as for codec-encode; one is best for live use."""
     overwrite: bool = False

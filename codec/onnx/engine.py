@@ -29,8 +29,8 @@ class OnnxCodec(Codec):
         parts = codec.encoder, codec.quantizer, codec.decoder, codec.config, codec.allocation
         super().__init__(*parts, entropy=codec.entropy, identity=model_identity(codec))
         self.train(codec.training)
-        self._encode = _Engine(graphs.encoder)
-        self._decode = _Engine(graphs.decoder)
+        self._encode = GraphSession(graphs.encoder)
+        self._decode = GraphSession(graphs.decoder)
         self._beam = graphs.beam
 
     def encode_frames(
@@ -80,7 +80,7 @@ def load_onnx(codec: Codec) -> OnnxCodec:
     return engine
 
 
-class _Engine:
+class GraphSession:
     """A graph in ONNX Runtime, called with the `Cache` of a stream.
 
     Inputs and outputs share memory with the tensors. Bound buffers (`io_binding`) were not faster.
@@ -100,6 +100,7 @@ class _Engine:
         self.graph = graph
 
     def __call__(self, given: Tensor, cache: Cache | None) -> Tensor:
+        """Run the graph on audio or codes; a stream passes its cache."""
         cache = {} if cache is None else cache
         feed = {self.graph.input: given.detach().numpy()}
         for layer, (name, shape) in zip(self.graph.layers, self.graph.states, strict=True):

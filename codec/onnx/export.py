@@ -7,6 +7,7 @@ example.py                    wav -> codes -> wav with NumPy and ONNX Runtime on
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,14 +65,14 @@ def export_codec(codec: Codec, folder: str | Path, *, beam: int = 1, overwrite: 
     return Export(len(graphs.encoder.model), len(graphs.decoder.model), deviation)
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise WriteError unless an export may be written to `folder`: it is new, empty, or an export to be replaced."""
+def check_folder(folder: Path, *, overwrite: bool, files: Collection[str] = FILES) -> None:
+    """Raise WriteError unless an export of `files` may be written: the folder is new, empty, or one to be replaced."""
     if not folder.exists():
         return
     if not folder.is_dir():
         raise WriteError(f"{folder} is a file, but a folder of that name is to be written")
     names = sorted(path.name for path in folder.iterdir())
-    others = [name for name in names if name not in FILES and not name.endswith(".partial")]  # of a killed export
+    others = [name for name in names if name not in files and not name.endswith(".partial")]  # of a killed export
     if others:
         raise WriteError(f"{folder} holds {others[0]}, which is no part of an export: choose another folder")
     if names and not overwrite:

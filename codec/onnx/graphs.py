@@ -9,6 +9,7 @@ signal, the outputs of the last block in a stream. So one graph serves offline a
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,22 +70,57 @@ def trace_graphs(codec: Codec, beam: int = 1) -> Graphs:
         ConfigError: The package onnx is not installed, or `beam` is not in 1 .. 64.
         ModelError: The model is on another device or in bfloat16, or has a part that can't be written as ONNX.
     """
-    require("onnx", "export")  # PyTorch's exporter needs it, and its own error does not say how to install it
-    if codec.device.type != "cpu":
-        raise ModelError(f"ONNX graphs are made of a model on the CPU, not on {codec.device}: load it there")
-    if not codec.is_float32:
-        raise ModelError("ONNX graphs are made of a model in float32, not in bfloat16: load it in mode float32")
+    _check(codec)
     audio = torch.zeros(2, 1, 3 * codec.hop_length)
     with torch.no_grad(), full_precision(audio.device):  # else a caller's autocast would put casts into the graphs
         cache: Cache = {}
         codes = codec.encode_frames(audio, cache=cache, beam=beam)
         axes = {"audio": {0: "batch", 2: "samples"}, "codes": {0: "batch", 2: "frames"}}
         encoder = _trace(codec, _Encoder(codec, cache, beam), audio, ("audio", "codes"), axes)
-        cache = {}
-        codec.decode_frames(codes, cache)
-        axes = {"codes": {0: "batch", 1: "levels", 2: "frames"}, "audio": {0: "batch", 2: "samples"}}
-        decoder = _trace(codec, _Decoder(codec, cache), codes, ("codes", "audio"), axes)
+        decoder = _trace_decoder(codec, _Decoder, codes)
     return Graphs(encoder, decoder, beam)
+
+
+def trace_rated_graphs(codec: Codec, rates: Sequence[int]) -> Graphs:
+    """Trace graphs that serve several bitrates at once, with the greedy search.
+
+    The greedy codes of fewer levels are a prefix, but a variable bitrate leaves out other levels at each rate. So the
+    encoder, whose batch size is 1, returns codes int64 `[1, K + R, F]`: all K codes of each frame, then its number of
+    levels at each of the R rates. The decoder takes the codes of several rates as a batch: levels whose code is -1 are
+    left out.
+
+    Args:
+        codec: On the CPU, in eval mode.
+        rates: Largest number of levels at each rate; K is the largest of them.
+
+    Raises:
+        ConfigError: The package onnx is not installed.
+        ModelError: See `trace_graphs`.
+    """
+    _check(codec)
+    audio = torch.zeros(1, 1, 3 * codec.hop_length)
+    with torch.no_grad(), full_precision(audio.device):
+        cache: Cache = {}
+        codes = codec.encode_frames(audio, cache=cache)
+        axes = {"audio": {2: "samples"}, "codes": {2: "frames"}}
+        encoder = _trace(codec, _RatedEncoder(codec, cache, rates), audio, ("audio", "codes"), axes)
+        decoder = _trace_decoder(codec, _RatedDecoder, codes.expand(2, -1, -1))
+    return Graphs(encoder, decoder, beam=1)
+
+
+def _check(codec: Codec) -> None:
+    require("onnx", "export")  # PyTorch's exporter needs it, and its own error does not say how to install it
+    if codec.device.type != "cpu":
+        raise ModelError(f"ONNX graphs are made of a model on the CPU, not on {codec.device}: load it there")
+    if not codec.is_float32:
+        raise ModelError("ONNX graphs are made of a model in float32, not in bfloat16: load it in mode float32")
+
+
+def _trace_decoder(codec: Codec, half: "type[_Decoder]", codes: Tensor) -> Graph:
+    cache: Cache = {}
+    codec.decode_frames(codes, cache)
+    axes = {"codes": {0: "batch", 1: "levels", 2: "frames"}, "audio": {0: "batch", 2: "samples"}}
+    return _trace(codec, half(codec, cache), codes, ("codes", "audio"), axes)
 
 
 class _Half(nn.Module):
@@ -124,6 +160,21 @@ class _Encoder(_Half):
         return codes.reshape(-1, batch, num_frames).transpose(0, 1)
 
 
+class _RatedEncoder(_Half):
+    """Encodes like `Codec.encode_frames`, for several rates at once; see `trace_rated_graphs`."""
+
+    def __init__(self, codec: Codec, cache: Cache, rates: Sequence[int]) -> None:
+        super().__init__(codec, cache)
+        self.rates = torch.tensor(rates)
+
+    def run(self, given: Tensor, cache: Cache) -> Tensor:
+        codes = self.codec.quantizer.encode(self.codec.encoder(given, cache), int(max(self.rates)))
+        levels = self.codec.levels_of_frames(given, self.rates, cache)
+        if levels is None:
+            levels = self.rates[:, None] + torch.zeros_like(codes[0, :1])
+        return torch.cat([codes, levels[None]], dim=1)
+
+
 class _Decoder(_Half):
     """Decodes like `Codec.decode_frames`, with one table of all levels, so that the number of levels is free."""
 
@@ -144,6 +195,20 @@ class _Decoder(_Half):
             quantized = quantizer.decode(given)
         audio: Tensor = self.codec.decoder(quantized, cache)
         return audio
+
+
+class _RatedDecoder(_Decoder):
+    """Decodes like `_Decoder`, and leaves out levels whose code is -1; see `trace_rated_graphs`."""
+
+    def __init__(self, codec: Codec, cache: Cache) -> None:
+        super().__init__(codec, cache)
+        if isinstance(codec.quantizer, VectorQuantizer):
+            self.table = nn.functional.pad(self.table, (0, 0, 0, 1))  # the last codeword is zero
+
+    def run(self, given: Tensor, cache: Cache) -> Tensor:
+        if isinstance(self.codec.quantizer, VectorQuantizer):
+            given = torch.where(given < 0, len(self.table) - 1 - self.offsets[: given.shape[1]], given)
+        return super().run(given, cache)
 
 
 def _trace(codec: Codec, half: _Half, given: Tensor, names: tuple[str, str], axes: dict[str, dict[int, str]]) -> Graph:

@@ -4,9 +4,11 @@ One commit holds all files of the model and deletes those that another model lef
 else lies in the folder. Nothing is pushed that does not load with the identity that it is published with.
 """
 
+import contextlib
 import json
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from codec.inference.pretrained import CONFIG_FILE, ENTROPY_FILE, WEIGHTS_FILE, 
 from codec.jsonfile import read_json
 from codec.model.codec import Codec
 from codec.model.digest import model_identity
+from codec.progress import hides_all
 from codec.release.card import CARD_FILE, describe_weights
 from codec.release.metadata import FENCE, metadata_block
 
@@ -125,5 +128,20 @@ def _commit(library: Any, target: HubName, files: dict[str, Path | bytes], priva
     left = set(api.list_repo_files(repository, revision=branch)) & set(FILES) - files.keys()
     operations = [library.CommitOperationAdd(name, content) for name, content in files.items()]
     operations += [library.CommitOperationDelete(name) for name in sorted(left)]
-    commit = api.create_commit(repository, operations, commit_message=message, revision=branch)
+    with _bars_as_asked():
+        commit = api.create_commit(repository, operations, commit_message=message, revision=branch)
     return Pushed(f"{repository}@{commit.oid}", str(commit.commit_url))
+
+
+@contextlib.contextmanager
+def _bars_as_asked() -> Iterator[None]:
+    """Hide the progress bars of the library where a command shows none: pushing takes no class for them."""
+    utils, constants = (require(f"huggingface_hub.{module}", "hub") for module in ("utils", "constants"))
+    hidden = hides_all() and constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not utils.are_progress_bars_disabled()
+    if hidden:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hidden:
+            utils.enable_progress_bars()
