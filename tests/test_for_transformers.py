@@ -58,6 +58,13 @@ def test_codes_and_audio_are_ours(both):
     assert model_identity(model.codec) == model_identity(ours)
 
 
+def test_training_can_start(both):
+    """The statistics of the codebooks, which no file has, are those of a loaded model."""
+    _, model = both
+    counts = [buffer for name, buffer in model.named_buffers() if name.endswith("counts")]
+    assert all((count == 1).all() for count in counts)
+
+
 def test_sizes_are_in_the_configuration(both):
     ours, model = both
     config = model.config
@@ -145,9 +152,9 @@ def test_what_it_refuses(tmp_path):
     codec.save_for_transformers(tiny_codec(), tmp_path)
     model = load(tmp_path)
     audio, mask = noise(2, 1, 50), torch.ones(2, 50)
-    left, empty = mask.clone(), mask.clone()
-    left[0, :10], empty[1] = 0, 0
-    for wrong in (left, empty):
+    left, hole, empty = mask.clone(), mask.clone(), mask.clone()
+    left[0, :10], hole[0, 20:30], empty[1] = 0, 0, 0
+    for wrong in (left, hole, empty):
         with pytest.raises(ValueError, match=one_line("padding", "padding_side")):
             model.encode(audio, wrong)
     with pytest.raises(ValueError, match=one_line("[2, 49]", "[2, 1, 50]")):
