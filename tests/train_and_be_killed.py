@@ -50,9 +50,13 @@ def main(recipe, runs, number, seed):
     while len(steps) < number:
         run = runs / str(len(steps))
         child = train(recipe, run)
-        time.sleep(moments.uniform(0, duration))
+        moment = moments.uniform(0, duration)
+        time.sleep(moment)
         os.kill(child, signal.SIGKILL)
-        if wait(child) != -signal.SIGKILL:  # it had ended
+        code = wait(child)
+        if code != -signal.SIGKILL:  # it had ended: the first run was disturbed by other work
+            assert code == 0
+            duration = moment
             shutil.rmtree(run)
             continue
         steps.append(read_index(run).get("last"))
