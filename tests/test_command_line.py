@@ -89,7 +89,6 @@ class TestOptions:
             (EncodeOptions, ["a.wav", ""], ("empty",)),
             (EncodeOptions, ["a.wav", "-o", ""], ("empty",)),
             (EncodeOptions, ["a.wav", "--model="], ("empty",)),
-            (ExportOptions, ["model"], ("--output", "missing", "prog --help")),
             (ReleaseOptions, ["-o", "out"], ("--model", "missing", "prog --help")),
             (ExportOptions, ["model", "other", "-o", "out"], ("'other'", "prog --help")),
         ],

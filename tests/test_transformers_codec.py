@@ -197,6 +197,16 @@ def test_it_is_loaded_again_in_another_process(tmp_path):
         pickle.loads(sent)
 
 
+def test_progress_bars_of_the_library_are_hidden_while_it_loads_only(tmp_path, capsys):
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+
+    enable_progress_bars()
+    save_tiny("dac", tmp_path / "model")  # shows a bar of its own
+    capsys.readouterr()
+    load_transformers(tmp_path / "model")
+    assert not are_progress_bars_disabled() and "%" not in capsys.readouterr().err
+
+
 def test_the_weights_are_float32_whatever_the_file_holds(tmp_path):
     save_tiny("dac", tmp_path).half().save_pretrained(tmp_path)
     codec = load_transformers(tmp_path)

@@ -129,24 +129,30 @@ def load_transformers(folder: str | Path, *, device: str | torch.device = "cpu")
     files = weight_files(folder)
     family = FAMILIES[kind]
     library: Any = require("transformers", EXTRA)
-    library.utils.logging.disable_progress_bar()  # a bar for every process would garble that of the command
-    how = {"local_files_only": True, "trust_remote_code": False}
+    how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     settings = _call(folder, library.AutoConfig.from_pretrained, **how)
     if reason := family.refuse(settings):
         raise ConfigError(f"{folder} can't be used: {reason}")
-    model, report = _call(
-        folder,
-        library.AutoModel.from_pretrained,
-        use_safetensors=True,
-        dtype=torch.float32,
-        output_loading_info=True,
-        **how,
-    )
+    how |= {"use_safetensors": True, "dtype": torch.float32, "output_loading_info": True}
+    with _hidden_bars(library.utils.logging):
+        model, report = _call(folder, library.AutoModel.from_pretrained, **how)
     _check_complete(folder, report)
     model.config.return_dict = True
     model.eval().requires_grad_(False)
     identity = folder_identity(config, files)
     return TransformersCodec(model, family, folder=folder, identity=identity, config=config).eval().to(device)
+
+
+@contextlib.contextmanager
+def _hidden_bars(logging: Any) -> Iterator[None]:
+    """Hide the progress bars of transformers, which every process would show, and of the hub's library with them."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _what(config: dict[str, Any]) -> str:
