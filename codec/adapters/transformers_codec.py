@@ -17,11 +17,8 @@ from codec.adapters.families import EXTRA, FAMILIES, Family
 from codec.adapters.folder import WEIGHTS_FILE, folder_identity, read_config, weight_files
 from codec.dsp.precision import full_precision
 from codec.errors import CodecError, ConfigError, ModelError, one_line, require
-from codec.inference.hub import NESTED_CONFIG
+from codec.inference.hub import NESTED_CONFIG, TRANSFORMERS_PREFIX
 from codec.model.audio_codec import AudioCodec
-
-PREFIX = "transformers:"
-"""Marks the folder of such a model where a command takes the name of one of ours."""
 
 
 class TransformersCodec(AudioCodec):
@@ -159,9 +156,9 @@ def _what(config: dict[str, Any]) -> str:
     """What a folder holds that is none of the families, and a remedy."""
     kind = config.get("model_type")
     if kind is None:
-        return f"no model of transformers: without {PREFIX} it may be one of this toolkit"
+        return f"no model of transformers: without {TRANSFORMERS_PREFIX} it may be one of this toolkit"
     if NESTED_CONFIG in config:
-        return f"a model of this toolkit: give its folder without {PREFIX}"
+        return f"a model of this toolkit: give its folder without {TRANSFORMERS_PREFIX}"
     return f"a model {kind!r}: give one of {', '.join(FAMILIES)}"
 
 

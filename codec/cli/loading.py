@@ -57,9 +57,13 @@ def read_model(name: str | Path) -> "AudioCodec":
 
 def _load_foreign(name: str | Path | None, device: str) -> "AudioCodec | None":
     """Load a model of another library; None if the name has no prefix of one."""
-    from codec.adapters.transformers_codec import PREFIX, load_transformers
+    from codec.inference.hub import TRANSFORMERS_PREFIX
 
-    return load_transformers(str(name).removeprefix(PREFIX), device=device) if str(name).startswith(PREFIX) else None
+    if not str(name).startswith(TRANSFORMERS_PREFIX):
+        return None
+    from codec.adapters.transformers_codec import load_transformers
+
+    return load_transformers(str(name).removeprefix(TRANSFORMERS_PREFIX), device=device)
 
 
 def find_shipped() -> list[Path]:

@@ -17,6 +17,8 @@ from codec.progress import DownloadBar, HiddenBar
 
 NESTED_CONFIG = "codec_config"
 """Key of our configuration in a `config.json` that transformers reads too, see `codec.adapters.for_transformers`."""
+TRANSFORMERS_PREFIX = "transformers:"
+"""Marks the folder of a codec of transformers where a command takes the name of one of ours."""
 _PART = r"[A-Za-z0-9](?:[\w.-]*\w)?"
 _NAME = re.compile(rf"(?P<repository>{_PART}/{_PART})(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 _MAX_LENGTH = 96  # of a repository, by the rules of the hub
@@ -158,7 +160,7 @@ def _describe_foreign(library: Any, name: HubName, config: Path, weights: str) -
         kind = f" ({values['model_type']})" if isinstance(values.get("model_type"), str) else ""
         return (
             f"{name} is a model of transformers{kind}: run  hf download {name.repository} --local-dir DIR  and give "
-            "transformers:DIR"
+            f"{TRANSFORMERS_PREFIX}DIR"
         )
     if _is_ours(config) or not values:
         what = f"has no {weights if values else config.name}"

@@ -18,7 +18,7 @@ from codec.config import CodecConfig, from_dict, shipped, to_dict
 from codec.errors import ConfigError, ModelError, WriteError, one_line
 from codec.files import replace_text
 from codec.inference.fingerprint import FINGERPRINT_FILE, check_fingerprint, check_identity
-from codec.inference.hub import NESTED_CONFIG, download, how_to_renew, parse_name
+from codec.inference.hub import NESTED_CONFIG, TRANSFORMERS_PREFIX, download, how_to_renew, parse_name
 from codec.jsonfile import read_json
 from codec.model.builder import SizeLimit, build_codec
 from codec.model.codec import Codec
@@ -82,7 +82,9 @@ def load_config(folder: Path) -> CodecConfig:
         values = read_json(path)
         if isinstance(values, dict) and "model_type" in values:  # a configuration of transformers, maybe around ours
             if NESTED_CONFIG not in values:
-                raise ConfigError(f"it is of transformers, {values['model_type']!r}: give transformers:{folder}")
+                raise ConfigError(
+                    f"it is of transformers, {values['model_type']!r}: give {TRANSFORMERS_PREFIX}{folder}"
+                )
             values = values[NESTED_CONFIG]
         return from_dict(CodecConfig, values, source=str(path))
     except (OSError, ValueError) as error:  # ConfigError is a ValueError
@@ -170,7 +172,7 @@ def find_model(name: str | Path) -> Path:
     Raises:
         ModelError: There is none; the message lists what can be given.
     """
-    if str(name).startswith("transformers:"):
+    if str(name).startswith(TRANSFORMERS_PREFIX):
         raise ModelError(f"{name} is a codec of another library: this takes a model of this toolkit only")
     for folder in (Path(name), shipped("weights") / str(name)):
         if (folder / WEIGHTS_FILE).is_file():

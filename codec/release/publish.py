@@ -18,7 +18,7 @@ from codec.inference.hub import HubName, explain, parse_name
 from codec.inference.pretrained import CONFIG_FILE, ENTROPY_FILE, WEIGHTS_FILE, load_codec, save_codec
 from codec.jsonfile import read_json
 from codec.model.codec import Codec
-from codec.model.digest import model_identity
+from codec.model.digest import model_identity, with_identity
 from codec.progress import hides_all
 from codec.release.card import CARD_FILE, describe_weights
 from codec.release.metadata import FENCE, metadata_block
@@ -91,7 +91,7 @@ def _load_release(folder: Path) -> Codec:
         raise ModelError(
             f"{folder} is no complete release, it lacks {', '.join(missing)}: make one with  codec-release RUN -o DIR"
         )
-    codec = load_codec(folder)
+    codec = with_identity(load_codec(folder))
     if model_identity(codec).hex() not in (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace"):
         raise ModelError(f"{folder / CARD_FILE} describes another model: get all files of the release anew")
     return codec
@@ -100,7 +100,7 @@ def _load_release(folder: Path) -> Codec:
 def _write(model: Codec, folder: Path) -> Codec:
     """Write the folder of a model as a release has it, with a card that states what is known; return what it loads."""
     save_codec(model, folder)
-    codec = load_codec(folder)
+    codec = with_identity(load_codec(folder))
     sign_model(codec, folder)
     card = metadata_block(codec, folder.name, licence=None) + describe_weights(codec, folder.name, folder)
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
