@@ -171,6 +171,12 @@ class BitstreamReader:
         if self._lost:
             raise BitstreamError(describe_lost(self.header, self._lost), salvage=True)
 
+    def chunks(self, part: Frames | None, *, salvage: bool = False) -> Iterator[tuple[int, Codes]]:
+        """Yield the chunks of a part, see `part`, or of the whole file if it is None, see `intact` and `salvaged`."""
+        if part is not None:
+            return self.part(*part, salvage=salvage)
+        return self.salvaged() if salvage else self.intact()
+
     def _check_closed(self) -> None:
         if not self.is_closed:
             raise BitstreamError(
