@@ -174,11 +174,7 @@ class Bitstream:
                 f"the header claims {shape[2]} frames, far more than {reader.num_bytes} bytes can hold"
             )
         codes = np.zeros(shape, np.int64)
-        if is_whole:
-            chunks = reader.salvaged() if salvage else reader.intact()
-        else:
-            chunks = reader.part(first, stop, salvage=salvage)
-        for at, block in chunks:
+        for at, block in reader.chunks(None if is_whole else (first, stop), salvage=salvage):
             skipped = max(first - at, 0)
             place = at + skipped - first
             block = block[:, :, skipped : stop - at]

@@ -1,7 +1,7 @@
 """Read a `.codec` file chunk by chunk: all of it, or by its index only the chunks of a part."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import BinaryIO, NamedTuple
@@ -123,12 +123,9 @@ class BitstreamReader:
         """
         self.seek(0)
         sizes = []
-        for chunk in self:
+        for chunk in self._undamaged(self):
             sizes.append(self.chunk_bytes)
-            if not self._lost:
-                yield chunk
-        if self._lost:
-            raise BitstreamError(describe_lost(self.header, self._lost), salvage=True)
+            yield chunk
         self._check_closed()
         tail = make_tail(sizes)
         tail_at = HEADER_BYTES + sum(sizes)
@@ -164,11 +161,21 @@ class BitstreamReader:
         if not self.has_index:
             raise BitstreamError("the index, which finds the part, is damaged or missing", salvage=True)
         self.seek(first)
-        for chunk in self._chunks_before(self.header.chunks_before(stop)):
+        yield from self._undamaged(self._chunks_before(self.header.chunks_before(stop)))
+
+    def _undamaged(self, chunks: Iterable[tuple[int, Codes]]) -> Iterator[tuple[int, Codes]]:
+        """Yield chunks up to the first damage; the others are read, and the error at the end names all that is lost."""
+        for chunk in chunks:
             if not self._lost:
                 yield chunk
         if self._lost:
             raise BitstreamError(describe_lost(self.header, self._lost), salvage=True)
+
+    def chunks(self, part: Frames | None, *, salvage: bool = False) -> Iterator[tuple[int, Codes]]:
+        """Yield the chunks of a part, see `part`, or of the whole file if it is None, see `intact` and `salvaged`."""
+        if part is not None:
+            return self.part(*part, salvage=salvage)
+        return self.salvaged() if salvage else self.intact()
 
     def _check_closed(self) -> None:
         if not self.is_closed:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codec.cli.command_line import parse
-from codec.cli.jobs import Job, Outcome, attempt, check_outputs, leave_done, plan, report, run_jobs
+from codec.cli.jobs import Job, Outcome, attempt, check_outputs, failure, leave_done, plan, report, run_jobs
 from codec.cli.loading import load_model
-from codec.cli.messages import message
 from codec.cli.options import DecodeOptions
 from codec.cli.output import Emit, output
 from codec.cli.pipes import piped
@@ -123,7 +122,7 @@ def _decode_lines(codec: "AudioCodec", job: Job, options: DecodeOptions) -> Outc
         if isinstance(outcome, DiskFullError):
             raise outcome
         if isinstance(outcome, CodecError):
-            outcome = Outcome("", message(outcome), [{"error": message(outcome)}])
+            outcome = failure(outcome)
         outcomes.append(outcome._replace(objects=[{"recording": name, **values} for values in outcome.objects]))
     return Outcome(
         "\n".join(outcome.line for outcome in outcomes if outcome.line),

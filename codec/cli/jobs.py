@@ -36,6 +36,11 @@ class Outcome(NamedTuple):
     """What --json prints of it: an object for each file that was written or could not be."""
 
 
+def failure(error: CodecError) -> Outcome:
+    """Report of a job, or of a part of it, that failed."""
+    return Outcome("", message(error), [{"error": message(error)}])
+
+
 def plan(
     inputs: Sequence[Path],
     output: str | None,
@@ -177,7 +182,7 @@ def _print(prog: str, job: Job, result: Outcome | CodecError, emit: Emit, *, alo
     if isinstance(result, CodecError):
         if alone:
             raise FileError(job.source, _about(job.source, message(result))) from result
-        result = Outcome("", message(result), [{"error": message(result)}])
+        result = failure(result)
     if result.line:
         print(result.line, flush=True)
     for values in result.objects:

@@ -103,10 +103,10 @@ def _result(run_dir: Path, trainer: "Trainer") -> dict[str, Any]:
 
 def _last(records: Sequence[Mapping[str, Any]], group: str) -> dict[str, Any]:
     """The last numbers of a group that a run recorded, by name."""
-    found = (
-        {name.removeprefix(group): record[name] for name in record if name.startswith(group)} for record in records
-    )
-    return next(filter(None, reversed(list(found))), {})
+    for record in reversed(records):
+        if found := {name.removeprefix(group): record[name] for name in record if name.startswith(group)}:
+            return found
+    return {}
 
 
 def _describe_end(run_dir: Path) -> None:

@@ -109,11 +109,7 @@ def decompress_file(
         is_whole = start == 0 and duration is None
 
         def pieces(frames: Frames) -> Iterator[Piece]:
-            if is_whole:
-                chunks = reader.salvaged() if salvage else reader.intact()
-            else:
-                chunks = reader.part(*frames, salvage=salvage)
-            return _without_gaps(header, chunks, frames)
+            return _without_gaps(header, reader.chunks(None if is_whole else frames, salvage=salvage), frames)
 
         _write_audio(codec, header, pieces, target, start, duration, overwrite=overwrite)
     return reader

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from codec.errors import ConfigError, one_line, require
 from codec.files import new_path, write_errors
-from codec.jsonfile import json_lines
+from codec.jsonfile import json_lines, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,9 +83,8 @@ class HistoryTracker:
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Append one line; a value that is not finite becomes null."""
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with write_errors(self.path):
-            self.file.write(json.dumps({"step": step, **finite}) + "\n")
+            self.file.write(json.dumps(plain({"step": step, **values})) + "\n")
             self.file.flush()
 
     def audio(self, name: str, audio: Tensor, sample_rate: int, step: int) -> None:
