@@ -100,6 +100,16 @@ def test_graphs_of_another_model_are_noticed(tiny, graphs):
         check_rated_graphs(tiny_codec("variable_bitrate", seed=1), graphs, (2, 4))
 
 
+def test_a_decoder_that_gives_no_numbers_is_noticed(tiny, graphs):
+    broken = tiny_codec("variable_bitrate")
+    with torch.no_grad():
+        for weight in broken.decoder.parameters():
+            weight.fill_(torch.nan)
+    mixed = graphs._replace(decoder=trace_rated_graphs(broken, (2, 4)).decoder)
+    with pytest.raises(ModelError, match=one_line("decoder", "inf")):
+        check_rated_graphs(tiny, mixed, (2, 4))
+
+
 class TestCompact:
     def graph(self, weights, constant):
         from onnx import helper, numpy_helper
