@@ -2,16 +2,15 @@
 
 import contextlib
 import functools
-import http.server
 import io
 import shutil
-import threading
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 from models import noise, tiny_codec
+from static_server import served
 
 from codec import cli
 from codec.bitstream import Bitstream
@@ -427,29 +426,17 @@ def test_a_page_without_a_part(browser, folder, tmp_path):
     context.close()
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 def test_a_model_without_tables_over_http(browser, tmp_path):
     tiny = tiny_codec()  # of one rate, constant, packed
     write_page(tiny, tmp_path / "page", name="tiny", runtime=str(WASM))
-    handler = functools.partial(QuietHandler, directory=tmp_path / "page")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with visits(browser, offline=False) as open_page:
-            page = open_page(f"http://127.0.0.1:{server.server_port}/")
-            give(page, "noise.wav", wav(noise(3000, 1).numpy(), 16_000))
-            assert_codes_are_those_of_python(tiny, page, track(page, 0), [1])
-            codes = codes_of(page, 0)
-            save(page, tmp_path / "noise.codec")
-            expected = Bitstream(describe_codes(tiny, 1, num_samples=3000), codes).to_bytes()
-            assert (tmp_path / "noise.codec").read_bytes() == expected
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(tmp_path / "page") as url, visits(browser, offline=False) as open_page:
+        page = open_page(f"{url}/")
+        give(page, "noise.wav", wav(noise(3000, 1).numpy(), 16_000))
+        assert_codes_are_those_of_python(tiny, page, track(page, 0), [1])
+        codes = codes_of(page, 0)
+        save(page, tmp_path / "noise.codec")
+        expected = Bitstream(describe_codes(tiny, 1, num_samples=3000), codes).to_bytes()
+        assert (tmp_path / "noise.codec").read_bytes() == expected
 
 
 def test_keys_theme_and_a_phone(visit):
