@@ -2,27 +2,23 @@
 
 import contextlib
 import json
-import shutil
 
+import browsers
 import pytest
+from browsers import frame
 from report_cases import CONDITIONS, HOSTILE, PATHS, SECONDS, SYSTEMS, write_report
 
 from codec.eval.listening import read_answers, summarise
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+pytestmark = browsers.needs_browser
 INTERACTIVE_S = 2.0
 READY_MS = "performance.now()"  # since the navigation
-OFFLINE = ("file:", "blob:", "data:")
 
 
 @pytest.fixture(scope="module")
 def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--autoplay-policy=no-user-gesture-required"])
+    with browsers.launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +28,9 @@ def folder(tmp_path_factory):
 
 @contextlib.contextmanager
 def visits(browser, folder):
-    """Yield a function that opens a page of the report; at the end no page may have complained or left the disk."""
-    faults, context = [], browser.new_context(accept_downloads=True, viewport={"width": 1300, "height": 900})
-
-    def open_page(name):
-        page = context.new_page()
-        page.set_default_timeout(15_000)
-        page.on("console", lambda message: faults.append(message.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(OFFLINE) or faults.append(request.url))
-        page.goto((folder / name).as_uri())
-        page.wait_for_selector("html[data-ready]", state="attached")
-        return page
-
-    yield open_page
-    context.close()
-    assert not faults
+    """Yield a function that opens a page of the report."""
+    with browsers.visits(browser, width=1300, height=900, timeout_s=15) as open_page:
+        yield lambda name: open_page((folder / name).as_uri())
 
 
 @pytest.fixture
@@ -82,11 +65,6 @@ def open_clip(page):
 def pixels(clip, kind):
     """The bytes of each picture of a kind, as text that differs where the pictures do."""
     return clip.locator(f".{kind} canvas").evaluate_all("canvases => canvases.map((canvas) => canvas.toDataURL())")
-
-
-def frame(page):
-    """Wait until the pictures of the last change are drawn."""
-    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def cells(page, section, column):

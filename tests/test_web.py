@@ -4,12 +4,10 @@ import base64
 import functools
 import gzip
 import hashlib
-import http.server
 import json
 import re
 import shutil
 import subprocess
-import threading
 
 import numpy as np
 import onnx
@@ -18,6 +16,7 @@ import pytest
 import torch
 from messages import one_line
 from models import noise, tiny_codec, tiny_tables
+from static_server import served
 
 import codec.web.page
 import codec.web.runtime
@@ -100,6 +99,16 @@ def test_graphs_of_another_model_are_noticed(tiny, graphs):
         check_rated_graphs(tiny_codec("variable_bitrate", seed=1), graphs, (2, 4))
 
 
+def test_a_decoder_that_gives_no_numbers_is_noticed(tiny, graphs):
+    broken = tiny_codec("variable_bitrate")
+    with torch.no_grad():
+        for weight in broken.decoder.parameters():
+            weight.fill_(torch.nan)
+    mixed = graphs._replace(decoder=trace_rated_graphs(broken, (2, 4)).decoder)
+    with pytest.raises(ModelError, match=one_line("decoder", "inf")):
+        check_rated_graphs(tiny, mixed, (2, 4))
+
+
 class TestCompact:
     def graph(self, weights, constant):
         from onnx import helper, numpy_helper
@@ -149,17 +158,10 @@ class TestRuntime:
     def test_a_folder_a_file_and_a_url(self, runtime):
         file = runtime / "dist" / "ort.wasm"
         assert find_runtime(str(runtime)) == find_runtime(str(file)) == WASM
-        handler = functools.partial(QuietHandler, directory=file.parent)
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        try:
+        with served(file.parent) as url:
             assert find_runtime(f"{url}/ort.wasm") == WASM
             with pytest.raises(ConfigError, match=one_line("fetch", f"{url}/nothing", "404")):
                 find_runtime(f"{url}/nothing")
-        finally:
-            server.shutdown()
-            server.server_close()
         with pytest.raises(ConfigError, match=one_line("fetch", url)):
             find_runtime(url)
 
@@ -176,11 +178,6 @@ class TestRuntime:
             find_runtime()
         with pytest.raises(ConfigError, match=one_line("can't read", "nowhere")):
             find_runtime("nowhere")
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
 
 
 class TestFolder:

@@ -2,16 +2,16 @@
 
 import contextlib
 import functools
-import http.server
 import io
 import shutil
-import threading
 
+import browsers
 import numpy as np
 import pytest
 import soundfile
 import torch
 from models import noise, tiny_codec
+from static_server import served
 
 from codec import cli
 from codec.bitstream import Bitstream
@@ -23,14 +23,11 @@ from codec.onnx.check import NEAR_TIE, tie_margin
 from codec.web.page import write_page
 from codec.web.runtime import BUNDLE, find_runtime
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-CHROMIUM = shutil.which("chromium")
 WASM = BUNDLE.parents[2] / "web" / "node_modules" / "onnxruntime-web"
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium"),
+    browsers.needs_browser,
     pytest.mark.skipif(not WASM.is_dir(), reason="no onnxruntime-web: npm ci in web/"),
 ]
-OFFLINE = ("file:", "blob:", "data:")
 FIRST_SOUND_S, SPEED = 3.0, 5.0
 BUSY = 1.5  # beside other processes the same work takes more time of the processor
 TOLERANCE = 1e-4  # of audio on the same codes, relative to its peak; see codec.onnx.check
@@ -53,15 +50,6 @@ def folder(tmp_path_factory, model):
     return folder
 
 
-@contextlib.contextmanager
-def launched(*words):
-    with playwright.sync_playwright() as driver:
-        arguments = ["--autoplay-policy=no-user-gesture-required", *words]
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
 MICROPHONE = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
@@ -71,32 +59,11 @@ def browser(tmp_path_factory):
     speech = tmp_path_factory.mktemp("microphone") / "speech.wav"
     samples, rate = soundfile.read(SPEECH)
     soundfile.write(speech, samples, rate)
-    with launched(*MICROPHONE, f"--use-file-for-fake-audio-capture={speech}") as browser:
+    with browsers.launched(*MICROPHONE, f"--use-file-for-fake-audio-capture={speech}") as browser:
         yield browser
 
 
-@contextlib.contextmanager
-def visits(browser, offline=True):
-    """Yield a function that opens a page; at the end no page may have complained, or left the disk or this machine."""
-    faults, context = [], browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 1180})
-
-    def open_page(url, script=None, ready=True):
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: faults.append(message.text))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        if offline:
-            page.on("request", lambda request: request.url.startswith(OFFLINE) or faults.append(request.url))
-        if script:
-            page.add_init_script(script)
-        page.goto(url)
-        if ready:
-            page.wait_for_selector("html[data-ready]", state="attached")
-        return page
-
-    yield open_page
-    context.close()
-    assert not faults
+visits = functools.partial(browsers.visits, width=1280, height=1180, timeout_s=60)
 
 
 @pytest.fixture
@@ -427,29 +394,17 @@ def test_a_page_without_a_part(browser, folder, tmp_path):
     context.close()
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 def test_a_model_without_tables_over_http(browser, tmp_path):
     tiny = tiny_codec()  # of one rate, constant, packed
     write_page(tiny, tmp_path / "page", name="tiny", runtime=str(WASM))
-    handler = functools.partial(QuietHandler, directory=tmp_path / "page")
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        with visits(browser, offline=False) as open_page:
-            page = open_page(f"http://127.0.0.1:{server.server_port}/")
-            give(page, "noise.wav", wav(noise(3000, 1).numpy(), 16_000))
-            assert_codes_are_those_of_python(tiny, page, track(page, 0), [1])
-            codes = codes_of(page, 0)
-            save(page, tmp_path / "noise.codec")
-            expected = Bitstream(describe_codes(tiny, 1, num_samples=3000), codes).to_bytes()
-            assert (tmp_path / "noise.codec").read_bytes() == expected
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(tmp_path / "page") as url, visits(browser, offline=False) as open_page:
+        page = open_page(f"{url}/")
+        give(page, "noise.wav", wav(noise(3000, 1).numpy(), 16_000))
+        assert_codes_are_those_of_python(tiny, page, track(page, 0), [1])
+        codes = codes_of(page, 0)
+        save(page, tmp_path / "noise.codec")
+        expected = Bitstream(describe_codes(tiny, 1, num_samples=3000), codes).to_bytes()
+        assert (tmp_path / "noise.codec").read_bytes() == expected
 
 
 def test_keys_theme_and_a_phone(visit):
@@ -473,11 +428,10 @@ def test_keys_theme_and_a_phone(visit):
 
 def test_pictures_scroll(demo):
     take = "[...document.querySelectorAll('canvas')].map((canvas) => canvas.toDataURL())"
-    frame = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
     views = []
     for seconds in (1, 6):
         demo.evaluate("seconds => codecPage.exposed.page.player.seek(seconds)", seconds)
-        demo.evaluate(frame)
+        browsers.frame(demo)
         views.append(demo.evaluate(take))
     assert all(first != second for first, second in zip(*views, strict=True))
     assert len(set(views[1])) == 3

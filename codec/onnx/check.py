@@ -49,7 +49,7 @@ def largest_deviation(codec: Codec, engine: Codec, *, beam: int = 1) -> float:
                 raise ModelError("codes of the engine differ from those of PyTorch")
             for levels in {codes.shape[1], 1}:
                 decoded = _decode(engine, codes[:, :levels], blocks)
-                deviation = max(deviation, _difference(codec.decode_frames(codes[:, :levels]), decoded))
+                deviation = max(deviation, difference(codec.decode_frames(codes[:, :levels]), decoded))
     if deviation > TOLERANCE:
         raise ModelError(
             f"audio of the engine differs from that of PyTorch by {deviation:.1e} of its peak, not at most {TOLERANCE}"
@@ -127,7 +127,8 @@ def _sum(quantizer: Quantizer, codes: Tensor) -> Tensor:
     return quantizer._lookup(codes[:, None])[0].double()
 
 
-def _difference(expected: Tensor, decoded: Tensor) -> float:
+def difference(expected: Tensor, decoded: Tensor) -> float:
+    """Largest difference of a sample relative to the largest one expected; infinite if one is not finite."""
     if decoded.shape != expected.shape or not decoded.isfinite().all():
         return float("inf")
     return float((decoded - expected).abs().max() / expected.abs().max().clamp_min(1e-6))

@@ -79,8 +79,8 @@ def check_folder(folder: Path, *, overwrite: bool, files: Collection[str] = FILE
         raise WriteError(f"{folder} is already there", overwrite=True)
 
 
-def _describe(codec: Codec, graphs: Graphs) -> dict[str, Any]:
-    encoder, decoder, beam = graphs
+def model_facts(codec: Codec) -> dict[str, Any]:
+    """Constants of a model that a program needs to run its graphs: rate (Hz), lengths (samples), sizes, identity."""
     return {
         "sample_rate": codec.sample_rate,
         "hop_length": codec.hop_length,
@@ -88,8 +88,15 @@ def _describe(codec: Codec, graphs: Graphs) -> dict[str, Any]:
         "latency": codec.latency,
         "num_quantizers": codec.quantizer.num_quantizers,
         "codebook_size": codec.quantizer.codebook_size,
-        "beam": beam,
         "model_identity": model_identity(codec).hex(),
+    }
+
+
+def _describe(codec: Codec, graphs: Graphs) -> dict[str, Any]:
+    encoder, decoder, beam = graphs
+    return {
+        **model_facts(codec),
+        "beam": beam,
         "opset": OPSET,
         "encoder": {"file": ENCODER_FILE, "states": [state._asdict() for state in encoder.states]},
         "decoder": {"file": DECODER_FILE, "states": [state._asdict() for state in decoder.states]},

@@ -8,7 +8,7 @@ from torch import Tensor
 from codec.errors import ModelError
 from codec.model.codec import Codec
 from codec.model.layers import Cache
-from codec.onnx.check import BLOCKS, NEAR_TIE, TOLERANCE, tie_margin
+from codec.onnx.check import BLOCKS, NEAR_TIE, TOLERANCE, difference, tie_margin
 from codec.onnx.engine import GraphSession
 from codec.onnx.graphs import Graphs
 
@@ -37,10 +37,8 @@ def check_rated_graphs(codec: Codec, graphs: Graphs, rates: Sequence[int]) -> fl
         codes = batch[index : index + 1, :levels].clamp_min(0)
         if tie_margin(codec, audio, codec.encode_frames(audio, levels), codes) > NEAR_TIE:
             raise ModelError("codes of the page's encoder differ from those of PyTorch")
-        expected = codec.decode_frames(codes)
-        difference = (decoded[index] - expected[0]).abs().max() / expected.abs().max().clamp_min(1e-6)
-        deviation = max(deviation, float(difference))
-    if not deviation <= TOLERANCE:
+        deviation = max(deviation, difference(codec.decode_frames(codes), decoded[index : index + 1]))
+    if deviation > TOLERANCE:
         raise ModelError(f"audio of the page's decoder differs by {deviation:.1e} of its peak, not at most {TOLERANCE}")
     return deviation
 

@@ -26,12 +26,11 @@ from codec.config import shipped
 from codec.errors import ConfigError
 from codec.files import new_folder
 from codec.model.codec import Codec
-from codec.model.digest import model_identity
-from codec.onnx.export import check_folder
+from codec.onnx.export import check_folder, model_facts
 from codec.onnx.graphs import Graphs, trace_rated_graphs
 from codec.web.check import check_rated_graphs
 from codec.web.compact import compact
-from codec.web.runtime import BUNDLE, expected_runtime, find_runtime
+from codec.web.runtime import BUNDLE, find_runtime
 
 BITRATES = (1500, 3000, 6000)
 """Bitrates to listen to (bit/s), where the model has them."""
@@ -143,14 +142,7 @@ def _facts(codec: Codec, graphs: Graphs, rates: Sequence[Rate], name: str) -> di
     tables = {} if codec.entropy is None else codec.entropy.coding_tables()
     return {
         "name": name,
-        "runtime": expected_runtime().version,
-        "sample_rate": codec.sample_rate,
-        "hop_length": codec.hop_length,
-        "delay": codec.delay,
-        "latency": codec.latency,
-        "num_quantizers": codec.quantizer.num_quantizers,
-        "codebook_size": codec.quantizer.codebook_size,
-        "model_identity": model_identity(codec).hex(),
+        **model_facts(codec),
         "rates": [rate._asdict() for rate in rates],
         "entropy": {key: list(tensor.shape) for key, tensor in tables.items()} or None,
         "encoder": {"input": graphs.encoder.input, "states": [state._asdict() for state in graphs.encoder.states]},

@@ -25,11 +25,6 @@ export class Clip {
     return this.rows.length / (this.numChannels * this.width);
   }
 
-  /** Samples that all tracks have. */
-  get available() {
-    return Math.min(...this.tracks.map(({ tapes }) => tapes[0].length));
-  }
-
   /** Number of the track of a rate. */
   trackOf(rate) {
     return rate + Number(this.hasOriginal);
