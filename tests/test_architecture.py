@@ -230,6 +230,22 @@ def test_the_inference_side_loads_nothing_of_training():
     assert not any(within(name, side) for name in loaded for side in (*BEHIND, "codec.dsp.mel", "codec.cli"))
 
 
+def test_a_codec_works_without_the_compiler_of_pytorch():
+    code = """
+import sys, torch
+from codec.inference.pretrained import load_codec
+codec = load_codec("speech_16khz")
+with torch.inference_mode():
+    print(codec.decode(codec.encode(torch.zeros(1, 1, 3200)), 3200).shape[-1], *sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT.parent)}, capture_output=True, text=True, check=True
+    )
+    num_samples, *loaded = result.stdout.split()
+    assert num_samples == "3200" and "torch" in loaded
+    assert not {"torch._dynamo", "sympy"} & set(loaded)  # more than a second of every command
+
+
 # The docstring of codec.cli says why for all its modules.
 @pytest.mark.parametrize("name", [name for name in OURS if not within(name, "codec.cli")])
 def test_an_import_within_a_function_says_why(name):

@@ -59,10 +59,23 @@ class SizeLimit(TorchFunctionMode):
         """Count a new tensor by its shape, then make it."""
         kwargs = kwargs or {}
         if func in _FACTORIES:
-            self.remaining -= func(*args, **kwargs | {"device": "meta"}).numel()
+            self.remaining -= _num_elements(func, args)
             if self.remaining < 0:
                 raise ConfigError("it describes a larger model than the weights are of")
         return func(*args, **kwargs)
+
+
+def _num_elements(factory: Any, args: tuple[Any, ...]) -> int:
+    """Number of elements that `factory(*args)` makes, without making them.
+
+    `torch.empty` has a kernel for the meta device. `torch.randn` and `torch.eye` would first import PyTorch's compiler
+    and sympy, which takes more than a second.
+    """
+    if factory is torch.eye:
+        args = args[0], args[-1]
+    elif factory is torch.full:
+        args = args[:1]
+    return torch.empty(*args, device="meta").numel()
 
 
 def build_codec(config: CodecConfig, entropy: EntropyTables | None = None) -> Codec:
