@@ -9,10 +9,10 @@ from models import PARTS, noise, tiny_codec, tiny_tables
 from safetensors.torch import load_file, save_file
 
 from codec.config import CodecConfig, FSQConfig, IdentityDecoderConfig, IdentityEncoderConfig, QuantizerConfig
-from codec.errors import ModelError
+from codec.errors import ConfigError, ModelError
 from codec.inference.fingerprint import save_fingerprint, take_fingerprint
 from codec.inference.pretrained import find_model, load_codec, save_codec
-from codec.model.builder import build_codec
+from codec.model.builder import SizeLimit, build_codec
 from codec.model.digest import inference_tensors, model_identity
 
 GRADIENT = QuantizerConfig(update="gradient", num_quantizers=2, codebook_size=8, codebook_dim=None)
@@ -243,3 +243,21 @@ def test_a_release_is_checked_when_it_is_loaded(folder):
     save_fingerprint(take_fingerprint(tiny_codec(seed=1)), folder)  # `folder` holds seed 0
     with pytest.raises(ModelError, match=one_line("results", "release")):
         load_codec(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (lambda: torch.randn(2, 3), 6),
+        (lambda: torch.randn(size=(2, 3), dtype=torch.float64), 6),
+        (lambda: torch.zeros(size=(2, 2)), 4),
+        (lambda: torch.full((3, 4), 1.0), 12),
+        (lambda: torch.eye(5), 25),
+        (lambda: torch.eye(n=5, m=2), 10),
+    ],
+)
+def test_new_tensors_are_counted_by_their_shape(make, count):
+    with SizeLimit(count):
+        make()
+    with SizeLimit(count - 1), pytest.raises(ConfigError, match="larger model"):
+        make()

@@ -36,6 +36,12 @@ CODEBOOKS: dict[str, type[EMACodebooks] | type[GradientCodebooks] | type[SimVQCo
     "simvq": SimVQCodebooks,
 }
 _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.full, torch.eye, torch.randn)
+_WITHOUT_COMPILER: dict[Any, Callable[..., torch.Tensor]] = {
+    torch.randn: torch.empty,
+    torch.eye: lambda n, m=None, **how: torch.empty(n, n if m is None else m, **how),
+}
+"""Functions that make the same shape on the meta device. There, those on the left have no kernel: they would import
+PyTorch's compiler and sympy, which takes more than a second."""
 STRUCTURES = {"residual": ResidualQuantizer, "product": ProductQuantizer}
 
 
@@ -59,23 +65,10 @@ class SizeLimit(TorchFunctionMode):
         """Count a new tensor by its shape, then make it."""
         kwargs = kwargs or {}
         if func in _FACTORIES:
-            self.remaining -= _num_elements(func, args)
+            self.remaining -= _WITHOUT_COMPILER.get(func, func)(*args, **kwargs | {"device": "meta"}).numel()
             if self.remaining < 0:
                 raise ConfigError("it describes a larger model than the weights are of")
         return func(*args, **kwargs)
-
-
-def _num_elements(factory: Any, args: tuple[Any, ...]) -> int:
-    """Number of elements that `factory(*args)` makes, without making them.
-
-    `torch.empty` has a kernel for the meta device. `torch.randn` and `torch.eye` would first import PyTorch's compiler
-    and sympy, which takes more than a second.
-    """
-    if factory is torch.eye:
-        args = args[0], args[-1]
-    elif factory is torch.full:
-        args = args[:1]
-    return torch.empty(*args, device="meta").numel()
 
 
 def build_codec(config: CodecConfig, entropy: EntropyTables | None = None) -> Codec:
