@@ -41,6 +41,7 @@ def test_a_step_never_waits_for_the_device(clips, tmp_path, update, plan):
         loss__loudness=1.0,
         codec__quantizer__update=update,
         codec__quantizer__quantizer_dropout=0.5,
+        codec__quantizer__vbr_slope=0.25 if update == "ema" else 0.0,
         codec__quantizer__codebook_size=128,
     )
     trainer = make_trainer(recipe, tmp_path)

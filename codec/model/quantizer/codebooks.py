@@ -187,8 +187,8 @@ class EMACodebooks(Codebooks):
 
     def _keep_zero(self) -> None:
         if self.has_zero:
-            self.table[1:, 0] = 0.0
-            self.sums[1:, 0] = 0.0
+            self.table[1:, 0].zero_()
+            self.sums[1:, 0].zero_()
 
     def confine(self, mask: Tensor) -> None:
         """Set elements to zero, see `Codebooks.confine`."""
