@@ -90,6 +90,43 @@ def test_a_signal_to_the_whole_process_group_spares_the_workers(tmp_path):
     assert_saved(tmp_path)
 
 
+HANG_UP_ON_A_WORKER = """
+import sys, threading
+from multiprocessing import resource_sharer
+from multiprocessing.connection import Client
+from codec.train.data.batches import _start_worker
+
+if sys.argv[1] == "worker":
+    _start_worker(0)
+thread_ended = threading.Event()
+resource = resource_sharer.DupFd(0)
+address, _ = resource._id
+Client(address).close()  # before the keys are exchanged
+send = lambda *_: sys.argv[2] == "fault" and 1 / 0
+key = resource_sharer._resource_sharer._cache.keys().__iter__().__next__()
+resource_sharer._resource_sharer._cache[key] = send, thread_ended.set
+try:
+    resource.detach()
+except (EOFError, OSError):
+    pass
+assert thread_ended.wait(30)
+"""
+
+
+@pytest.mark.parametrize(
+    ("who", "what", "reported"),
+    [
+        ("worker", "hang-up", None),
+        ("other", "hang-up", "Error"),
+        ("worker", "fault", "ZeroDivisionError"),
+    ],
+)
+def test_a_worker_reports_faults_but_not_that_the_main_process_hung_up(who, what, reported):
+    done = subprocess.run([sys.executable, "-c", HANG_UP_ON_A_WORKER, who, what], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert reported in done.stderr if reported else done.stderr == ""
+
+
 def test_a_signal_that_the_parent_ignores_stays_ignored(tmp_path):
     returned, errors = stop_training(tmp_path, signal.SIGTERM, ignored=signal.SIGHUP)
     assert returned == 143, errors

@@ -1,9 +1,11 @@
 """Batches of segments, read ahead by other processes. Where a file can't be read, another segment is drawn."""
 
 import signal
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import torch
@@ -111,16 +113,29 @@ def batches(
         num_workers=num_workers,
         prefetch_factor=4 if num_workers else None,
         collate_fn=_collate,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_start_worker,
     )
     return _counted(loader, skips or Skips())
 
 
-def _ignore_signals(_: int) -> None:
-    """Leave signals that a scheduler sends to the whole process group to the main process, which ends the workers."""
+def _start_worker(_: int) -> None:
+    """Prepare a process that reads ahead.
+
+    Signals that a scheduler sends to the whole process group are left to the main process, which ends the workers.
+    """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    sys.excepthook = _report_unless_disconnected
+
+
+def _report_unless_disconnected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an error, unless the main process was interrupted while a worker sent it a batch, which closes the pipe.
+
+    In a worker only the thread that sends shared memory calls this (`multiprocessing.resource_sharer`).
+    """
+    if not issubclass(kind, (OSError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def check_share(batch_size: int, world_size: int) -> int:
