@@ -22,10 +22,10 @@ from codec.inference.pretrained import load_codec
 stoi = pytest.importorskip("pystoi").stoi
 RATE = 16_000
 CLIPS = ["speech_en-us.flac", "speech_de_m3.flac", "speech_fr_f2.flac"]
-PESQ = {  # PESQ-WB measured with 4, 10 and 16 levels, torch 2.14 on a CPU
-    "speech_en-us.flac": {4: 1.25, 10: 1.82, 16: 2.26},
-    "speech_de_m3.flac": {4: 1.24, 10: 1.66, 16: 2.09},
-    "speech_fr_f2.flac": {4: 1.56, 10: 2.44, 16: 2.89},
+PESQ = {  # the highest PESQ-WB of any weights that shipped, with 4, 10 and 16 levels, torch 2.14 on a CPU
+    "speech_en-us.flac": {4: 1.25, 10: 1.82, 16: 2.29},
+    "speech_de_m3.flac": {4: 1.24, 10: 1.70, 16: 2.14},
+    "speech_fr_f2.flac": {4: 1.58, 10: 2.44, 16: 2.89},
 }
 
 
@@ -38,6 +38,22 @@ def model():
 def decoded(model):
     """Decodes a clip coded with a number of levels; two tests measure the same audio."""
     return functools.cache(lambda name, levels: coded(model, clip(name), levels))
+
+
+@pytest.fixture(scope="module")
+def changes(model):
+    """Measures how a gain (dB) changes a coded clip: its STOI, and its power (dB) beyond the gain."""
+
+    @functools.cache
+    def judge(name, gain_db):
+        changed = clip(name) / 4 * 10 ** (gain_db / 20)  # loud enough at +6 dB, and not clipped
+        scaled = coded(model, changed, 10)
+        return intelligibility(scaled, changed), power_db(scaled) - gain_db
+
+    def measure(name, gain_db):
+        return tuple(after - before for after, before in zip(judge(name, gain_db), judge(name, 0.0), strict=True))
+
+    return measure
 
 
 def clip(name):
@@ -78,18 +94,23 @@ def test_every_band_keeps_its_power(model):
     assert max(abs(each) for each in energy) < 4.0  # 3.2 dB in the worst band of this synthetic voice
 
 
+RISES = pytest.mark.xfail(strict=True, reason="the STOI of this recording rises by 0.025")
+
+
+@pytest.mark.parametrize("gain_db", [pytest.param(-40.0, marks=RISES), -20.0, 6.0])
+def test_a_quieter_or_louder_recording_is_coded_as_well(changes, gain_db):
+    stoi_change, power_change = changes(CLIPS[0], gain_db)
+    assert abs(power_change) < 0.5
+    assert abs(stoi_change) < 0.02
+
+
 @pytest.mark.parametrize("gain_db", [-40.0, -20.0, 6.0])
-def test_quieter_or_louder_recordings_are_coded_as_well(model, gain_db):
-    """Means over recordings; a single one may rise by 0.025 STOI and by 0.8 dB at -40 dB."""
-    changes = []
-    for path in sorted(shipped("clips").glob("speech_*.flac")):
-        original = clip(path.name) / 4  # loud enough at +6 dB, and not clipped
-        changed = original * 10 ** (gain_db / 20)
-        as_it_is, scaled = coded(model, original, 10), coded(model, changed, 10)
-        stoi_change = intelligibility(scaled, changed) - intelligibility(as_it_is, original)
-        changes.append((stoi_change, power_db(scaled) - power_db(as_it_is) - gain_db))
-    assert len(changes) == 11
-    stoi_change, power_change = (statistics.fmean(each) for each in zip(*changes, strict=True))
+def test_quieter_or_louder_recordings_are_coded_as_well_on_average(changes, gain_db):
+    names = [path.name for path in sorted(shipped("clips").glob("speech_*.flac"))]
+    assert len(names) == 11
+    stoi_change, power_change = (
+        statistics.fmean(each) for each in zip(*(changes(name, gain_db) for name in names), strict=True)
+    )
     assert abs(stoi_change) < 0.02
     assert abs(power_change) < 0.5
 
